@@ -1,0 +1,124 @@
+"""The whole way of a run. Each step reads the run directory, does what is missing, writes it back.
+
+Resuming is calling it again: no step has a second path for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from orchestrator import members, scoring, stacking, sweep
+from orchestrator.interrupts import Interrupted, Stop
+from orchestrator.plan import Plan
+from orchestrator.progress import Progress
+from orchestrator.report import html, results
+from orchestrator.rundir import RunDir
+from orchestrator.study import Search
+from orchestrator.tracking import Projector
+from orchestrator.trial import Job
+from systems import config as configs
+from systems.data.dataset import Dataset
+from systems.data.splits import Splits, training_data
+from systems.data.store import WaveformStore, open_store
+from systems.errors import UserError
+
+
+def run_job(run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Stop) -> bool:
+    """Search, complete, stack, score once, report. Returns whether it came to its end.
+
+    Raises:
+        UserError: what a user can mend; the run directory is whole and can be resumed.
+    """
+    epochs = plan.trial_config(plan.first_trial)
+    steps = int(configs.get(epochs, plan.entry().schedule[0])) if plan.entry().schedule else 1
+    finished = True
+    with Progress(plan.metric, plan.mode, steps) as progress, Projector(run, plan) as projector:
+        progress.say(f"run {run.path}")
+        try:
+            _work(run, plan, dataset, splits, stop, progress)
+        except Interrupted:
+            finished = False
+            progress.say("interrupted: what is done is kept")
+        finally:
+            ray.shutdown()
+            write_report(run)
+    if projector.problem:
+        progress.say(projector.problem)
+    return finished
+
+
+def write_report(run: RunDir) -> Path:
+    """results.json and the report of a run as far as it has come."""
+    return html.write(results.collect(run), run.report)
+
+
+def _work(
+    run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Stop, progress: Progress
+) -> None:
+    store = _store(run, plan, dataset, splits, progress)
+    stop.check()
+    job = Job(
+        run=str(run.path),
+        generation=run.generation,
+        plan=plan,
+        folds=tuple(
+            training_data(dataset, splits, f, plan.metric) for f in range(len(splits.folds))
+        ),
+        refit=training_data(dataset, splits, None, plan.metric),
+        store=store,
+        test=tuple(c.clip_id for c in dataset.part(dataset.test_part)),
+        device="cuda" if plan.resources.gpus else "cpu",
+    )
+    study = Search(run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial)
+    sweep.search(run, plan, job, study, stop, progress)
+    groups = {clip.clip_id: clip.group for clip in dataset.clips}
+    rows = members.choose(run, plan, job, study, groups, stop, progress)
+    stop.check()
+    for name in plan.stack:
+        if not (run.stack(name) / "scores.json").exists():
+            progress.phase(f"stage two: {name}", None)
+            data = {"fingerprint": plan.fingerprint, "splits": plan.splits["digest"]}
+            stacking.fit_learner(name, rows, plan.classes, data, run.stack(name), plan.seed)
+    members.refit(run, plan, job, rows, stop, progress)
+    stop.check()
+    progress.phase("score the test part", None)
+    scoring.score_test_once(run, plan, dataset, store, rows)
+
+
+def _store(
+    run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, progress: Progress
+) -> WaveformStore:
+    """The one store of the sound that this run needs, test part included."""
+    system = plan.entry().build(plan.trial_config(plan.first_trial))
+    inputs = system.inputs()
+    if set(inputs) != {"audio"}:
+        raise UserError(f"{plan.system} takes other inputs than sound: {', '.join(inputs)}.")
+    needed = inputs["audio"]
+    ids = dict.fromkeys(i for fold in splits.folds for i in (*fold.train, *fold.validation))
+    for role in needed.roles:
+        ids |= dict.fromkeys(splits.unlabelled.get(role, ()))
+    ids |= dict.fromkeys(clip.clip_id for clip in dataset.part(dataset.test_part))
+    sweep.start_ray(plan.resources.concurrency * plan.resources.cpus)
+    counter = progress.counter(f"waveform store: {len(ids)} clips at {needed.rate} Hz", len(ids))
+    return open_store(dataset, tuple(ids), needed.rate, run.root / "store", ray_map, counter)
+
+
+def ray_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
+    """A ``map`` over Ray tasks; results come as they are done."""
+    remote = ray.remote(lambda shared, item: shared(item))
+    shared = ray.put(function)
+    waiting = [remote.remote(shared, item) for item in items]
+    while waiting:
+        done, waiting = ray.wait(waiting)
+        for reference in done:
+            try:
+                yield ray.get(reference)
+            except ray.exceptions.RayTaskError as error:
+                cause = error.cause
+                raise cause if isinstance(cause, UserError) else error from None
+
+

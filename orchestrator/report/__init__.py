@@ -1,0 +1,1 @@
+"""The report: results.json from the run directory, and everything else from results.json alone."""

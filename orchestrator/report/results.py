@@ -1,0 +1,170 @@
+"""results.json: every number of a run, collected from its directory. Schema: docs/results.md."""
+
+from __future__ import annotations
+
+import importlib.resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from orchestrator.plan import Plan
+from orchestrator.rundir import RunDir, TrialDir, read_json, write_json
+from orchestrator.study import Search, TrialState
+from systems import data
+from systems.data.splits import clip_set, make_splits
+from systems.metrics.intervals import bootstrap
+from systems.metrics.tagging import macro_f1_of_counts, tag_counts
+from systems.predictions import Predictions
+
+SCHEMA = 1
+STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "stopped",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+
+
+def collect(run: RunDir) -> dict[str, Any]:
+    """All results of a run so far; also written to its results.json."""
+    plan = Plan.from_json(read_json(run.plan))
+    scores = read_json(run.scores) if run.scores.exists() else None
+    trials = trial_rows(run, plan)
+    results = {
+        "schema": SCHEMA,
+        "run": _about(plan),
+        "trials": trials,
+        "members": read_json(run.members)["members"] if run.members.exists() else [],
+        "stack": [read_json(f / "scores.json") for f in run.stacks() if (f / "scores.json").exists()],
+        "test": scores,
+        "paper": paper_rows(plan, scores),
+        "cost": {
+            "seconds": sum(t["seconds"] for t in trials),
+            "gpu_seconds": sum(t["seconds"] for t in trials) * plan.resources.gpus,
+            "stopped": sum(t["state"] == "stopped" for t in trials),
+        },
+    }
+    write_json(run.results, results)
+    return results
+
+
+def trial_rows(run: RunDir, plan: Plan) -> list[dict[str, Any]]:
+    """Every trial: number, state, parameters, metric with interval, steps, seconds, curve."""
+    if not run.study.exists():
+        return []
+    study = Search(
+        run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial, read_only=True
+    )
+    intervals = _Intervals(plan)
+    return [
+        _trial_row(run.trial(t.number), t, plan, intervals)
+        for t in study.trials()
+        if t.state != TrialState.WAITING
+    ]
+
+
+def _trial_row(trial: TrialDir, frozen: Any, plan: Plan, intervals: _Intervals) -> dict[str, Any]:
+    lines = [line for line in trial.read_metrics() if line["fold"] == 0]
+    sign = 1 if plan.mode == "max" else -1
+    best = max(lines, key=lambda line: (sign * line[plan.metric], -line["step"]), default=None)
+    diverged = frozen.user_attrs.get("diverged")
+    return {
+        "number": frozen.number,
+        "state": "diverged" if diverged else STATES[frozen.state],
+        "published": bool(frozen.user_attrs.get("published")),
+        "params": frozen.params,
+        "value": frozen.value if frozen.value is not None else best and best[plan.metric],
+        "interval": intervals.of(trial) if frozen.state == TrialState.COMPLETE else None,
+        "best_step": best and best["step"],
+        "steps": lines[-1]["step"] if lines else 0,
+        "seconds": sum(line["seconds"] for line in trial.read_metrics()),
+        "attempts": len(trial.attempts()),
+        "cause": diverged or frozen.user_attrs.get("error"),
+        "curve": lines,
+    }
+
+
+class _Intervals:
+    """95 % intervals of completed trials; the data set is read once, and only if one completed."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._dataset: Any = None
+
+    def of(self, trial: TrialDir) -> list[float]:
+        if self._dataset is None:
+            self._dataset = data.load(self.plan.dataset, self.plan.data)
+            self._splits = make_splits(self._dataset, self.plan.seed)
+        counts = []
+        for fold in range(self.plan.splits["searched"]):
+            predicted = Predictions.load(trial.predictions(fold))
+            targets = clip_set(self._dataset, self._splits.folds[fold].validation).targets
+            assert predicted.clip_scores is not None and targets is not None
+            counts += [*tag_counts(targets, predicted.clip_scores > 0.5)]
+        interval = bootstrap(np.stack(counts), macro_f1_of_counts)
+        return [interval.low, interval.high]
+
+
+def _about(plan: Plan) -> dict[str, Any]:
+    whole = plan.to_json()
+    kept = ("name", "run_id", "created", "system", "dataset", "data", "fingerprint", "classes",
+            "parts", "splits", "metric", "mode", "scaled", "moved", "trials", "seed", "resources",
+            "versions", "git_commit", "transductive", "top_k")  # fmt: skip
+    entry = plan.entry()
+    return {
+        **{key: whole[key] for key in kept},
+        "space": {p.key: p.text() for p in plan.space},
+        "budget": plan.budget.text,
+        "summary": entry.summary,
+        "published_dataset": entry.dataset,
+    }
+
+
+def figures() -> pd.DataFrame:
+    """All published figures: results.csv as package data."""
+    file = importlib.resources.files("systems") / "tables" / "results.csv"
+    with importlib.resources.as_file(file) as path:
+        table: pd.DataFrame = pd.read_csv(Path(path), dtype={"label": str}, keep_default_na=False)
+    return table
+
+
+def paper_rows(plan: Plan, scores: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Each figure that the paper reports, with ours where this run has one, else with the reason."""
+    entry = plan.entry()
+    table = figures()
+    rows = []
+    for figure in table[table.paper == entry.paper].to_dict("records"):
+        ours, why = _ours(figure, plan, scores)
+        rows.append({**{str(k): v for k, v in figure.items()}, "value": float(figure["value"]),
+                     "ours": ours, "why": why})  # fmt: skip
+    return rows
+
+
+def _ours(figure: Any, plan: Plan, scores: dict[str, Any] | None) -> tuple[Any, str | None]:
+    entry = plan.entry()
+    variant = figure["variant"].removesuffix("; macro")
+    if figure["system"] != entry.name:
+        return None, f"another system: {figure['system']}"
+    if variant in entry.unmapped:
+        return None, entry.unmapped[variant]
+    if variant not in entry.figures:
+        return None, "not mapped to a configuration"
+    if scores is None:
+        return None, "the test part has not been scored"
+    for row in scores["rows"]:
+        if row["best"] and row["variant"] == variant:
+            return _figure_of(row, figure), None
+    return None, "transductive: ask for it with --transductive"
+
+
+def _figure_of(row: Any, figure: Any) -> Any:
+    scale = 100.0 if figure["unit"] == "%" else 1.0
+    if figure["label"]:
+        name = next((c for c in row["classes"] if c.lower() == figure["label"]), None)
+        value = row["classes"][name].get(figure["metric"]) if name else None
+        return None if value is None else {"value": scale * value}
+    score = row["metrics"].get(figure["metric"])
+    return None if score is None else {key: scale * value for key, value in score.items()}

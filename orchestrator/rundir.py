@@ -1,0 +1,200 @@
+"""The run directory: the one truth of a run, and the only code that knows its files.
+
+    plan.json              what was asked for, resolved
+    driver                 the lock of the one driver, and its generation
+    study.log              the search's memory
+    trials/00007/          config.json, attempts/, metrics.jsonl, foldN/checkpoint.pt,
+                           model/foldN/, predictions/foldN.npz, result.json, refit/
+    members.json           the best trials, with their out-of-fold scores
+    stack/NAME/            a fitted meta-learner, its predictions and scores
+    scores.json            the scores of the test part
+    results.json           every number of the report
+    report/                HTML, CSV, PNG
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from systems.errors import UserError
+
+
+class Superseded(BaseException):
+    """Another driver has taken the run over; what runs for the old one must write nothing more."""
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically: the old file or the whole new one is there, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in a file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+class TrialDir:
+    """The files of one trial."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.number = int(path.name)
+        self.config = path / "config.json"
+        self.result = path / "result.json"
+        self.metrics = path / "metrics.jsonl"
+        self.refit = path / "refit"
+
+    def predictions(self, fold: int) -> Path:
+        """Out-of-fold predictions of one fold, as its best epoch gives them."""
+        return self.path / "predictions" / f"fold{fold}.npz"
+
+    def epoch_scores(self, fold: int) -> Path:
+        """Validation clip scores of one fold after every epoch: [E, N, K]."""
+        return self.path / "predictions" / f"fold{fold}_epochs.npz"
+
+    def model(self, fold: int) -> Path:
+        """The fold's trained model."""
+        return self.path / "model" / f"fold{fold}"
+
+    def test_predictions(self, variant: str) -> Path:
+        """Test predictions of the refit under one decision variant."""
+        return self.refit / "predictions" / f"test_{variant.replace(' ', '_')}.npz"
+
+    def append_metrics(self, fold: int, step: int, values: Mapping[str, float]) -> None:
+        """Add a step's raw metrics; a step that is there already is left as it is."""
+        if any(line["fold"] == fold and line["step"] >= step for line in self.read_metrics()):
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        line = json.dumps({"fold": fold, "step": step, "time": time.time(), **values})
+        with open(self.metrics, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """All steps of all folds in order; a line that a kill tore off is left out."""
+        if not self.metrics.exists():
+            return []
+        lines = self.metrics.read_text(encoding="utf-8").split("\n")
+        if lines[-1]:  # torn: cut it off, so that the next line starts on its own
+            self.metrics.write_text("\n".join(lines[:-1]) + "\n" if lines[:-1] else "")
+        return [json.loads(line) for line in lines[:-1] if line]
+
+    def begin_attempt(self, about: Mapping[str, Any]) -> int:
+        """Note that a process starts on this trial; returns which attempt it is."""
+        folder = self.path / "attempts"
+        attempt = 1 + len(list(folder.glob("*.json"))) if folder.exists() else 1
+        write_json(folder / f"{attempt}.json", {"started": time.time(), **about})
+        return attempt
+
+    def end_attempt(self, attempt: int, about: Mapping[str, Any]) -> None:
+        """Add how an attempt ended."""
+        path = self.path / "attempts" / f"{attempt}.json"
+        write_json(path, {**read_json(path), "ended": time.time(), **about})
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """All attempts in order."""
+        folder = self.path / "attempts"
+        paths = sorted(folder.glob("*.json"), key=lambda p: int(p.stem)) if folder.exists() else []
+        return [read_json(path) for path in paths]
+
+
+class RunDir:
+    """A run directory. Reading needs nothing; writing needs :meth:`drive`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.plan = path / "plan.json"
+        self.study = path / "study.log"
+        self.members = path / "members.json"
+        self.scores = path / "scores.json"
+        self.results = path / "results.json"
+        self.report = path / "report"
+        self._driver: IO[str] | None = None
+        self.generation = 0
+
+    @property
+    def root(self) -> Path:
+        """The storage root that holds this run, the stores, the ledger and the MLflow store."""
+        return self.path.parent
+
+    @property
+    def ledger(self) -> Path:
+        """Every opening of test labels, over all runs of the root."""
+        return self.root / "test_ledger.jsonl"
+
+    def trial(self, number: int) -> TrialDir:
+        return TrialDir(self.path / "trials" / f"{number:05d}")
+
+    def trials(self) -> Iterator[TrialDir]:
+        """All trials that have a folder, in order."""
+        folder = self.path / "trials"
+        for path in sorted(folder.iterdir()) if folder.exists() else []:
+            yield TrialDir(path)
+
+    def stack(self, name: str) -> Path:
+        return self.path / "stack" / name
+
+    def stacks(self) -> list[Path]:
+        """Folders of all fitted meta-learners."""
+        folder = self.path / "stack"
+        return sorted(p for p in folder.iterdir() if p.is_dir()) if folder.exists() else []
+
+    def drive(self) -> RunDir:
+        """Become the run's one driver until the process ends or :meth:`close`.
+
+        Raises:
+            UserError: another process drives it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        file = open(self.path / "driver", "a+", encoding="utf-8")  # noqa: SIM115
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise UserError(
+                f"the run {self.path} is being driven by another process ({file.read().strip()}); "
+                "wait for it or end it."
+            ) from error
+        file.seek(0)
+        text = file.read()
+        self.generation = 1 + (json.loads(text)["generation"] if text else 0)
+        file.truncate(0)
+        file.write(json.dumps({"generation": self.generation, "pid": os.getpid(),
+                               "host": socket.gethostname()}))  # fmt: skip
+        file.flush()
+        self._driver = file
+        return self
+
+    def close(self) -> None:
+        """Give the run up."""
+        if self._driver is not None:
+            self._driver.close()
+            self._driver = None
+
+    def __enter__(self) -> RunDir:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def check_generation(path: Path, generation: int) -> None:
+    """Raise :class:`Superseded` if the run's driver is no longer the one of this generation."""
+    text = (path / "driver").read_text(encoding="utf-8")
+    if text and json.loads(text)["generation"] != generation:
+        raise Superseded(f"generation {generation} of {path} has ended")

@@ -1,0 +1,100 @@
+"""What a meta-learner is, and how it is scored: cross-fitted over groups of out-of-fold rows."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from orchestrator.members import OutOfFold, interval_of
+from orchestrator.rundir import write_json
+from systems.data.splits import FOLDS, stratified_groups
+from systems.errors import UserError
+from systems.metrics.intervals import paired_bootstrap
+from systems.metrics.tagging import macro_f1_of_counts, tag_counts
+from systems.predictions import Predictions
+
+
+class Learner(Protocol):
+    """A meta-learner over members' clip scores [N, M, K].
+
+    ``predict`` gives scores [N, K] whose decision threshold is 0.5. Its state is JSON.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    takes: ClassVar[tuple[str, ...]]
+
+    def fit(self, scores: np.ndarray, targets: np.ndarray, seed: int) -> None: ...
+
+    def predict(self, scores: np.ndarray) -> np.ndarray: ...
+
+    def weights(self) -> dict[str, Any] | None:
+        """What the learner thinks of each member, where that has a meaning."""
+        ...
+
+    def state(self) -> dict[str, Any]: ...
+
+    def load(self, state: dict[str, Any]) -> None: ...
+
+    def parameters(self) -> dict[str, Any]: ...
+
+
+def learner(name: str) -> Learner:
+    """A fresh meta-learner by name."""
+    from orchestrator.stacking.genetic_thresholds import GeneticThresholds
+    from orchestrator.stacking.logistic_regression import LogisticPerClass
+
+    kinds: dict[str, type[Learner]] = {
+        kind.name: kind for kind in (LogisticPerClass, GeneticThresholds)
+    }
+    if name not in kinds:
+        raise UserError(f"unknown meta-learner '{name}'. Known: {', '.join(kinds)}.")
+    return kinds[name]()
+
+
+def cross_fitted(name: str, rows: OutOfFold, seed: int) -> np.ndarray:
+    """Scores [N, K] of rows by a learner that was fitted on the other groups' rows."""
+    fold_of = stratified_groups(rows.targets, rows.groups, FOLDS, seed)
+    out = np.empty_like(rows.targets)
+    for fold in range(FOLDS):
+        inside = fold_of == fold
+        fitted = learner(name)
+        fitted.fit(rows.scores[~inside], rows.targets[~inside], seed)
+        out[inside] = fitted.predict(rows.scores[inside])
+    return out
+
+
+def fit_learner(
+    name: str, rows: OutOfFold, classes: tuple[str, ...], data: dict[str, str], folder: Path,
+    seed: int,
+) -> None:  # fmt: skip
+    """Cross-fit, score, fit on all rows, and write learner, predictions and scores to a folder.
+
+    ``scores.json`` is written last: where it is, the learner is whole.
+    """
+    began = time.monotonic()
+    scores = cross_fitted(name, rows, seed)
+    final = learner(name)
+    final.fit(rows.scores, rows.targets, seed)
+    # The reference is the member that the search put first, not the one that these rows favour.
+    counts = tag_counts(rows.targets, scores > 0.5)
+    reference = tag_counts(rows.targets, rows.scores[:, 0] > 0.5)
+    predictions = Predictions.of(rows.clip_ids, classes, clip_scores=scores).with_data(**data)
+    predictions.save(folder / "out_of_fold.npz")
+    write_json(folder / "learner.json", {"name": name, "state": final.state()})
+    write_json(
+        folder / "scores.json",
+        {
+            "name": name,
+            "title": final.title,
+            "members": list(rows.members),
+            "parameters": final.parameters(),
+            "out_of_fold": interval_of(rows.targets, scores),
+            "versus_best": paired_bootstrap(counts, reference, macro_f1_of_counts)._asdict(),
+            "weights": final.weights(),
+            "seconds": time.monotonic() - began,
+        },
+    )

@@ -1,0 +1,241 @@
+"""The search: one Optuna study in a journal, as a function of its own history.
+
+The study owns what to try next, what to stop and what happened. Nothing here knows Ray.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import BaseJournalBackend
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from search_spaces import SearchSpace
+from systems.context import seed_of
+from systems.errors import UserError
+
+__all__ = ["HalvingSettings", "SamplerSettings", "Search", "TrialState"]
+
+MOST_ATTEMPTS = 3
+STUDY_NAME = "soundsweep"  # samplers and pruners may hang on it: never change it
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """Arguments of the sampler, frozen in the plan: more trials later change none of them."""
+
+    seed: int
+    n_startup_trials: int
+
+
+@dataclass(frozen=True)
+class HalvingSettings:
+    """Asynchronous successive halving (Li et al. 2020).
+
+    At the steps ``min_step * reduction_factor ** k`` a trial goes on if its best value so far is
+    among the best ``1 / reduction_factor`` (rounded up) of all values reported at that step.
+    """
+
+    min_step: int
+    reduction_factor: int = 3
+
+    def is_rung(self, step: int) -> bool:
+        rung = self.min_step
+        while rung < step:
+            rung *= self.reduction_factor
+        return rung == step
+
+
+class Halving(BasePruner):
+    """A pure function of all trials' intermediate values.
+
+    Optuna's own SuccessiveHalvingPruner writes its rung before it decides, and so answers
+    otherwise when asked again after a kill.
+    """
+
+    def __init__(self, settings: HalvingSettings) -> None:
+        self.settings = settings
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        step = trial.last_step
+        if step is None or not self.settings.is_rung(step):
+            return False
+        sign = 1 if study.direction.name == "MAXIMIZE" else -1
+        values = [
+            sign * other.intermediate_values[step]
+            for other in study.get_trials(deepcopy=False)
+            if step in other.intermediate_values
+        ]
+        kept = -(-len(values) // self.settings.reduction_factor)
+        better = sum(value > sign * trial.intermediate_values[step] for value in values)
+        return better >= kept
+
+
+class Journal(BaseJournalBackend):
+    """An append-only journal of JSON lines that never grows on a torn line.
+
+    There is one writer, whom the run directory's lock guards; Optuna's own file lock, broken after
+    30 s, would be no such guard. A torn tail is cut off when opening; a failed append is cut back
+    and the next one refused.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        self.failed: OSError | None = None
+        if not read_only:
+            path.touch()
+        text = path.read_bytes()
+        whole = text.rfind(b"\n") + 1
+        if whole < len(text) and not read_only:
+            with open(path, "r+b") as file:
+                file.truncate(whole)
+        self._logs = [json.loads(line) for line in text[:whole].splitlines()]
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        return self._logs[log_number_from:]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        if self.failed is not None:
+            raise UserError(f"the study {self.path} could not be written: {self.failed}")
+        text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        with open(self.path, "ab") as file:
+            size = file.tell()
+            try:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError as error:
+                self.failed = error
+                os.truncate(self.path, size)
+                raise UserError(f"the study {self.path} could not be written: {error}") from error
+        self._logs += json.loads(f"[{','.join(text.splitlines())}]")
+
+
+class Search:
+    """Ask, report, prune, tell: the study as the sweep sees it. A trial is known by its number."""
+
+    def __init__(
+        self,
+        path: Path,
+        space: SearchSpace,
+        sampler: SamplerSettings,
+        halving: HalvingSettings | None,
+        published: Mapping[str, Any],
+        *,
+        read_only: bool = False,
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        self.space = space
+        self.sampler = sampler
+        self.journal = Journal(path, read_only=read_only)
+        storage = JournalStorage(self.journal)
+        if not list(self.journal.read_logs(0)):  # creating appends, so only where nothing is there
+            optuna.create_study(
+                storage=storage,
+                study_name=STUDY_NAME,
+                direction="maximize" if space.mode == "max" else "minimize",
+            )
+        self.study = optuna.load_study(
+            storage=storage,
+            study_name=STUDY_NAME,
+            pruner=Halving(halving) if halving else optuna.pruners.NopPruner(),
+            sampler=optuna.samplers.RandomSampler(0),
+        )
+        if not self.trials() and not read_only:
+            self.study.enqueue_trial(dict(published), user_attrs={"published": True})
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials in order, the waiting one too."""
+        return self.study.get_trials(deepcopy=False)
+
+    def asked(self) -> int:
+        """How many trials have been started."""
+        return sum(trial.state != TrialState.WAITING for trial in self.trials())
+
+    def running(self) -> list[int]:
+        """Numbers of the trials that an earlier driver left running."""
+        return [trial.number for trial in self.trials() if trial.state == TrialState.RUNNING]
+
+    def ask(self) -> tuple[int, dict[str, Any]]:
+        """The next trial: its number and parameters."""
+        self.study.sampler = self._sampler(self.asked())
+        trial = self.study.ask()
+        return trial.number, self.space.suggest(trial)
+
+    def adopt(self, number: int) -> tuple[int, dict[str, Any]]:
+        """A trial that an earlier driver left running; what it had not drawn yet is drawn now."""
+        self.study.sampler = self._sampler(number)
+        trial = Trial(self.study, self._id(number))
+        return number, self.space.suggest(trial)
+
+    def report(self, number: int, step: int, value: float) -> bool:
+        """Note the best value so far at a step, and say whether the trial is to be stopped.
+
+        A step that is there is left as it is; of those that a restarted trial tells again only the
+        last is decided on. The published point is never stopped.
+        """
+        trial = self.trials()[number]
+        sign = 1 if self.space.mode == "max" else -1
+        if step not in trial.intermediate_values:
+            before = [sign * v for v in trial.intermediate_values.values()]
+            best = max([sign * value, *before])
+            self.study._storage.set_trial_intermediate_value(self._id(number), step, sign * best)
+        if trial.user_attrs.get("published") or step < (trial.last_step or 0):
+            return False
+        return self.study.pruner.prune(self.study, self.study._storage.get_trial(self._id(number)))
+
+    def complete(self, number: int, value: float) -> None:
+        self._tell(number, TrialState.COMPLETE, value)
+
+    def prune(self, number: int, cause: str | None = None) -> None:
+        """Stopped by the pruner, or diverged: then with its cause."""
+        if cause is not None and self._is_running(number):
+            self._note(number, "diverged", cause)
+        self._tell(number, TrialState.PRUNED)
+
+    def fail(self, number: int, error: str) -> None:
+        if self._is_running(number):
+            self._note(number, "error", error)
+        self._tell(number, TrialState.FAIL)
+
+    def best(self, count: int) -> list[FrozenTrial]:
+        """The best completed trials, best first; of equals the earlier."""
+        sign = -1 if self.space.mode == "max" else 1
+        done = [t for t in self.trials() if t.state == TrialState.COMPLETE and t.value is not None]
+        return sorted(done, key=lambda t: (sign * (t.value or 0.0), t.number))[:count]
+
+    def _tell(self, number: int, state: TrialState, value: float | None = None) -> None:
+        if self._is_running(number):  # Tune may report an end twice
+            values = None if value is None else [value]
+            self.study._storage.set_trial_state_values(self._id(number), state, values)
+
+    def _is_running(self, number: int) -> bool:
+        return self.trials()[number].state == TrialState.RUNNING
+
+    def _note(self, number: int, key: str, value: str) -> None:
+        self.study._storage.set_trial_user_attr(self._id(number), key, value)
+
+    def _id(self, number: int) -> int:
+        return self.trials()[number]._trial_id
+
+    def _sampler(self, number: int) -> BaseSampler:
+        return TPESampler(
+            seed=seed_of(self.sampler.seed, number) % 2**32,
+            multivariate=True,
+            group=True,
+            n_startup_trials=self.sampler.n_startup_trials,
+            constant_liar=True,
+        )
+

@@ -1,0 +1,195 @@
+"""The sweep: the study decides, Ray Tune executes. Two thin adapters join them.
+
+Tune's own experiment snapshots are not read back: resuming asks the study what is left to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+# Set before Ray is imported: our own signal handler, no loggers beside ours, no usage statistics.
+os.environ.update(
+    {
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+        "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "3600",
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
+    }
+)
+
+import ray
+from ray import tune
+from ray.tune.error import TuneError
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from orchestrator.interrupts import Stop
+from orchestrator.plan import Plan
+from orchestrator.progress import Progress
+from orchestrator.rundir import RunDir
+from orchestrator.study import MOST_ATTEMPTS, Search
+from orchestrator.trial import Job, run_trial
+from systems.errors import UserError
+
+
+
+class StudySearcher(Searcher):
+    """Tune's questions, answered by the study: first the trials that a kill left running."""
+
+    def __init__(self, search: Search, total: int, stop: Stop, progress: Progress) -> None:
+        super().__init__(metric="metric", mode="max")
+        self.search, self.total, self.stop, self.progress = search, total, stop, progress
+        self._left_running = search.running()
+
+    def suggest(self, trial_id: str) -> Any:
+        if self.stop.requested:
+            return Searcher.FINISHED
+        if self._left_running:
+            number, params = self.search.adopt(self._left_running.pop(0))
+        elif self.search.asked() < self.total:
+            number, params = self.search.ask()
+        else:
+            return Searcher.FINISHED
+        published = bool(self.search.trials()[number].user_attrs.get("published"))
+        self.progress.started(number, published)
+        return {"number": number, "params": params}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing: outcomes are told where they are reported, and an interruption is none."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its searcher into snapshots that are not read back."""
+        return {}
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing: the study is the memory."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study is the memory."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the study is the memory."""
+
+
+class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Each report goes to the study, which says whether the trial goes on."""
+
+    def __init__(self, search: Search, stop: Stop, progress: Progress) -> None:
+        super().__init__()
+        self.search, self.stop, self.progress = search, stop, progress
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: as the searcher."""
+        return {}
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        number = trial.config["number"]
+        if "outcome" in result:
+            self._settle(number, result)
+            return TrialScheduler.CONTINUE
+        self.progress.step(number, result["step"], result["metric"], result["loss"])
+        if self.search.report(number, result["step"], result["metric"]):
+            self.search.prune(number)
+            self.progress.ended(number, "stopped")
+            return TrialScheduler.STOP
+        return TrialScheduler.STOP if self.stop.requested else TrialScheduler.CONTINUE
+
+    def _settle(self, number: int, result: dict[str, Any]) -> None:
+        if result["outcome"] == "complete":
+            self.search.complete(number, result["value"])
+            self.progress.ended(number, "complete", f"value {result['value']:.4f}")
+        elif result["outcome"] == "diverged":
+            self.search.prune(number, result["cause"])
+            self.progress.ended(number, "diverged", result["cause"])
+        else:
+            self.search.fail(number, result["cause"])
+            self.progress.ended(number, "failed", result["cause"])
+
+
+def tune_trial(config: dict[str, Any], job: Job) -> None:
+    """The function that Tune runs, in an actor that is reused from trial to trial."""
+    # An outcome is a report of its own: Tune's last result of a function repeats the one before.
+    tune.report(run_trial(job, config["number"], config["params"], tune.report))
+
+
+def search(run: RunDir, plan: Plan, job: Job, study: Search, stop: Stop, progress: Progress) -> None:
+    """Run what is missing of the search: adopted trials first, then new ones up to the plan's number.
+
+    Raises:
+        UserError: no trial completed.
+    """
+    if study.asked() < plan.trials or study.running():
+        sweep(tune.with_parameters(tune_trial, job=job), run, plan, study, stop, progress)
+    for number in study.running():
+        if len(run.trial(number).attempts()) >= MOST_ATTEMPTS and not stop.requested:
+            study.fail(number, f"its process was lost {MOST_ATTEMPTS} times")
+            progress.ended(number, "failed", "its process was lost")
+    stop.check()
+    if not study.best(1):
+        causes = [t.user_attrs.get("error") or t.user_attrs.get("diverged") for t in study.trials()]
+        first = next((cause for cause in causes if cause), "no trial ended")
+        raise UserError(f"no trial of {run.path} completed. The first cause: {first}")
+
+
+def sweep(
+    trainable: Any, run: RunDir, plan: Plan, study: Search, stop: Stop, progress: Progress
+) -> None:
+    """Let Tune execute what the study asks for."""
+    resources = plan.resources
+    start_ray(resources.concurrency * resources.cpus)
+    progress.phase(f"search: {plan.trials} trials, {resources.concurrency} at a time", plan.trials)
+    scratch = Path(tempfile.mkdtemp(prefix="soundsweep-"))
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"CPU": resources.cpus, "GPU": resources.gpus}),
+        tune_config=tune.TuneConfig(
+            search_alg=StudySearcher(study, plan.trials, stop, progress),
+            scheduler=StudyScheduler(study, stop, progress),
+            num_samples=-1,
+            max_concurrent_trials=resources.concurrency,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: f"trial_{trial.config['number']:05d}",
+            trial_dirname_creator=lambda trial: f"trial_{trial.trial_id}",
+        ),
+        run_config=tune.RunConfig(
+            name="search",
+            storage_path=str(scratch),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=MOST_ATTEMPTS - 1),
+        ),
+    )
+    try:
+        tuner.fit()
+    except TuneError as error:
+        if study.journal.failed is None:
+            raise
+        raise UserError(f"{run.study} could not be written: {study.journal.failed}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def start_ray(cpus: int) -> None:
+    """A local Ray with at least these many CPUs, unless one is there."""
+    if ray.is_initialized():
+        return
+    warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    ray.init(
+        num_cpus=max(cpus, os.cpu_count() or 1),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=False,
+    )

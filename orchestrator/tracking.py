@@ -1,0 +1,944 @@
+"""MLflow as an idempotent projection of the run directory; nothing else here talks to MLflow.
+
+The run directory is the truth. :func:`sync` looks at what MLflow shows of it and sends what differs,
+so it may be called at any time, any number of times, and a store that was down or lost is made
+whole again. :class:`Projector` keeps a process beside the driver that does so every few seconds;
+a tracking server that is down costs the training nothing.
+
+What is shown: one experiment per data set and system, in it a run per run directory, and below it
+a run per trial and per meta-learner. They are known by their tags, never by MLflow's ids::
+
+    soundsweep.run_id    the plan's run_id
+    soundsweep.trial     number of the trial
+    soundsweep.stack     name of the meta-learner
+    soundsweep.state     complete, stopped, diverged, failed, running or interrupted
+
+A trial that the pruner stopped is FINISHED, with ``stopped`` as its state: it is a good result, only
+a short one. One that diverged or failed is FAILED. RUNNING is shown only while a driver is alive on
+this machine; what a kill left behind is KILLED until it is resumed.
+
+Names of metrics: ``epoch/NAME`` (of fold 0; ``fold1/NAME`` of further folds) over the epochs;
+``value``, ``best_step``, ``seconds`` of a trial; ``out_of_fold``, ``versus_best`` of a meta-learner;
+``test/NAME`` wherever predictions of the test part were scored, ``test_variant/VARIANT/NAME`` under
+other decisions and ``test_class/CLASS/NAME`` by class (``test_transductive...`` where the sound of
+the test part was used). The ends of a 95 % interval are ``.../low`` and ``.../high``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import itertools
+import json
+import logging
+import math
+import os
+import re
+import select
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from orchestrator.plan import Plan
+from orchestrator.rundir import RunDir, TrialDir, read_json
+from orchestrator.study import Search, TrialState
+from systems.errors import UserError
+
+TAG = "soundsweep."
+SYNCED = TAG + "synced_steps"  # how many lines of metrics.jsonl MLflow has
+LONGEST_NAME = 250  # MLflow's limit
+LONGEST_VALUE = 2000  # of a parameter or tag; MLflow takes 6,000, but 1 MB in one request
+POINTS, FINALS, PARAMS, TAGS = 600, 200, 100, 90  # of one request; MLflow takes 1,000 together
+PAGE = 200  # runs asked for at once
+INTERVAL = 5.0  # seconds between two syncs beside a driver
+PATIENCE = 60.0  # seconds that a driver waits at its end for the last sync
+SHARE = 10  # the following process rests at least this many times as long as it worked
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by default a call retries for minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+}
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What a sync brought up to date; ``uri`` is without a password."""
+
+    uri: str
+    experiment: str
+    parent_run_id: str
+    children: int
+
+
+def tracking_uri(run: RunDir, plan: Plan) -> str:
+    """The MLflow store of a run: what the plan names, else SQLite in the storage root."""
+    return plan.mlflow or f"sqlite:///{run.root.resolve() / 'mlflow.db'}"
+
+
+def experiment_name(plan: Plan) -> str:
+    """The experiment in which all runs of a system on a data set stand side by side."""
+    return f"soundsweep/{plan.dataset}/{plan.system}"
+
+
+def sync(run: RunDir, *, driving: bool | None = None) -> Synced:
+    """Bring MLflow up to date with the present state of a run directory.
+
+    Args:
+        run: the run directory; nothing in it is changed but its ``tracking.lock``.
+        driving: whether a driver works on it; ``None`` looks whether one is alive on this machine.
+
+    Raises:
+        UserError: there is no plan, or the store cannot be reached or refuses; what was sent stays,
+            and the next sync sends the rest.
+    """
+    if not run.plan.exists():
+        raise UserError(f"{run.path} holds no run: it has no plan.json.")
+    with _locked(run):
+        plan = Plan.from_json(read_json(run.plan))
+        views = _views(run, plan, _is_driven(run) if driving is None else driving)
+        uri = tracking_uri(run, plan)
+        try:
+            return _put(uri, run, plan, views)
+        except UserError:
+            raise
+        except Exception as error:
+            # Stores raise what their client libraries raise: SQLAlchemy, requests, boto, ...
+            raise UserError(
+                f"MLflow at {_without_password(uri)} could not be brought up to date: "
+                f"{_first_line(error, uri)}. Nothing is lost: when it is reachable, run "
+                f"`soundsweep sync {run.path}`."
+            ) from error
+
+
+# Names
+
+
+def metric_name(*pieces: str) -> str:
+    """Pieces joined by ``/`` as a name that MLflow takes, one to one.
+
+    A piece may be any text: a class name, say. Of its characters letters, digits and ``_ . -`` and
+    spaces stay; others become ``_xHH_`` (their code in hexadecimal), as does a ``_`` before an
+    ``x``; so :func:`name_pieces` can take every name apart again. A name that would be longer than
+    MLflow's 250 characters is cut and ends in a digest of the whole.
+    """
+    name = "/".join(map(_escaped, pieces))
+    if len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{name[:LONGEST_NAME - 70]}_xcut_{digest}"
+
+
+def name_pieces(name: str) -> tuple[str, ...]:
+    """The inverse of :func:`metric_name` where the name was not cut."""
+
+    def character(match: re.Match[str]) -> str:
+        return chr(int(match[1], 16)) if match[1] else ""
+
+    return tuple(re.sub("_x([0-9a-f]*)_", character, piece) for piece in name.split("/"))
+
+
+def _escaped(piece: str) -> str:
+    if not piece:
+        return "_x_"
+    if set(piece) == {"."}:  # MLflow refuses what reads as a relative path
+        return f"_x2e_{piece[1:]}"
+    return "".join(
+        f"_x{ord(char):x}_" if _is_special(char, following) else char
+        for char, following in itertools.zip_longest(piece, piece[1:], fillvalue="")
+    )
+
+
+def _is_special(char: str, following: str) -> bool:
+    if char == "_":
+        return following == "x"
+    return not (char.isalnum() or char in ".- ")
+
+
+# What MLflow should show: a function of the run directory, without MLflow
+
+
+@dataclass
+class _View:
+    """One run as MLflow should show it. Times are in milliseconds since 1970."""
+
+    key: tuple[str, str]
+    name: str
+    status: str
+    start: int | None
+    end: int | None
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: dict[str, float] = field(default_factory=dict)
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    artifacts: list[Path] = field(default_factory=list)
+
+
+@dataclass
+class _Trial:
+    """A trial as study and directory have it."""
+
+    frozen: Any
+    lines: list[dict[str, Any]]
+    attempts: list[dict[str, Any]]
+    state: str
+    start: int | None
+    end: int | None
+    value: float | None
+    best_step: int | None
+    seconds: float
+
+
+_STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "stopped",
+    TrialState.FAIL: "failed",
+}
+_STATUS = {
+    "complete": "FINISHED",
+    "stopped": "FINISHED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+    "running": "RUNNING",
+    "interrupted": "KILLED",
+}
+
+
+def _views(run: RunDir, plan: Plan, driving: bool) -> list[_View]:
+    """The parent's view, then those of its children."""
+    results = read_json(run.results) if run.results.exists() else {}
+    members = read_json(run.members)["members"] if run.members.exists() else []
+    trials = _trials(run, plan, driving)
+    test = _test(run, results, driving)
+    children = [
+        *(_trial_view(run, plan, trial, results, members, test) for trial in trials),
+        *(_stack_view(folder, test) for folder in run.stacks() if (folder / "scores.json").exists()),
+    ]
+    return [_parent_view(run, plan, trials, test, driving), *children]
+
+
+def _test(run: RunDir, results: Mapping[str, Any], driving: bool) -> list[dict[str, Any]]:
+    """Scored rows of the test part; those of an old results.json only if no driver makes new ones."""
+    if run.scores.exists():
+        scores = read_json(run.scores)
+    else:
+        scores = None if driving else results.get("test")
+    return list(scores["rows"]) if scores else []
+
+
+def _trials(run: RunDir, plan: Plan, driving: bool) -> list[_Trial]:
+    if not run.study.exists() or b"\n" not in run.study.read_bytes():  # nothing is in it yet
+        return []
+    search = Search(
+        run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial, read_only=True
+    )
+    return [
+        _trial(run.trial(frozen.number), frozen, plan, driving)
+        for frozen in search.trials()
+        if frozen.state != TrialState.WAITING
+    ]
+
+
+def _trial(folder: TrialDir, frozen: Any, plan: Plan, driving: bool) -> _Trial:
+    lines, attempts = _read_lines(folder), folder.attempts()
+    scored = [line for line in lines if line["fold"] == 0 and plan.metric in line]
+    sign = 1 if plan.mode == "max" else -1
+    best = max(scored, key=lambda line: (sign * line[plan.metric], -line["step"]), default=None)
+    diverged = "diverged" in frozen.user_attrs
+    unended = "running" if driving else "interrupted"
+    start, end = _times(frozen, lines, attempts)
+    return _Trial(
+        frozen=frozen,
+        lines=lines,
+        attempts=attempts,
+        state="diverged" if diverged else _STATES.get(frozen.state, unended),
+        start=start,
+        end=end,
+        value=frozen.value if frozen.value is not None else best and best[plan.metric],
+        best_step=best and best["step"],
+        seconds=sum(line.get("seconds", 0.0) for line in lines),
+    )
+
+
+def _read_lines(folder: TrialDir) -> list[dict[str, Any]]:
+    """Whole lines of metrics.jsonl. Unlike the trial's own reader, this mends no torn line:
+    beside a running trial it may be one that is just being written."""
+    if not folder.metrics.exists():
+        return []
+    return [json.loads(line) for line in folder.metrics.read_bytes().split(b"\n")[:-1] if line]
+
+
+def _times(
+    frozen: Any, lines: Sequence[Mapping[str, Any]], attempts: Sequence[Mapping[str, Any]]
+) -> tuple[int | None, int | None]:
+    """When a trial started and when it was last heard of."""
+    first = attempts[0]["started"] if attempts else _seconds(frozen.datetime_start)
+    ends = [lines[-1]["time"]] if lines else []
+    ends += [attempt["ended"] for attempt in attempts if "ended" in attempt]
+    last = max(ends) if ends else _seconds(frozen.datetime_complete)
+    return _ms(first), _ms(last)
+
+
+def _seconds(when: datetime | None) -> float | None:
+    return None if when is None else when.timestamp()
+
+
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else int(seconds * 1000)
+
+
+def _parent_view(
+    run: RunDir, plan: Plan, trials: Sequence[_Trial], test: Sequence[Mapping[str, Any]],
+    driving: bool,
+) -> _View:  # fmt: skip
+    start = _ms(datetime.strptime(plan.created, "%Y-%m-%dT%H:%M:%S%z").timestamp())
+    state = _state(trials, bool(test), driving)
+    ends = [t.end for t in trials if t.end is not None]
+    ends += [int(p.stat().st_mtime * 1000) for p in (run.scores, run.results) if p.exists()][:1]
+    return _View(
+        key=("run", ""),
+        name=plan.name,
+        status=_STATUS[state],
+        start=start,
+        end=max(ends, default=start),
+        params=_plan_params(plan),
+        tags={**_plan_tags(run, plan), **_device(trials), TAG + "state": state},
+        metrics={
+            **_search_metrics(plan, trials),
+            **({} if driving else _cost(plan, trials)),
+            **_test_metrics([row for row in test if row["best"]]),
+        },
+        artifacts=[run.plan, run.results, run.report],
+    )
+
+
+def _state(trials: Sequence[_Trial], scored: bool, driving: bool) -> str:
+    states = {trial.state for trial in trials}
+    if driving:
+        return "running"
+    if scored and "interrupted" not in states:
+        return "complete"
+    if states and states <= {"failed", "diverged", "stopped"}:
+        return "failed"
+    return "interrupted"
+
+
+def _plan_params(plan: Plan) -> dict[str, str]:
+    # The number of trials is a tag: `--trials +N` raises it, and a parameter cannot change.
+    return _texts(
+        {
+            ("system",): plan.system,
+            ("dataset",): plan.dataset,
+            ("budget",): plan.budget.text,
+            ("seed",): plan.seed,
+            ("metric",): plan.metric,
+            ("mode",): plan.mode,
+            ("protocol",): plan.splits.get("protocol"),
+            ("stack",): ",".join(plan.stack) or "none",
+            ("top_k",): plan.top_k,
+            ("cpus",): plan.resources.cpus,
+            ("gpus",): plan.resources.gpus,
+            **{("config", key): value for key, value in _flat(plan.config)},
+            **{("space", p.key): p.text() for p in plan.space},
+            **{("scaled", k): f"{old} -> {new}" for k, (old, new) in plan.scaled.items()},
+        }
+    )
+
+
+def _plan_tags(run: RunDir, plan: Plan) -> dict[str, str]:
+    about = {
+        "system": plan.system,
+        "paper": plan.system.split("/")[0],
+        "dataset": plan.dataset,
+        "data": plan.data,
+        "fingerprint": plan.fingerprint,
+        "protocol": plan.splits.get("protocol"),
+        "splits": plan.splits.get("digest"),
+        "created": plan.created,
+        "trials": plan.trials,
+        "transductive": plan.transductive,
+        "git_commit": plan.git_commit,
+        "directory": run.path.resolve(),
+    }
+    tags = {TAG + key: _text(value) for key, value in about.items() if value is not None}
+    tags |= {metric_name(f"{TAG}version.{name}"): v for name, v in plan.versions.items()}
+    source = {"mlflow.source.name": "soundsweep", "mlflow.source.git.commit": plan.git_commit}
+    return tags | {key: value for key, value in source.items() if value}
+
+
+def _device(trials: Iterable[_Trial]) -> dict[str, str]:
+    devices = {a["device"] for trial in trials for a in trial.attempts if "device" in a}
+    return {TAG + "device": ",".join(sorted(devices))} if devices else {}
+
+
+def _search_metrics(plan: Plan, trials: Sequence[_Trial]) -> dict[str, float]:
+    """How far the search is; a trial that diverged counts as failed."""
+    states = [trial.state for trial in trials]
+    counts = {
+        "trials_complete": states.count("complete"),
+        "trials_stopped": states.count("stopped"),
+        "trials_failed": states.count("failed") + states.count("diverged"),
+    }
+    sign = 1 if plan.mode == "max" else -1
+    done = [t for t in trials if t.state == "complete" and t.value is not None]
+    best = max(done, key=lambda t: (sign * (t.value or 0.0), -t.frozen.number), default=None)
+    if best is None or best.value is None:
+        return dict(counts)
+    return {**counts, "best_value": best.value, "best_trial": best.frozen.number}
+
+
+def _cost(plan: Plan, trials: Iterable[_Trial]) -> dict[str, float]:
+    seconds = sum(trial.seconds for trial in trials)
+    return {"seconds": seconds, "gpu_seconds": seconds * plan.resources.gpus}
+
+
+def _trial_view(
+    run: RunDir, plan: Plan, trial: _Trial, results: Mapping[str, Any], members: Sequence[int],
+    test: Sequence[Mapping[str, Any]],
+) -> _View:  # fmt: skip
+    number = trial.frozen.number
+    cause = trial.frozen.user_attrs.get("diverged") or trial.frozen.user_attrs.get("error")
+    tags = {
+        "trial": number,
+        "state": trial.state,
+        "attempts": len(trial.attempts),
+        "published": bool(trial.frozen.user_attrs.get("published")),
+        "member": number in members,
+        "cause": cause,
+    }
+    ended = trial.state not in ("running", "interrupted")
+    return _View(
+        key=("trial", str(number)),
+        name=f"trial {number:05d}",
+        status=_STATUS[trial.state],
+        start=trial.start,
+        end=trial.end,
+        params=_texts({(key,): value for key, value in trial.frozen.params.items()}),
+        tags={TAG + key: _text(value) for key, value in tags.items() if value is not None},
+        metrics={
+            **(_trial_metrics(trial, results) if ended else {}),
+            **_test_metrics([row for row in test if row["trial"] == number]),
+        },
+        lines=trial.lines,
+        artifacts=[run.trial(number).config],
+    )
+
+
+def _trial_metrics(trial: _Trial, results: Mapping[str, Any]) -> dict[str, float]:
+    """Final metrics; the interval is the report's, if that knows the same value."""
+    found: dict[str, Any] = {
+        "value": trial.value,
+        "best_step": trial.best_step,
+        "seconds": trial.seconds,
+    }
+    for row in results.get("trials", ()):
+        same = row["number"] == trial.frozen.number and row["value"] == trial.value
+        if same and row.get("interval"):
+            found["value/low"], found["value/high"] = row["interval"]
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _stack_view(folder: Path, test: Sequence[Mapping[str, Any]]) -> _View:
+    path = folder / "scores.json"
+    scores, when = read_json(path), path.stat().st_mtime
+    members = ",".join(map(str, scores["members"]))
+    params = {("members",): members, **{(k,): v for k, v in _flat(scores.get("parameters") or {})}}
+    metrics: dict[str, float] = {"seconds": scores["seconds"]}
+    for part in ("out_of_fold", "versus_best"):
+        metrics |= _score((part,), scores.get(part) or {})
+    return _View(
+        key=("stack", scores["name"]),
+        name=f"stack {scores['name']}",
+        status="FINISHED",
+        start=_ms(when - scores["seconds"]),
+        end=_ms(when),
+        params=_texts(params),
+        tags={TAG + "stack": scores["name"], TAG + "state": "complete"},
+        metrics=metrics | _test_metrics([r for r in test if r["learner"] == scores["name"]]),
+        artifacts=[path],
+    )
+
+
+def _test_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Scores of the test part; the first row is that of the plan's own decision."""
+    found: dict[str, float] = {}
+    for place, row in enumerate(rows):
+        head = "test_transductive" if row["transductive"] else "test"
+        variant = () if place == 0 else (str(row["variant"]),)
+        word = "_variant" if variant else ""
+        for name, score in row["metrics"].items():
+            found |= _score((head + word, *variant, name), score)
+        for label, by_class in row.get("classes", {}).items():
+            for name, value in by_class.items():
+                if value is not None:
+                    found[metric_name(f"{head}{word}_class", *variant, label, name)] = value
+    return found
+
+
+def _score(pieces: tuple[str, ...], score: Mapping[str, Any]) -> dict[str, float]:
+    """A value under its own name, its interval below it."""
+    return {
+        metric_name(*pieces, *(() if key == "value" else (key,))): value
+        for key, value in score.items()
+        if value is not None
+    }
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, inner in value.items():
+        if isinstance(inner, Mapping) and inner:
+            yield from _flat(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", inner
+
+
+def _texts(values: Mapping[tuple[str, ...], Any]) -> dict[str, str]:
+    return {metric_name(*pieces): _text(value) for pieces, value in values.items()}
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else str(value)
+    if isinstance(value, bool | list | dict) or value is None:
+        text = json.dumps(value)
+    return text[:LONGEST_VALUE]
+
+
+# What MLflow shows now, and the difference
+
+
+def _client(uri: str) -> Any:
+    for key, value in _ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # 60 lines about a new database
+    from mlflow import MlflowClient
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _put(uri: str, run: RunDir, plan: Plan, views: Sequence[_View]) -> Synced:
+    client = _client(uri)
+    name = experiment_name(plan)
+    store = _Store(client, _experiment(client, name, run, plan), plan.run_id)
+    parent = store.put(views[0], None)
+    ids = [parent, *(store.put(view, parent) for view in views[1:])]
+    for view, run_id in zip(views, ids, strict=True):  # last, as they need a store of their own
+        store.put_artifacts(view, run_id)
+    return Synced(_without_password(uri), name, parent, len(views) - 1)
+
+
+def _experiment(client: Any, name: str, run: RunDir, plan: Plan) -> str:
+    """The experiment's id; it is made where it is missing."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        # In a SQLite store of ours: else artifacts go to the folder that a process happens to be in.
+        location = None if plan.mlflow else (run.root.resolve() / "mlartifacts").as_uri()
+        try:
+            return str(client.create_experiment(name, artifact_location=location))
+        except Exception:
+            found = client.get_experiment_by_name(name)  # another run may have made it just now
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise UserError(
+            f"the MLflow experiment '{name}' has been deleted: restore it "
+            f"(`mlflow experiments restore --experiment-id {found.experiment_id}`) and run "
+            f"`soundsweep sync {run.path}`."
+        )
+    return str(found.experiment_id)
+
+
+class _Store:
+    """The runs of one run directory in MLflow."""
+
+    def __init__(self, client: Any, experiment: str, run_id: str) -> None:
+        self.client, self.experiment, self.run_id = client, experiment, run_id
+        self.runs = self._find()
+
+    def _find(self) -> dict[tuple[str, str], Any]:
+        """Parent and children by what they show; of doubles the oldest."""
+        found: dict[tuple[str, str], Any] = {}
+        token = None
+        while True:
+            page = self.client.search_runs(
+                [self.experiment],
+                f"tags.`{TAG}run_id` = '{self.run_id}'",
+                max_results=PAGE,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            for run in page:
+                found.setdefault(_key(run.data.tags), run)
+            token = page.token
+            if not token:
+                return found
+
+    def put(self, view: _View, parent: str | None) -> str:
+        """Send what of a view is missing or differs; returns MLflow's id of the run."""
+        run = self._current(view) or self._create(view, parent)
+        run_id = str(run.info.run_id)
+        metrics, tags = _finite(view)
+        shown = run.data
+        points = _point_batches(view.lines, int(shown.tags.get(SYNCED, "0")))
+        finals = {k: v for k, v in metrics.items() if shown.metrics.get(k) != v}
+        params = {k: v for k, v in view.params.items() if k not in shown.params}
+        tags = {k: v for k, v in tags.items() if shown.tags.get(k) != v}
+        for batch in _merged(points, _rest_batches(finals, params, tags)):
+            self.client.log_batch(run_id, *batch, synchronous=True)
+        self._set_status(run.info, view)
+        return run_id
+
+    def put_artifacts(self, view: _View, run_id: str) -> None:
+        """Upload files and folders whose contents are not those that were uploaded last."""
+        shown = self.runs[view.key].data.tags
+        for path in view.artifacts:
+            digest, tag = _digest(path), f"{TAG}artifact.{path.name}"
+            if digest is None or shown.get(tag) == digest:
+                continue
+            if path.is_dir():
+                self.client.log_artifacts(run_id, str(path), path.name)
+            else:
+                self.client.log_artifact(run_id, str(path))
+            self.client.set_tag(run_id, tag, digest)
+
+    def _current(self, view: _View) -> Any:
+        """The run that shows a view; a meta-learner's that was fitted anew since is put aside."""
+        found = self.runs.get(view.key)
+        if found is None or view.key[0] != "stack":
+            return found
+        params = found.data.params
+        if all(view.params.get(key) == value for key, value in params.items()):
+            return found
+        self.client.delete_run(found.info.run_id)  # parameters cannot be changed
+        return None
+
+    def _create(self, view: _View, parent: str | None) -> Any:
+        # Its tags come with it in one request: a kill afterwards leaves no run that is not found.
+        kind, which = view.key
+        tags = {TAG + "run_id": self.run_id}
+        if parent is not None:
+            tags |= {TAG + kind: which, "mlflow.parentRunId": parent}
+        run = self.client.create_run(self.experiment, view.start, tags, view.name)
+        self.runs[view.key] = run
+        return run
+
+    def _set_status(self, info: Any, view: _View) -> None:
+        if view.status == "RUNNING":
+            if info.status != "RUNNING":
+                self.client.update_run(info.run_id, status="RUNNING")
+            return
+        end = view.end or info.start_time
+        if (info.status, info.end_time) != (view.status, end):
+            self.client.set_terminated(info.run_id, view.status, end)
+
+
+def _key(tags: Mapping[str, str]) -> tuple[str, str]:
+    for kind in ("trial", "stack"):
+        if TAG + kind in tags:
+            return kind, tags[TAG + kind]
+    return "run", ""
+
+
+def _finite(view: _View) -> tuple[dict[str, float], dict[str, str]]:
+    """Metrics that are numbers, and the tags with those that are not: MLflow makes 1.8e308 of inf."""
+    finite = {k: float(v) for k, v in view.metrics.items() if math.isfinite(v)}
+    odd = {f"{TAG}not_finite.{k}": str(v) for k, v in view.metrics.items() if k not in finite}
+    return finite, {**view.tags, **{key[:LONGEST_NAME]: value for key, value in odd.items()}}
+
+
+Batch = tuple[list[Any], list[Any], list[Any]]  # metrics, parameters, tags
+
+
+def _point_batches(lines: Sequence[Mapping[str, Any]], done: int) -> list[Batch]:
+    """Points of the lines after the first ``done``; each batch says how many lines are done then.
+
+    A point keeps the time that metrics.jsonl has: should it be sent twice, MLflow knows it.
+    """
+    from mlflow.entities import Metric, RunTag
+
+    points = [
+        (index, Metric(_point_name(line["fold"], key), float(value), _ms(line["time"]), line["step"]))
+        for index, line in enumerate(lines)
+        if index >= done
+        for key, value in line.items()
+        if key not in ("fold", "step", "time") and _is_number(value)
+    ]
+    batches: list[Batch] = []
+    for start in range(0, len(points), POINTS):
+        after = points[start + POINTS][0] if start + POINTS < len(points) else len(lines)
+        metrics = [point for _, point in points[start : start + POINTS]]
+        batches.append((metrics, [], [RunTag(SYNCED, str(after))]))
+    return batches
+
+
+def _point_name(fold: int, key: str) -> str:
+    return metric_name(f"fold{fold}" if fold else "epoch", key)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _rest_batches(
+    finals: Mapping[str, float], params: Mapping[str, str], tags: Mapping[str, str]
+) -> list[Batch]:
+    from mlflow.entities import Metric, Param, RunTag
+
+    now = int(time.time() * 1000)  # the latest is the one that is shown
+    metrics = [Metric(key, value, now, 0) for key, value in finals.items()]
+    parameters = [Param(key, value) for key, value in params.items()]
+    labels = [RunTag(key, value) for key, value in tags.items()]
+    return [
+        (list(some), list(other), list(third))
+        for some, other, third in itertools.zip_longest(
+            _chunks(metrics, FINALS), _chunks(parameters, PARAMS), _chunks(labels, TAGS),
+            fillvalue=(),
+        )
+    ]  # fmt: skip
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _merged(points: Sequence[Batch], rest: Sequence[Batch]) -> Iterator[Batch]:
+    """Both in as few requests as MLflow's limits allow."""
+    nothing: Batch = ([], [], [])
+    for one, other in itertools.zip_longest(points, rest, fillvalue=nothing):
+        yield one[0] + other[0], one[1] + other[1], one[2] + other[2]
+
+
+def _digest(path: Path) -> str | None:
+    """A digest of a file, or of a folder's files and their names; ``None`` if there is nothing."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    try:
+        for file in files:
+            content = hashlib.sha256(file.read_bytes()).hexdigest()
+            digest.update(f"{file.relative_to(path.parent)}\n{content}\n".encode())
+    except FileNotFoundError:  # not written yet, or just being written anew
+        return None
+    return digest.hexdigest()[:32] if files else None
+
+
+# Locks and liveness
+
+
+@contextlib.contextmanager
+def _locked(run: RunDir) -> Iterator[None]:
+    """One sync of a run at a time: two would each create the runs that both find missing."""
+    with open(run.path / "tracking.lock", "a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _is_driven(run: RunDir, but_by: int | None = None) -> bool:
+    """Whether a driver other than process ``but_by`` is alive on this machine.
+
+    Read, not locked: a lock held for a moment would turn a driver away that starts in it.
+    """
+    try:
+        about = json.loads((run.path / "driver").read_text(encoding="utf-8"))
+        pid = int(about["pid"])
+    except (OSError, ValueError, KeyError):
+        return False
+    if about.get("host") != socket.gethostname() or pid == but_by:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _without_password(uri: str) -> str:
+    return re.sub(r"(//[^/@]*):[^/]*@", r"\1:***@", uri)
+
+
+def _first_line(error: BaseException, uri: str) -> str:
+    text = str(error).replace(uri, _without_password(uri)).strip() or type(error).__name__
+    line = re.sub(r"0x[0-9a-f]+", "0x...", text.splitlines()[0])  # addresses differ each time
+    return line if len(line) <= 300 else line[:300] + "..."
+
+
+# The process beside the driver
+
+
+class Projector:
+    """While it is entered, a process of its own keeps MLflow up to date with a run directory.
+
+    Neither starting, failing nor ending it raises. After the end ``problem`` is one line for the
+    user if MLflow is not up to date, else ``None``.
+    """
+
+    def __init__(
+        self, run: RunDir, plan: Plan, *, interval: float = INTERVAL, patience: float = PATIENCE
+    ) -> None:
+        """Args:
+        run: the run directory; the process writes to its ``tracking.log``.
+        plan: its plan.
+        interval: seconds between two syncs.
+        patience: seconds that the end waits for the last sync.
+        """
+        self.run, self.uri = run, _without_password(tracking_uri(run, plan))
+        self.interval, self.patience = interval, patience
+        self.log = run.path / "tracking.log"
+        self.problem: str | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Projector:
+        try:
+            with open(self.log, "ab") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "orchestrator.tracking", str(self.run.path),
+                     "--follow", "--interval", str(self.interval)],
+                    stdin=subprocess.PIPE, stdout=log, stderr=log, env=_environment(),
+                    start_new_session=True,  # Ctrl-C is the driver's affair
+                )  # fmt: skip
+        except OSError as error:
+            self.problem = self._say(f"its process could not be started: {error}")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        process = self._process
+        if process is None:
+            return
+        assert process.stdin is not None
+        with contextlib.suppress(OSError):  # it may have died
+            process.stdin.write(b"end\n")  # a fork of the driver may hold the pipe open
+            process.stdin.close()
+        try:
+            code = process.wait(self.patience)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            self.problem = self._say(f"it was not done within {self.patience:g} s")
+            return
+        if code != 0:
+            self.problem = self._say(self._last_error() or f"see {self.log}")
+
+    def _say(self, why: str) -> str:
+        return (
+            f"MLflow at {self.uri} is not up to date ({why}). Nothing is lost: run "
+            f"`soundsweep sync {self.run.path}`."
+        )
+
+    def _last_error(self) -> str | None:
+        """Why the last sync failed, from the log."""
+        text = self.log.read_text(encoding="utf-8", errors="replace")
+        found = re.findall(r"could not be brought up to date: (.*?)\. Nothing is lost", text)
+        return found[-1] if found else None
+
+
+def _environment() -> dict[str, str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    here = Path(__file__).resolve().parents[1]
+    if here.name not in ("site-packages", "dist-packages"):  # a checkout that may not be installed
+        paths = [str(here), environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    return environment
+
+
+def follow(run: RunDir, interval: float = INTERVAL, pipe: IO[bytes] | None = None) -> int:
+    """Sync again and again until the pipe from the driver ends, then once more.
+
+    Args:
+        run: the run directory.
+        interval: seconds between two syncs; after a slow one more.
+        pipe: by default standard input.
+
+    Returns:
+        0 if the last sync succeeded, else 1. Errors are logged, once a change.
+    """
+    os.nice(10)  # the training comes first
+    stream = pipe or sys.stdin.buffer
+    parent, seen, problem = os.getppid(), None, None
+    pause = 0.0
+    while not _has_ended(stream, pause, parent):
+        began, state = time.monotonic(), _signature(run)
+        if state != seen or problem is not None:
+            problem = _try(run, None, problem)
+            seen = state
+        pause = max(interval, SHARE * (time.monotonic() - began))
+    return 0 if _try(run, _is_driven(run, but_by=parent), problem) is None else 1
+
+
+def _has_ended(stream: IO[bytes], pause: float, parent: int) -> bool:
+    """Wait; whether the driver has said that it ends, closed the pipe or died."""
+    ready, _, _ = select.select([stream], [], [], pause)
+    return bool(ready) or os.getppid() != parent
+
+
+def _try(run: RunDir, driving: bool | None, before: str | None) -> str | None:
+    """Sync and log what changed; returns the problem, if there is one."""
+    try:
+        sync(run, driving=driving)
+    except UserError as error:
+        problem, details = str(error), ""
+    except Exception as error:  # also a file that is just being written: the next one may succeed
+        problem, details = f"{type(error).__name__}: {error}", "\n" + traceback.format_exc()
+    else:
+        if before is not None:
+            _log("MLflow is up to date again")
+        return None
+    if problem != before:
+        _log(problem + details)
+    return problem
+
+
+def _log(text: str) -> None:
+    print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)
+
+
+def _signature(run: RunDir) -> list[tuple[str, int, int]]:
+    """Names, times and sizes of the files that are shown."""
+    patterns = ("*.json", "study.log", "trials/*/metrics.jsonl", "trials/*/*.json",
+                "trials/*/attempts/*.json", "stack/*/scores.json", "report/*")  # fmt: skip
+    found = []
+    for path in itertools.chain.from_iterable(map(run.path.glob, patterns)):
+        with contextlib.suppress(FileNotFoundError):
+            stat = path.stat()
+            found.append((str(path), stat.st_mtime_ns, stat.st_size))
+    return sorted(found)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``python -m orchestrator.tracking RUN [--follow]``; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="orchestrator.tracking", description=main.__doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run directory")
+    parser.add_argument("--follow", action="store_true", help="until standard input ends")
+    parser.add_argument("--interval", type=float, default=INTERVAL, help="seconds between syncs")
+    given = parser.parse_args(arguments)
+    run = RunDir(given.run.resolve())
+    if given.follow:
+        return follow(run, given.interval)
+    try:
+        done = sync(run)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"MLflow: {done.uri}, experiment '{done.experiment}', {done.children} runs below the run")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

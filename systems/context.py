@@ -1,0 +1,108 @@
+"""The context of a training: device, seed, threads, reports and checkpoints.
+
+A system trains the same in a bare process, in a Tune trial and in a refit; only the context differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def seed_of(*parts: int | str) -> int:
+    """A 63-bit seed from a run seed, a phase, an epoch, ...; the same on every machine."""
+    digest = hashlib.sha256("|".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class Context:
+    """A bare process: checkpoints in a folder (or nowhere), reports to a function.
+
+    Args:
+        folder: where checkpoints go; ``None`` keeps none.
+        device: torch device name, e.g. ``cpu`` or ``cuda:0``.
+        seed: everything random in the training is drawn from it.
+        threads: torch threads; equal threads give equal bits on the CPU. 0 leaves them alone.
+        last_step: end the schedule after this many steps (a refit runs a fixed share of it).
+        on_report: called with (step, metrics) after each step's checkpoint is on disk.
+        may_publish: asked before each checkpoint; raises where another driver took the run over.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        device: str = "cpu",
+        seed: int = 0,
+        threads: int = 0,
+        last_step: int | None = None,
+        on_report: Callable[[int, Mapping[str, float]], None] = lambda step, metrics: None,
+        may_publish: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.folder = folder
+        self.device = torch.device(device)
+        self.seed = seed
+        self.threads = threads
+        self.last_step = last_step
+        self.may_publish = may_publish
+        self._on_report = on_report
+        if threads:
+            torch.set_num_threads(threads)
+
+    def child(self, phase: str, *, last_step: int | None = None, silent: bool = False) -> Context:
+        """The context of a pass, round or fold (``round3/fold2``), with its own checkpoint.
+
+        Its seed follows from the phase. ``silent`` children report to nobody (folds after the
+        first, which are never stopped early).
+        """
+        return Context(
+            None if self.folder is None else self.folder / phase,
+            device=str(self.device),
+            seed=seed_of(self.seed, phase),
+            threads=self.threads,
+            last_step=self.last_step if last_step is None else last_step,
+            on_report=(lambda step, metrics: None) if silent else self._on_report,
+            may_publish=self.may_publish,
+        )
+
+    def seed_step(self, step: int) -> np.random.Generator:
+        """Seed Python, NumPy and torch for one step and return a generator for its batches.
+
+        Each step is a function of (seed, step) alone, so that a restored training continues as an
+        uninterrupted one would.
+        """
+        seed = seed_of(self.seed, step)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        return np.random.default_rng(seed)
+
+    def report(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Tell the metrics of a finished step. Call it after :meth:`save`."""
+        self._on_report(step, metrics)
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Publish a checkpoint (tensors, numbers, strings, lists, dicts) atomically."""
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / "checkpoint.pt.new"
+        torch.save(dict(state), temporary)
+        self.may_publish()
+        os.replace(temporary, self.folder / "checkpoint.pt")
+
+    def restore(self) -> dict[str, Any] | None:
+        """The last published checkpoint, or ``None``."""
+        if self.folder is None or not (self.folder / "checkpoint.pt").exists():
+            return None
+        state: dict[str, Any] = torch.load(
+            self.folder / "checkpoint.pt", map_location=self.device, weights_only=True
+        )
+        return state

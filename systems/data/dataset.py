@@ -1,0 +1,163 @@
+"""What a data set is: clips in parts and roles, labels of a stated kind, and a source of sound.
+
+A reader turns a public archive, as it lies on users' disks, into a :class:`Dataset`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from systems.errors import UserError
+
+LabelKind = Literal[
+    "none", "class", "tags", "events", "sequence", "values", "direction", "relevance", "withheld"
+]
+Role = Literal["labelled", "unlabelled", "out_of_domain", "query", "gallery", "template"]
+
+
+class Event(NamedTuple):
+    """A sound event: onset and offset in seconds, and its class."""
+
+    onset: float
+    offset: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One item of a data set.
+
+    ``group`` (speaker, location, recording) is never split over folds; ``duration`` is in seconds;
+    ``columns`` carries free columns such as ``manually_verified`` or ``device``.
+    """
+
+    clip_id: str
+    part: str
+    role: Role
+    group: str
+    duration: float
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of one part.
+
+    ``values[clip_id]`` is, by kind: ``class`` a name; ``tags`` a tuple of names; ``events`` a tuple
+    of :class:`Event`; ``sequence`` a tuple of names in order (or several such references);
+    ``values`` a number or a series; ``direction`` degrees; ``relevance`` a tuple of item ids.
+    """
+
+    kind: LabelKind
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def tag_matrix(self, clip_ids: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+        """Clip-level targets [N, K] in {0, 1}, from a class, tags or events."""
+        column = {name: k for k, name in enumerate(classes)}
+        matrix = np.zeros((len(clip_ids), len(classes)), dtype=np.float32)
+        for row, clip_id in enumerate(clip_ids):
+            for name in self._names(clip_id):
+                matrix[row, column[name]] = 1.0
+        return matrix
+
+    def _names(self, clip_id: str) -> Iterable[str]:
+        value = self.values[clip_id]
+        if self.kind == "class":
+            return (value,)
+        if self.kind == "events":
+            return {event.label for event in value}
+        if self.kind in ("tags", "sequence"):
+            return value
+        raise UserError(f"labels of kind '{self.kind}' have no tags.")
+
+
+class Source(Protocol):
+    """Where the sound of a clip comes from: a file, a rendering, released embeddings.
+
+    It is picklable, since the waveform store reads it from several processes.
+    """
+
+    def read(self, clip_id: str, track: str = "audio") -> tuple[np.ndarray, int]:
+        """Return samples [C, S] as float32 in -1..1 and their rate in Hz."""
+        ...
+
+    def identity(self) -> Iterable[str]:
+        """One line per item (name, size, time of change) for the fingerprint."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Clips, their labels and their sound.
+
+    ``sealed`` holds the labels of test parts as functions: they are opened by
+    :meth:`open_sealed` alone, which records each opening before it returns.
+    """
+
+    name: str
+    task: str
+    classes: tuple[str, ...]
+    clips: tuple[Clip, ...]
+    labels: Mapping[str, Labels]
+    sealed: Mapping[str, Callable[[], Labels]]
+    sealed_kind: Mapping[str, LabelKind]
+    source: Source
+    test_part: str = "test"
+    official_validation: str | None = None
+
+    def part(self, name: str) -> tuple[Clip, ...]:
+        """The clips of one part, in order."""
+        return tuple(clip for clip in self.clips if clip.part == name)
+
+    def parts(self) -> tuple[str, ...]:
+        """The names of the parts in order of appearance."""
+        return tuple(dict.fromkeys(clip.part for clip in self.clips))
+
+    def role(self, name: str) -> tuple[Clip, ...]:
+        """The training clips of one role (test parts have roles too and are left out)."""
+        held_back = {*self.sealed, self.official_validation}
+        return tuple(c for c in self.clips if c.role == name and c.part not in held_back)
+
+    def label_kind(self, part: str) -> LabelKind:
+        """The kind of a part's labels; known without opening them."""
+        if part in self.sealed_kind:
+            return self.sealed_kind[part]
+        return self.labels[part].kind if part in self.labels else "none"
+
+    def open_sealed(self, part: str, record: Callable[[], None]) -> Labels:
+        """Open a test part's labels. ``record`` writes the ledger entry and is called first."""
+        if part not in self.sealed:
+            raise UserError(f"{self.name} has no sealed part '{part}'.")
+        record()
+        return self.sealed[part]()
+
+    def fingerprint(self) -> str:
+        """A digest of class list, parts, and each item's name, size and time of change."""
+        digest = hashlib.sha256()
+        for line in (self.name, *self.classes, *self.source.identity()):
+            digest.update(line.encode() + b"\n")
+        for clip in self.clips:
+            digest.update(f"{clip.clip_id}|{clip.part}|{clip.role}\n".encode())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """Some clips and, where they may be seen, their clip-level targets [N, K]."""
+
+    clip_ids: tuple[str, ...]
+    targets: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+
+class Reader(Protocol):
+    """Reads a data set from a folder (``None``: the set is embedded)."""
+
+    def __call__(self, folder: str | None) -> Dataset: ...

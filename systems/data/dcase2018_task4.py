@@ -1,0 +1,165 @@
+"""DCASE 2018 task 4: weakly labelled semi-supervised detection of domestic sounds.
+
+Expects the folder ``dataset`` of the challenge baseline (or a folder that holds it). Training clips
+carry tags or nothing; the test and evaluation parts carry timed events and are sealed.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from systems.data.dataset import Clip, Dataset, Event, LabelKind, Labels, Role
+from systems.data.files import Files, durations
+from systems.errors import UserError, nearest
+
+NAME = "dcase2018_task4"
+TASK = "weak_sed"
+LAYOUT = """\
+dataset/metadata/train/weak.csv                   filename, event_labels (TAB-separated)
+dataset/metadata/train/unlabel_in_domain.csv      filename
+dataset/metadata/train/unlabel_out_of_domain.csv  filename (may be absent)
+dataset/metadata/test/test.csv                    filename, onset, offset, event_label
+dataset/metadata/eval/eval.csv                    the same (may be absent)
+dataset/audio/train/weak/*.wav, train/unlabel_in_domain/, train/unlabel_out_of_domain/, test/, eval/"""
+
+CLASSES = (
+    "Alarm_bell_ringing",
+    "Blender",
+    "Cat",
+    "Dishes",
+    "Dog",
+    "Electric_shaver_toothbrush",
+    "Frying",
+    "Running_water",
+    "Speech",
+    "Vacuum_cleaner",
+)
+
+# part: (table, role, label kind, must be there)
+PARTS: dict[str, tuple[str, Role, LabelKind, bool]] = {
+    "weak": ("train/weak", "labelled", "tags", True),
+    "unlabel_in_domain": ("train/unlabel_in_domain", "unlabelled", "none", True),
+    "unlabel_out_of_domain": ("train/unlabel_out_of_domain", "out_of_domain", "none", False),
+    "test": ("test/test", "labelled", "events", True),
+    "eval": ("eval/eval", "labelled", "events", False),
+}
+
+Row = dict[str, str]
+
+
+def read(folder: str | None) -> Dataset:
+    """Read the set below ``folder``.
+
+    Raises:
+        UserError: no folder given, a table missing, a row that cannot be right, or audio files
+            that are missing, empty or broken (all named in one error).
+    """
+    root = _root(folder)
+    tables = {part: _table(root, *spec[:1], required=spec[3]) for part, spec in PARTS.items()}
+    paths: dict[str, str] = {}
+    listed_in: dict[str, str] = {}
+    for part, rows in tables.items():
+        for row in rows:
+            clip_id = f"{part}/{row['filename']}"
+            paths[clip_id] = f"audio/{_audio_folder(part)}/{row['filename']}"
+            listed_in[clip_id] = f"metadata/{PARTS[part][0]}.csv"
+    files = Files(str(root), paths)
+    seconds = durations(NAME, files, listed_in)
+    _check_labels(tables, seconds)
+    clips = tuple(
+        Clip(clip_id, part := clip_id.split("/")[0], PARTS[part][1], _recording(clip_id), seconds[clip_id])
+        for clip_id in paths
+    )  # fmt: skip
+    sealed: dict[str, Callable[[], Labels]] = {
+        part: partial(_events, part, tuple(tables[part])) for part in ("test", "eval") if tables[part]
+    }
+    return Dataset(
+        name=NAME,
+        task=TASK,
+        classes=CLASSES,
+        clips=clips,
+        labels={"weak": _tags(tables["weak"])},
+        sealed=sealed,
+        sealed_kind={part: "events" for part in sealed},
+        source=files,
+    )
+
+
+def _root(folder: str | None) -> Path:
+    if folder is None:
+        raise UserError(f"{NAME} lies on disk: name its folder with --data. Expected:\n{LAYOUT}")
+    given = Path(folder).expanduser().resolve()
+    for root in (given, given / "dataset"):
+        if (root / "metadata").is_dir():
+            return root
+    what = "does not exist" if not given.exists() else "holds no folder 'metadata' or 'dataset/metadata'"
+    raise UserError(f"{given} {what}. {NAME} expects:\n{LAYOUT}")
+
+
+def _table(root: Path, table: str, *, required: bool) -> list[Row]:
+    path = root / "metadata" / f"{table}.csv"
+    if not path.exists():
+        if required:
+            raise UserError(f"{path} is missing. {NAME} expects:\n{LAYOUT}")
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    if rows and "filename" not in rows[0]:
+        raise UserError(f"{path} has no column 'filename' (columns are TAB-separated).")
+    return rows
+
+
+def _audio_folder(part: str) -> str:
+    return part if part in ("test", "eval") else f"train/{part}"
+
+
+def _recording(clip_id: str) -> str:
+    """The video a clip was cut from: ``Y`` + 11 characters; clips of one video stay together."""
+    return clip_id.split("/")[1][:12]
+
+
+def _tags(rows: list[Row]) -> Labels:
+    return Labels(
+        "tags", {f"weak/{row['filename']}": tuple(row["event_labels"].split(",")) for row in rows}
+    )
+
+
+def _events(part: str, rows: tuple[Row, ...]) -> Labels:
+    values: dict[str, list[Event]] = {f"{part}/{row['filename']}": [] for row in rows}
+    for row in rows:
+        if row.get("event_label"):
+            values[f"{part}/{row['filename']}"].append(
+                Event(float(row["onset"]), float(row["offset"]), row["event_label"])
+            )
+    return Labels("events", {clip_id: tuple(events) for clip_id, events in values.items()})
+
+
+def _check_labels(tables: dict[str, list[Row]], seconds: dict[str, float]) -> None:
+    """Every label is in the class list and every event lies in its clip; all offenders at once."""
+    wrong: list[str] = []
+    for part, rows in tables.items():
+        for number, row in enumerate(rows, start=2):
+            where = f"metadata/{PARTS[part][0]}.csv line {number} ({row['filename']})"
+            if part == "weak":
+                names = (row.get("event_labels") or "").split(",")
+            else:
+                names = [row["event_label"]] if row.get("event_label") else []
+            wrong += [f"{where}: '{n}' is no class{nearest(n, CLASSES)}" for n in names if n not in CLASSES]
+            if part in ("test", "eval") and row.get("event_label"):
+                wrong += _wrong_times(where, row, seconds[f"{part}/{row['filename']}"])
+    if wrong:
+        raise UserError(f"labels of {NAME} that cannot be right:\n  " + "\n  ".join(wrong))
+
+
+def _wrong_times(where: str, row: Row, duration: float) -> list[str]:
+    try:
+        onset, offset = float(row["onset"]), float(row["offset"])
+    except ValueError:
+        return [f"{where}: onset '{row['onset']}' or offset '{row['offset']}' is no number"]
+    # Published tables round to the millisecond and some clips are cut a frame short.
+    if not 0 <= onset < offset <= duration + 0.1:
+        return [f"{where}: event {onset} to {offset} s does not lie in its clip of {duration:.3f} s"]
+    return []

@@ -1,0 +1,153 @@
+"""Splits: who trains, who validates. The official protocol where there is one, else folds.
+
+A validation fold never shares a group (speaker, location, recording) with its training clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from systems.data.dataset import ClipSet, Dataset
+from systems.errors import UserError
+
+FOLDS = 5
+# One network's macro F1 on 12 validation clips has a standard deviation of 0.07 from the split
+# alone: below this many validation clips the search scores all folds, not one.
+ENOUGH_VALIDATION_CLIPS = 200
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Clip ids that train and that validate."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """All folds, how many of them the search scores, and the roles that come without labels."""
+
+    protocol: str
+    folds: tuple[Fold, ...]
+    searched: int
+    unlabelled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def labelled(self) -> tuple[str, ...]:
+        """Every clip whose labels the search may see, once."""
+        first = self.folds[0]
+        return tuple(dict.fromkeys((*first.train, *first.validation)))
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What one training may see.
+
+    ``validation`` is ``None`` in a refit on all training data. Clips of other roles come without
+    targets. ``classes`` are in the order of the columns of every target and score. ``metric`` names
+    what the validation part is scored by.
+    """
+
+    classes: tuple[str, ...]
+    labelled: ClipSet
+    validation: ClipSet | None
+    unlabelled: Mapping[str, ClipSet] = field(default_factory=dict)
+    metric: str = "clip_macro_f1"
+
+
+def make_splits(dataset: Dataset, seed: int) -> Splits:
+    """The official training and validation part, or five group-disjoint, stratified folds.
+
+    Raises:
+        UserError: where a class has no labelled example or there are too few groups.
+    """
+    labelled = dataset.role("labelled")
+    unlabelled = {
+        role: tuple(c.clip_id for c in dataset.role(role))
+        for role in ("unlabelled", "out_of_domain")
+    }
+    ids = tuple(clip.clip_id for clip in labelled)
+    targets = _targets(dataset, ids)
+    missing = [name for name, n in zip(dataset.classes, targets.sum(0), strict=True) if n == 0]
+    if missing:
+        raise UserError(f"{dataset.name}: no training clip of class {', '.join(missing)}.")
+    if dataset.official_validation:
+        validation = tuple(c.clip_id for c in dataset.part(dataset.official_validation))
+        return Splits("official", (Fold(ids, validation),), searched=1, unlabelled=unlabelled)
+    assigned = stratified_groups(targets, [clip.group for clip in labelled], FOLDS, seed)
+    folds = tuple(
+        Fold(
+            tuple(i for i, fold in zip(ids, assigned, strict=True) if fold != f),
+            tuple(i for i, fold in zip(ids, assigned, strict=True) if fold == f),
+        )
+        for f in range(FOLDS)
+    )
+    enough = min(len(fold.validation) for fold in folds) >= ENOUGH_VALIDATION_CLIPS
+    return Splits("folds", folds, searched=1 if enough else FOLDS, unlabelled=unlabelled)
+
+
+def training_data(
+    dataset: Dataset, splits: Splits, fold: int | None, metric: str = "clip_macro_f1"
+) -> TrainingData:
+    """What fold ``fold`` may see; ``None`` is the refit on every labelled clip."""
+    train = splits.labelled if fold is None else splits.folds[fold].train
+    validation = None if fold is None else clip_set(dataset, splits.folds[fold].validation)
+    return TrainingData(
+        classes=dataset.classes,
+        labelled=clip_set(dataset, train),
+        validation=validation,
+        unlabelled={role: ClipSet(ids) for role, ids in splits.unlabelled.items()},
+        metric=metric,
+    )
+
+
+def clip_set(dataset: Dataset, clip_ids: Sequence[str]) -> ClipSet:
+    """Clips with their clip-level targets, from parts whose labels may be seen."""
+    return ClipSet(tuple(clip_ids), _targets(dataset, clip_ids))
+
+
+def _targets(dataset: Dataset, clip_ids: Sequence[str]) -> np.ndarray:
+    part_of = {clip.clip_id: clip.part for clip in dataset.clips}
+    rows = [dataset.labels[part_of[i]].tag_matrix([i], dataset.classes) for i in clip_ids]
+    return np.concatenate(rows) if rows else np.zeros((0, len(dataset.classes)), np.float32)
+
+
+def stratified_groups(
+    targets: np.ndarray, groups: Sequence[str], folds: int, seed: int
+) -> np.ndarray:
+    """Assign each clip a fold [N] so that groups stay whole and classes spread evenly.
+
+    Iterative stratification (Sechidis et al. 2011) over groups: the group with the rarest class
+    still to place goes to the fold that lacks that class most. Written here because scikit-learn's
+    StratifiedGroupKFold takes one class a clip, not several.
+
+    Raises:
+        UserError: fewer groups than folds.
+    """
+    names = list(dict.fromkeys(groups))
+    if len(names) < folds:
+        raise UserError(f"{len(names)} groups of clips cannot make {folds} disjoint folds.")
+    row = {name: r for r, name in enumerate(names)}
+    counts = np.zeros((len(names), targets.shape[1] + 1))
+    for target, group in zip(targets, groups, strict=True):
+        counts[row[group], :-1] += target
+        counts[row[group], -1] += 1  # the last column balances the number of clips
+    wanted = np.tile(counts.sum(0) / folds, (folds, 1))
+    generator = np.random.default_rng([seed, folds])
+    order = generator.permutation(len(names))
+    fold_of = np.full(len(names), -1)
+    for _ in range(len(names)):
+        free = order[fold_of[order] < 0]
+        left = counts[free, :-1].sum(0)
+        rarest = int(np.argmin(np.where(left > 0, left, np.inf))) if left.any() else -1
+        group = free[int(np.argmax(counts[free, rarest]))]
+        need = wanted[:, rarest]
+        best = np.flatnonzero(need >= need.max() - 1e-9)
+        fold = best[int(np.argmax(wanted[best, -1]))]
+        fold_of[group] = fold
+        wanted[fold] -= counts[group]
+    return np.array([fold_of[row[group]] for group in groups])

@@ -1,0 +1,28 @@
+"""Errors that a user can act on: one clear message, no traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in what was asked for or in the data; its text names the culprit and what to do."""
+
+
+def nearest(name: str, options: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the closest of ``options``, or an empty string."""
+    match = difflib.get_close_matches(name, list(options), n=1, cutoff=0.5)
+    return f" (did you mean '{match[0]}'?)" if match else ""
+
+
+def unknown(kind: str, name: str, options: Iterable[str]) -> UserError:
+    """The error for a name that is in no list: offers the nearest one and the whole list."""
+    known = sorted(options)
+    return UserError(
+        f"unknown {kind} '{name}'{nearest(name, known)}. Known: {', '.join(known) or 'none'}."
+    )
+
+
+class Diverged(Exception):
+    """A training whose loss is no longer finite; its text says where."""

@@ -1,0 +1,1 @@
+"""Front ends: waveforms [B, S] -> features [B, C, F, T], on the device, in the batch."""

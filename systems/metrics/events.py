@@ -1,0 +1,68 @@
+"""Event-based metrics: counts from ``sed_eval``, the field's own evaluation, clip by clip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import sed_eval.sound_event
+from dcase_util.containers import MetaDataContainer
+
+from systems.data.dataset import Event
+from systems.metrics.tagging import f1_of_counts
+
+ONSET_COLLAR = 0.2  # seconds
+OFFSET_SHARE = 0.2  # of the event's length, where that is more than the collar
+
+
+def event_counts(
+    reference: Mapping[str, Sequence[Event]],
+    estimated: Mapping[str, Sequence[Event]],
+    classes: Sequence[str],
+) -> np.ndarray:
+    """Per clip and class (true positive, false positive, false negative): [N, K, 3].
+
+    Clips in the order of ``reference``; onset collar 200 ms, offset collar 200 ms or 20 % of the
+    event's length.
+    """
+    counts = np.zeros((len(reference), len(classes), 3), np.int64)
+    for row, clip_id in enumerate(reference):
+        judge = sed_eval.sound_event.EventBasedMetrics(
+            event_label_list=list(classes),
+            t_collar=ONSET_COLLAR,
+            percentage_of_length=OFFSET_SHARE,
+        )
+        judge.evaluate(
+            _container(clip_id, reference[clip_id]), _container(clip_id, estimated[clip_id])
+        )
+        for k, name in enumerate(classes):
+            c = judge.class_wise[name]
+            counts[row, k] = (c["Ntp"], c["Nsys"] - c["Ntp"], c["Nref"] - c["Ntp"])
+    return counts
+
+
+def event_f1_of_counts(counts: np.ndarray) -> float:
+    """Macro event-based F1 of per-clip counts [N, K, 3], over classes that occur in either list."""
+    return _mean_over_present(f1_of_counts(counts.sum(0)), counts)
+
+
+def event_er_of_counts(counts: np.ndarray) -> float:
+    """Macro event-based error rate ``(fp + fn) / reference`` over classes with references."""
+    tp, fp, fn = np.moveaxis(counts.sum(0).astype(float), -1, 0)
+    present = tp + fn > 0
+    return float(((fp + fn)[present] / (tp + fn)[present]).mean()) if present.any() else 0.0
+
+
+def _mean_over_present(values: np.ndarray, counts: np.ndarray) -> float:
+    present = counts.sum(axis=(0, 2)) > 0
+    return float(values[present].mean()) if present.any() else 0.0
+
+
+def _container(clip_id: str, events: Sequence[Event]) -> MetaDataContainer:
+    return MetaDataContainer(
+        [
+            {"filename": clip_id, "event_onset": e.onset, "event_offset": e.offset,
+             "event_label": e.label}
+            for e in events
+        ]
+    )  # fmt: skip

@@ -1,0 +1,68 @@
+"""From frame probabilities to events: a threshold and a median filter per class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.ndimage
+
+from systems.data.dataset import Event
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Per class a threshold on the frame probability and an odd median width in frames."""
+
+    thresholds: tuple[float, ...]
+    medians: tuple[int, ...]
+
+    @classmethod
+    def plain(cls, classes: int) -> Decoding:
+        """Threshold 0.5, no median filter."""
+        return cls((0.5,) * classes, (1,) * classes)
+
+
+def active_frames(scores: np.ndarray, threshold: float, median: int) -> np.ndarray:
+    """``median_w(1[scores > threshold])`` of one class over time: [T] -> bool [T]."""
+    active = scores > threshold
+    if median == 1:
+        return active
+    filtered: np.ndarray = scipy.ndimage.median_filter(
+        active.astype(np.uint8), size=median, mode="nearest"
+    )
+    return filtered > 0
+
+
+def runs(active: np.ndarray) -> list[tuple[int, int]]:
+    """Start and end (exclusive) of every run of ones."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], active.astype(np.int8), [0]])))
+    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def decode(
+    frame_scores: np.ndarray,
+    decoding: Decoding,
+    classes: Sequence[str],
+    hop: float,
+    duration: float,
+) -> tuple[Event, ...]:
+    """Events of one clip.
+
+    Args:
+        frame_scores: [T, K] probabilities.
+        decoding: thresholds and median widths.
+        classes: K names.
+        hop: seconds a frame stands for.
+        duration: of the clip in seconds; events end there at the latest.
+    """
+    events = [
+        Event(start * hop, min(stop * hop, duration), name)
+        for k, name in enumerate(classes)
+        for start, stop in runs(
+            active_frames(frame_scores[:, k], decoding.thresholds[k], decoding.medians[k])
+        )
+        if start * hop < duration
+    ]
+    return tuple(sorted(events))

@@ -1,0 +1,164 @@
+"""The registry: every published system under ``PAPER/SYSTEM``, and what goes with it as data.
+
+``PAPER`` alone is the paper's main system. A module in :mod:`systems.papers` registers its own;
+another package adds papers by the entry-point group ``soundsweep.papers``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from systems import config as configs
+from systems.data.dataset import LabelKind
+from systems.errors import UserError, unknown
+from systems.system import System
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What the orchestrator may do with a system.
+
+    ``comparable_steps``: its steps may be compared across trials, so that bad ones are stopped.
+    ``folds``: ``independent`` trainings, or one ``joint`` training that gives all fold models.
+    """
+
+    gradient: bool = True
+    data_parallel: bool = True
+    comparable_steps: bool = True
+    folds: Literal["independent", "joint"] = "independent"
+
+
+@dataclass(frozen=True)
+class Times:
+    """In a ``quick`` budget: scale an integer value by this, at least to ``least``."""
+
+    factor: float
+    least: int = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered system.
+
+    ``config``: the paper's values. ``published``: other values of the paper by data set.
+    ``schedule``: integer keys that a budget factor scales. ``quick``: what ``--budget quick`` sets
+    (a value) or scales (:class:`Times`). ``figures``: variant of ``results.csv`` -> configuration;
+    those that change only keys below ``decision`` need no training of their own. ``unmapped``:
+    variant -> why it cannot be run. ``labels``: the kind of training labels it needs.
+    """
+
+    name: str
+    paper: str
+    build: Callable[[Any], System]
+    config: Any
+    task: str
+    dataset: str
+    labels: tuple[LabelKind, ...]
+    schedule: tuple[str, ...] = ()
+    quick: Mapping[str, Any] = field(default_factory=dict)
+    published: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    unmapped: Mapping[str, str] = field(default_factory=dict)
+    decision: str | None = None
+    traits: Traits = Traits()
+    summary: str = ""
+
+    @property
+    def address(self) -> str:
+        """``PAPER/SYSTEM``."""
+        return f"{self.paper}/{self.name}"
+
+    @property
+    def is_main(self) -> bool:
+        """Whether ``PAPER`` alone means this system: the first that its module registers."""
+        return next(iter(_of_paper(self.paper))) == self.name
+
+    def published_config(self, dataset: str) -> Any:
+        """The paper's configuration for a data set."""
+        return configs.replace(self.config, self.published.get(dataset, {}))
+
+
+_ENTRIES: dict[str, Entry] = {}
+
+
+class Register:
+    """``@register("paper", ...)`` on a function configuration -> system."""
+
+    def __call__(
+        self, name: str, *, config: Any, task: str, dataset: str, **about: Any
+    ) -> Callable[[Callable[[Any], System]], Callable[[Any], System]]:
+        """Register the decorated function; ``name`` is ``PAPER`` or ``PAPER/SYSTEM``."""
+
+        def decorate(build: Callable[[Any], System]) -> Callable[[Any], System]:
+            paper, system = _split(name)
+            summary = (build.__doc__ or "").strip().split("\n")[0]
+            _add(Entry(system, paper, build, config, task, dataset, summary=summary, **about))
+            return build
+
+        return decorate
+
+    def variant(
+        self, name: str, *, of: str, overrides: Mapping[str, Any], summary: str, **about: Any
+    ) -> None:
+        """Register ``PAPER/SYSTEM`` as another system of its paper with some values changed."""
+        base = _ENTRIES["/".join(_split(of))]
+        paper, system = _split(name)
+        values = {**vars(base), "name": system, "paper": paper, "summary": summary, **about}
+        values["config"] = configs.replace(base.config, overrides)
+        _add(Entry(**values))
+
+
+register = Register()
+
+
+def get(name: str) -> Entry:
+    """The system at ``PAPER`` or ``PAPER/SYSTEM``.
+
+    Raises:
+        UserError: there is none; names the nearest one.
+    """
+    paper, _, system = name.partition("/")
+    if paper not in papers():
+        raise unknown("system", name, papers())
+    importlib.import_module(papers()[paper])
+    entries = _of_paper(paper)
+    if system and system not in entries:
+        raise unknown(f"system of {paper}", system, entries)
+    return entries[system] if system else next(iter(entries.values()))
+
+
+def entries() -> list[Entry]:
+    """All registered systems, papers in alphabetical order, the main system of each first."""
+    for module in papers().values():
+        importlib.import_module(module)
+    return [entry for paper in sorted(papers()) for entry in _of_paper(paper).values()]
+
+
+def papers() -> dict[str, str]:
+    """Names of all papers and the modules that register their systems."""
+    import systems.papers
+
+    found = {m.name: f"systems.papers.{m.name}" for m in pkgutil.iter_modules(systems.papers.__path__)}
+    for point in importlib.metadata.entry_points(group="soundsweep.papers"):
+        found[point.name] = point.value
+    return found
+
+
+def _of_paper(paper: str) -> dict[str, Entry]:
+    return {entry.name: entry for entry in _ENTRIES.values() if entry.paper == paper}
+
+
+def _split(name: str) -> tuple[str, str]:
+    paper, _, system = name.partition("/")
+    return paper, system or paper
+
+
+def _add(entry: Entry) -> None:
+    if entry.address in _ENTRIES:
+        raise UserError(f"the system {entry.address} is registered twice.")
+    _ENTRIES[entry.address] = entry

@@ -1,0 +1,243 @@
+"""What a system is: something that trains on data, predicts, saves and loads.
+
+A paper module composes one, usually a :class:`NetworkSystem`; nothing here knows a paper.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from systems.context import Context
+from systems.data.splits import TrainingData
+from systems.data.store import WaveformStore
+from systems.frontend.log_mel import LogMel, LogMelFrontEnd, Standardise
+from systems.postprocessing.decoding import Decoding, decode
+from systems.postprocessing.refinement import Refined, Refinement, refine
+from systems.predictions import Predictions
+from systems.training.losses import LossTerm
+from systems.training.supervised import History, Model, Training, fit, network_outputs
+
+
+@dataclass(frozen=True)
+class Input:
+    """Sound that a system takes: the roles it needs and at what rate in Hz, mixed to mono."""
+
+    roles: tuple[str, ...]
+    rate: int
+
+
+class Fitted(Protocol):
+    """A trained system."""
+
+    history: History
+
+    def predict(
+        self, clip_ids: Sequence[str], waveforms: WaveformStore, context: Context, fold: int = 0
+    ) -> Predictions: ...
+
+    def adapt(
+        self,
+        settings: Refinement,
+        clip_ids: Sequence[str],
+        waveforms: WaveformStore,
+        context: Context,
+    ) -> Fitted:
+        """The same system with its decisions adapted on the sound of some clips, without labels."""
+        ...
+
+    def save(self, folder: Path) -> None: ...
+
+
+class System(Protocol):
+    """A configured system, not yet trained."""
+
+    def inputs(self) -> dict[str, Input]: ...
+
+    def train(self, data: TrainingData, waveforms: WaveformStore, context: Context) -> Fitted: ...
+
+    def load(self, folder: Path) -> Fitted: ...
+
+    def network(self, classes: int) -> nn.Module | None:
+        """The bare network for shapes and parameter counts; ``None`` without gradients."""
+        ...
+
+
+class NetworkSystem:
+    """A front end, a network, a loss, a training and a decision: most of the papers.
+
+    Args:
+        front_end: settings of the front end.
+        network: (bands, classes) -> network, features [B, 1, F, T] -> (clip posterior [B, K],
+            frame posterior [B, T, K], ...); it also takes ``lengths`` [B] in frames.
+        loss: the terms of the loss.
+        training: how long and on what.
+        decision: what the thresholds are adapted on.
+        clip_seconds: clips are padded or cut to this in training, or to the longest training clip
+            where that is shorter.
+    """
+
+    def __init__(
+        self,
+        *,
+        front_end: LogMel,
+        network: Callable[[int, int], nn.Module],
+        loss: Sequence[LossTerm],
+        training: Training,
+        decision: Refinement,
+        clip_seconds: float,
+    ) -> None:
+        self.front_end = front_end
+        self.loss = loss
+        self.training = training
+        self.decision = decision
+        self.clip_seconds = clip_seconds
+        self._network = network
+
+    def inputs(self) -> dict[str, Input]:
+        roles = ("labelled", "unlabelled") if self.training.unlabelled else ("labelled",)
+        return {"audio": Input(roles, self.front_end.rate)}
+
+    def network(self, classes: int) -> nn.Module:
+        return self._network(self.front_end.bands, classes)
+
+    def train(
+        self, data: TrainingData, waveforms: WaveformStore, context: Context
+    ) -> FittedNetwork:
+        """Train from scratch or from the context's checkpoint, then adapt the decision."""
+        torch.manual_seed(context.seed)
+        model = self._model(len(data.classes)).to(context.device)
+        longest = max(len(waveforms[i]) for i in data.labelled.clip_ids)
+        samples = min(round(self.clip_seconds * self.front_end.rate), longest)
+        history = fit(model, self.loss, data, waveforms, self.training, samples, context)
+        plain = Decoding.plain(len(data.classes))
+        fitted = FittedNetwork(self, model, data.classes, samples, plain, history)
+        if self.decision.on == "labelled":
+            return fitted.adapt(self.decision, data.labelled.clip_ids, waveforms, context)
+        if self.decision.on == "unlabelled":
+            ids = data.unlabelled["unlabelled"].clip_ids
+            return fitted.adapt(self.decision, ids, waveforms, context)
+        return fitted
+
+    def load(self, folder: Path) -> FittedNetwork:
+        """What :meth:`FittedNetwork.save` wrote."""
+        about = json.loads((folder / "model.json").read_text())
+        model = self._model(len(about["classes"]))
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        decoding = Decoding(tuple(about["thresholds"]), tuple(about["medians"]))
+        classes = tuple(about["classes"])
+        return FittedNetwork(self, model, classes, about["samples"], decoding, History())
+
+    def _model(self, classes: int) -> Model:
+        front_end = LogMelFrontEnd(self.front_end)
+        return Model(front_end, Standardise(self.front_end.bands), self.network(classes))
+
+
+@dataclass(frozen=True)
+class FittedNetwork:
+    """A trained network with its decision."""
+
+    system: NetworkSystem
+    model: Model
+    classes: tuple[str, ...]
+    samples: int
+    decoding: Decoding
+    history: History
+    refined: Refined | None = None
+
+    def predict(
+        self, clip_ids: Sequence[str], waveforms: WaveformStore, context: Context, fold: int = 0
+    ) -> Predictions:
+        """Clip scores, frame scores and events of some clips."""
+        self.model.to(context.device)
+        hop = self.system.front_end.hop_seconds
+        clips, frames, events = [], [], []
+        done = 0
+        for clip, frame in network_outputs(
+            self.model, waveforms, clip_ids, self.samples, context
+        ):
+            clips.append(clip.numpy())
+            for scores in frame.numpy():
+                duration = waveforms.duration(clip_ids[done])
+                kept = scores[: max(1, int(np.ceil(duration / hop)))]
+                frames.append(kept)
+                events.append(decode(kept, self.decoding, self.classes, hop, duration))
+                done += 1
+        return Predictions.of(
+            clip_ids,
+            self.classes,
+            fold,
+            clip_scores=np.concatenate(clips),
+            frame_scores=tuple(frames),
+            frame_hop=hop,
+            events=tuple(events),
+        )
+
+    def adapt(
+        self,
+        settings: Refinement,
+        clip_ids: Sequence[str],
+        waveforms: WaveformStore,
+        context: Context,
+    ) -> FittedNetwork:
+        """Self-adaptive label refinement on some clips (their sound alone)."""
+        if settings.on == "none":
+            plain = Decoding.plain(len(self.classes))
+            return replace(self, decoding=plain, refined=None)
+        predicted = self.predict(clip_ids, waveforms, context)
+        assert predicted.clip_scores is not None and predicted.frame_scores is not None
+
+        def weak(samples: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
+            return self._weak_on_cuts(samples, clip_ids, waveforms, context)
+
+        refined = refine(predicted.clip_scores, predicted.frame_scores, weak, settings)
+        return replace(self, decoding=refined.decoding, refined=refined)
+
+    def _weak_on_cuts(
+        self,
+        samples: Sequence[tuple[int, np.ndarray]],
+        clip_ids: Sequence[str],
+        waveforms: WaveformStore,
+        context: Context,
+    ) -> np.ndarray:
+        """Clip posteriors [S, K] of spectrogram cuts (clip index, frame indices)."""
+        features: dict[int, Tensor] = {}
+        for clip in {clip for clip, _ in samples}:
+            waveform = torch.from_numpy(np.array(waveforms[clip_ids[clip]]))
+            padded = nn.functional.pad(waveform, (0, max(0, self.samples - len(waveform))))
+            features[clip] = self.model.features(padded[None].to(context.device))[0]
+        order = sorted(range(len(samples)), key=lambda i: len(samples[i][1]))
+        out = np.zeros((len(samples), len(self.classes)), np.float32)
+        self.model.eval()
+        for start in range(0, len(order), 64):
+            rows = order[start : start + 64]
+            lengths = torch.tensor([len(samples[i][1]) for i in rows], device=context.device)
+            batch = torch.zeros(len(rows), *next(iter(features.values())).shape[:2],
+                                int(lengths.max()), device=context.device)  # fmt: skip
+            for row, i in enumerate(rows):
+                clip, frames = samples[i]
+                batch[row, :, :, : len(frames)] = features[clip][:, :, torch.from_numpy(frames)]
+            with torch.inference_mode():
+                out[rows] = self.model.network(batch, lengths)[0].cpu().numpy()
+        return out
+
+    def save(self, folder: Path) -> None:
+        """Weights as safetensors, the rest as JSON."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {k: v.contiguous() for k, v in self.model.state_dict().items()}
+        save_file(tensors, folder / "model.safetensors")
+        about = {
+            "classes": self.classes,
+            "samples": self.samples,
+            "thresholds": self.decoding.thresholds,
+            "medians": self.decoding.medians,
+        }
+        (folder / "model.json").write_text(json.dumps(about, indent=1))

@@ -1,0 +1,255 @@
+"""The loop of a network on labelled (and unlabelled) clips."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from systems.context import Context
+from systems.data.splits import TrainingData
+from systems.data.store import WaveformStore
+from systems.errors import Diverged
+from systems.frontend.log_mel import Standardise
+from systems.metrics import clip_metric
+from systems.training.losses import LossTerm, Step, total
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long and on what a network trains.
+
+    An epoch is one pass over the labelled clips, or ``steps_per_epoch`` batches. Each batch holds
+    ``labelled`` and ``unlabelled`` clips. The training ends after ``epochs``, or when the
+    validation metric has not risen for ``patience`` epochs. Adam at ``learning_rate``.
+    """
+
+    epochs: int = 100
+    labelled: int = 15
+    unlabelled: int = 15
+    learning_rate: float = 1e-3
+    patience: int = 15
+    steps_per_epoch: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.labelled < 2 or self.unlabelled < 0 or self.learning_rate <= 0:
+            raise ValueError(
+                "epochs must be at least 1, labelled at least 2, unlabelled at least 0, "
+                "learning_rate above 0"
+            )
+
+
+class Model(nn.Module):
+    """Front end, standardisation and network: waveforms [B, S] -> the network's outputs."""
+
+    def __init__(self, front_end: nn.Module, standardise: Standardise, network: nn.Module) -> None:
+        super().__init__()
+        self.front_end = front_end
+        self.standardise = standardise
+        self.network = network
+
+    def features(self, waveforms: Tensor) -> Tensor:
+        """Standardised features [B, C, F, T]."""
+        with torch.no_grad():
+            features: Tensor = self.standardise(self.front_end(waveforms))
+        return features
+
+    def forward(self, waveforms: Tensor) -> tuple[Tensor, ...]:
+        outputs: tuple[Tensor, ...] = self.network(self.features(waveforms))
+        return outputs
+
+
+@dataclass
+class History:
+    """What a training went through: per epoch its metrics and its validation scores [E, N, K]."""
+
+    metrics: list[dict[str, float]] = field(default_factory=list)
+    validation_scores: list[Tensor] = field(default_factory=list)
+    best_step: int = 0
+    best_value: float = -math.inf
+
+
+class Clips:
+    """Waveforms of some clips as batches [B, S] on the device, padded or cut to one length."""
+
+    def __init__(self, waveforms: WaveformStore, clip_ids: Sequence[str], samples: int) -> None:
+        self.waveforms = waveforms
+        self.clip_ids = clip_ids
+        self.samples = samples
+
+    def batch(self, rows: Sequence[int], generator: np.random.Generator | None = None) -> Tensor:
+        """Clips by index; longer ones are cut at random with a generator, at the start without."""
+        out = np.zeros((len(rows), self.samples), np.float32)
+        for target, row in zip(out, rows, strict=True):
+            waveform = self.waveforms[self.clip_ids[row]]
+            spare = len(waveform) - self.samples
+            start = int(generator.integers(spare + 1)) if generator and spare > 0 else 0
+            part = waveform[start : start + self.samples]
+            target[: len(part)] = part
+        return torch.from_numpy(out)
+
+
+def fit(
+    model: Model,
+    terms: Sequence[LossTerm],
+    data: TrainingData,
+    waveforms: WaveformStore,
+    training: Training,
+    samples: int,
+    context: Context,
+) -> History:
+    """Train ``model`` in place; with a validation part it ends as its best epoch.
+
+    Each epoch ends with a checkpoint, then a report of ``loss``, its terms, and, with a validation
+    part, the data's metric. Goes on from the context's checkpoint where there is one.
+
+    Raises:
+        Diverged: the loss is not finite.
+    """
+    labelled = Clips(waveforms, data.labelled.clip_ids, samples)
+    unlabelled = Clips(waveforms, data.unlabelled["unlabelled"].clip_ids, samples)
+    targets = torch.as_tensor(data.labelled.targets)
+    optimiser = torch.optim.Adam(model.network.parameters(), lr=training.learning_rate)
+    history, start, best = History(), 1, None
+    state = context.restore()
+    if state is None:
+        fit_standardisation(model, labelled, context)
+    else:
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        history, best, start = History(**state["history"]), state["best"], state["step"] + 1
+        context.report(state["step"], history.metrics[-1])
+    last = min(training.epochs, context.last_step or training.epochs)
+    for epoch in range(start, last + 1):
+        if data.validation is not None and epoch - history.best_step > training.patience:
+            break
+        began = time.monotonic()
+        generator = context.seed_step(epoch)
+        metrics = _epoch(model, terms, labelled, unlabelled, targets, training, optimiser,
+                         generator, context, epoch)  # fmt: skip
+        if data.validation is not None:
+            scores = clip_scores(model, waveforms, data.validation.clip_ids, samples, context)
+            value = clip_metric(data.metric)(data.validation.targets, scores.numpy())
+            metrics[data.metric] = value
+            history.validation_scores.append(scores)
+            if value > history.best_value:
+                history.best_step, history.best_value = epoch, value
+                best = copy.deepcopy(model.state_dict())
+        metrics["seconds"] = time.monotonic() - began
+        history.metrics.append(metrics)
+        context.save(_state(model, optimiser, history, best, epoch))
+        context.report(epoch, metrics)
+    if best is not None:
+        model.load_state_dict(best)
+    return history
+
+
+def _state(
+    model: Model, optimiser: torch.optim.Optimizer, history: History, best: Any, step: int
+) -> dict[str, Any]:
+    return {
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "history": dict(vars(history)),
+        "best": best,
+        "step": step,
+    }
+
+
+def _epoch(
+    model: Model,
+    terms: Sequence[LossTerm],
+    labelled: Clips,
+    unlabelled: Clips,
+    targets: Tensor,
+    training: Training,
+    optimiser: torch.optim.Optimizer,
+    generator: np.random.Generator,
+    context: Context,
+    epoch: int,
+) -> dict[str, float]:
+    model.train()
+    steps = training.steps_per_epoch or math.ceil(len(targets) / training.labelled)
+    labelled_rows = index_batches(len(targets), training.labelled, steps, generator)
+    shares = training.unlabelled if len(unlabelled.clip_ids) else 0
+    unlabelled_rows = index_batches(len(unlabelled.clip_ids), shares, steps, generator)
+    sums: dict[str, float] = {}
+    for rows, other_rows in zip(labelled_rows, unlabelled_rows, strict=True):
+        features = model.features(labelled.batch(rows, generator).to(context.device))
+        others = None
+        if len(other_rows):
+            others = model.features(unlabelled.batch(other_rows, generator).to(context.device))
+        step = Step(
+            model.network, features, targets[rows].to(context.device), model.network(features), others
+        )
+        loss, values = total(terms, step)
+        if not torch.isfinite(loss):
+            raise Diverged(f"the loss is {loss.item()} in epoch {epoch}")
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        for name, value in {"loss": loss, **values}.items():
+            sums[name] = sums.get(name, 0.0) + value.item() / steps
+    return sums
+
+
+def index_batches(
+    count: int, size: int, steps: int, generator: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """``steps`` batches of ``size`` indices below ``count``: shuffled passes, one after another.
+
+    With size 0, or nothing to draw from, the batches are empty.
+    """
+    needed = steps * size if count else 0
+    passes = [generator.permutation(count) for _ in range(math.ceil(needed / max(count, 1)))]
+    order = np.concatenate([*passes, np.zeros(0, np.int64)])[:needed]
+    yield from np.array_split(order, steps)
+
+
+def fit_standardisation(model: Model, clips: Clips, context: Context) -> None:
+    """Set the per-band mean and deviation of the features over the training clips."""
+    count, first, second = 0, torch.tensor(0.0), torch.tensor(0.0)
+    for rows in _in_order(len(clips.clip_ids)):
+        with torch.no_grad():
+            x = model.front_end(clips.batch(rows).to(context.device)).double()
+        count += x.shape[0] * x.shape[1] * x.shape[3]
+        first = first + x.sum((0, 1, 3)).cpu()
+        second = second + x.square().sum((0, 1, 3)).cpu()
+    mean = first / count
+    model.standardise.fit(mean.float(), (second / count - mean.square()).clamp_min(0).sqrt().float())
+
+
+def clip_scores(
+    model: Model, waveforms: WaveformStore, clip_ids: Sequence[str], samples: int, context: Context
+) -> Tensor:
+    """Clip posteriors [N, K] of some clips, on the CPU."""
+    rows = [clip for clip, _ in network_outputs(model, waveforms, clip_ids, samples, context)]
+    return torch.cat(rows)
+
+
+def network_outputs(
+    model: Model, waveforms: WaveformStore, clip_ids: Sequence[str], samples: int, context: Context
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Per batch, clip posteriors [B, K] and frame posteriors [B, T, K], on the CPU, in order.
+
+    Clips are padded to ``samples``, or to the longest of their batch where that is longer.
+    """
+    model.eval()
+    for rows in _in_order(len(clip_ids)):
+        longest = max(len(waveforms[clip_ids[row]]) for row in rows)
+        clips = Clips(waveforms, clip_ids, max(samples, longest))
+        with torch.inference_mode():
+            outputs = model(clips.batch(rows).to(context.device))
+        yield outputs[0].cpu().clone(), outputs[1].cpu().clone()
+
+
+def _in_order(count: int, size: int = 30) -> Iterator[list[int]]:
+    for start in range(0, count, size):
+        yield list(range(start, min(count, start + size)))
