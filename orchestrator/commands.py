@@ -97,7 +97,9 @@ def find(name: str, storage: str) -> RunDir:
     for path in candidates:
         if (path / "plan.json").exists():
             return RunDir(path.resolve())
-    raise UserError(f"no run '{name}': neither {candidates[0]} nor {candidates[1]} has a plan.json.")
+    raise UserError(
+        f"no run '{name}': neither {candidates[0]} nor {candidates[1]} has a plan.json."
+    )
 
 
 def print_plan(plan: Plan) -> None:
@@ -108,14 +110,14 @@ def print_plan(plan: Plan) -> None:
         ("data", f"{plan.dataset} {plan.data or '(embedded)'}  fingerprint {plan.fingerprint}"),
         *((f"  {part}", f"{about['clips']} clips, labels: {about['labels']}")
           for part, about in plan.parts.items()),
-        ("splits", f"{plan.splits['protocol']}: {len(plan.splits['folds'])} fold(s) (train, validation)"
+        ("splits", f"{plan.splits['protocol']}: {len(plan.splits['folds'])} fold(s)"
                    f" {plan.splits['folds']}, the search scores {plan.splits['searched']}"),
         ("metric", f"{plan.metric} ({plan.mode})"),
         ("budget", f"{plan.budget.text}; scaled: " + (
             ", ".join(f"{k} {_short(a)} -> {_short(b)}" for k, (a, b) in plan.scaled.items())
             or "nothing")),
-        ("trials", f"{plan.trials}, {plan.resources.concurrency} at once, each {plan.resources.cpus} "
-                   f"CPU core(s) and {plan.resources.gpus:g} GPU"),
+        ("trials", f"{plan.trials}, {plan.resources.concurrency} at once, each "
+                   f"{plan.resources.cpus} CPU core(s) and {plan.resources.gpus:g} GPU"),
         ("stopping", "none" if plan.halving is None else
             f"halving from epoch {plan.halving.min_step}, factor {plan.halving.reduction_factor}"),
         ("seed", str(plan.seed)),

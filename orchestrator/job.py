@@ -109,7 +109,7 @@ def _store(
 
 def ray_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
     """A ``map`` over Ray tasks; results come as they are done."""
-    remote = ray.remote(lambda shared, item: shared(item))
+    remote: Any = ray.remote(lambda shared, item: shared(item))
     shared = ray.put(function)
     waiting = [remote.remote(shared, item) for item in items]
     while waiting:
@@ -120,5 +120,3 @@ def ray_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[An
             except ray.exceptions.RayTaskError as error:
                 cause = error.cause
                 raise cause if isinstance(cause, UserError) else error from None
-
-

@@ -94,7 +94,7 @@ def out_of_fold(
     """
     validations = [fold.validation for fold in job.folds]
     ids = [clip_id for v in validations if v is not None for clip_id in v.clip_ids]
-    targets = np.concatenate([v.targets for v in validations if v is not None])  # type: ignore[misc]
+    targets = np.concatenate([v.targets for v in validations if v is not None])
     scores, last_steps = [], []
     for number in members:
         trial = run.trial(number)
@@ -137,7 +137,7 @@ def interval_of(targets: np.ndarray, scores: np.ndarray) -> dict[str, float]:
 def refit(
     run: RunDir, plan: Plan, job: Job, rows: OutOfFold, stop: Stop, progress: Progress
 ) -> None:
-    """Train every member on all labelled clips for its share of the schedule; predict the test part.
+    """Train every member on all labelled clips for its share; predict the test part.
 
     The best member predicts under every decision variant of the paper, the others under one.
     """

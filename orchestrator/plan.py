@@ -21,8 +21,8 @@ import torch
 import search_spaces
 from orchestrator.study import HalvingSettings, SamplerSettings
 from search_spaces import Parameter, SearchSpace
+from systems import DEFAULT_SYSTEM, data, registry
 from systems import config as configs
-from systems import data, registry
 from systems.budget import Budget, make_budget
 from systems.data.dataset import Dataset
 from systems.data.splits import Splits, make_splits
@@ -38,7 +38,7 @@ PACKAGES = ("soundsweep", "torch", "ray", "optuna", "mlflow", "numpy", "scikit-l
 class Options:
     """What ``soundsweep run`` was asked for; ``None`` leaves a choice to the plan."""
 
-    system: str = "gcrnn_vat"
+    system: str = DEFAULT_SYSTEM
     dataset: str | None = None
     data: str | None = None
     trials: int | None = None
@@ -273,9 +273,7 @@ def _config(options: Options, entry: registry.Entry, dataset: str) -> tuple[Any,
     return config, keys
 
 
-def _space(
-    options: Options, entry: registry.Entry, config: Any, set_keys: set[str]
-) -> SearchSpace:
+def _space(options: Options, entry: registry.Entry, config: Any, set_keys: set[str]) -> SearchSpace:
     space = search_spaces.load(entry.address, entry.config)
     changed = [search_spaces.parse_parameter(text) for text in options.space]
     for parameter in changed:

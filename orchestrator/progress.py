@@ -36,16 +36,21 @@ class Progress:
         self.rows: dict[int, Row] = {}
         self._began = time.monotonic()
         self._bar = Bar(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
             console=self.console,
-        )  # fmt: skip
+        )
         self._task = self._bar.add_task("", total=None)
         self._live: Live | None = None
         self._counted = -1
 
     def __enter__(self) -> Progress:
         if self.console.is_terminal:
-            self._live = Live(console=self.console, get_renderable=self._render, refresh_per_second=4)
+            self._live = Live(
+                console=self.console, get_renderable=self._render, refresh_per_second=4
+            )
             self._live.start()
         return self
 
@@ -95,7 +100,9 @@ class Progress:
     def ended(self, number: int, state: str, detail: str = "") -> None:
         row = self.rows.setdefault(number, Row())
         row.state = state
-        self.say(f"trial {number} {state} after epoch {row.step}  best {row.best:.3f}  {detail}".rstrip())
+        self.say(
+            f"trial {number} {state} after epoch {row.step}  best {row.best:.3f}  {detail}".rstrip()
+        )
 
     def counter(self, text: str, total: int) -> Callable[[int, int], None]:
         """Start a phase and return what reports its count."""

@@ -15,6 +15,9 @@ from typing import Annotated
 
 import typer
 
+from systems import DEFAULT_SYSTEM
+from systems.errors import UserError
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -28,7 +31,7 @@ Storage = Annotated[str, typer.Option(help="Root folder of runs, waveform stores
 
 @app.command()
 def run(
-    system: Annotated[str, typer.Option(help="PAPER or PAPER/SYSTEM.")] = "gcrnn_vat",
+    system: Annotated[str, typer.Option(help="PAPER or PAPER/SYSTEM.")] = DEFAULT_SYSTEM,
     dataset: Annotated[
         str | None,
         typer.Option(help="Data set. [default: synthetic; with --data, the paper's own]"),
@@ -36,9 +39,7 @@ def run(
     data: Annotated[str | None, typer.Option(help="Folder of the data set.")] = None,
     trials: Annotated[
         str | None,
-        typer.Option(
-            help="Trials in all; with --resume also +N more. [default: 8 (quick) or 50]"
-        ),
+        typer.Option(help="Trials in all; with --resume also +N more. [default: 8 (quick) or 50]"),
     ] = None,
     budget: Annotated[
         str | None,
@@ -74,7 +75,9 @@ def run(
     mlflow: Annotated[
         str | None, typer.Option(help="MLflow tracking URI. [default: SQLite under --storage]")
     ] = None,
-    stack: Annotated[str, typer.Option(help="Meta-learners: all, none, or logreg,genetic.")] = "all",
+    stack: Annotated[
+        str, typer.Option(help="Meta-learners: all, none, or logreg,genetic.")
+    ] = "all",
     top_k: Annotated[int, typer.Option(help="Best trials that stage two works on.")] = 3,
     transductive: Annotated[
         bool, typer.Option("--transductive", help="Also adapt on the sound of the test clips.")
@@ -141,8 +144,6 @@ def datasets() -> None:
 
 def main() -> None:
     """Entry point: a user's mistake ends in one message and exit code 2."""
-    from systems.errors import UserError
-
     arguments = sys.argv[1:]
     if arguments and arguments[0] not in (*COMMANDS, "--help"):
         arguments = ["run", *arguments]

@@ -1,15 +1,15 @@
 """The run directory: the one truth of a run, and the only code that knows its files.
 
-    plan.json              what was asked for, resolved
-    driver                 the lock of the one driver, and its generation
-    study.log              the search's memory
-    trials/00007/          config.json, attempts/, metrics.jsonl, foldN/checkpoint.pt,
-                           model/foldN/, predictions/foldN.npz, result.json, refit/
-    members.json           the best trials, with their out-of-fold scores
-    stack/NAME/            a fitted meta-learner, its predictions and scores
-    scores.json            the scores of the test part
-    results.json           every number of the report
-    report/                HTML, CSV, PNG
+plan.json              what was asked for, resolved
+driver                 the lock of the one driver, and its generation
+study.log              the search's memory
+trials/00007/          config.json, attempts/, metrics.jsonl, foldN/checkpoint.pt,
+                       model/foldN/, predictions/foldN.npz, result.json, refit/
+members.json           the best trials, with their out-of-fold scores
+stack/NAME/            a fitted meta-learner, its predictions and scores
+scores.json            the scores of the test part
+results.json           every number of the report
+report/                HTML, CSV, PNG
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ class TrialDir:
         if any(line["fold"] == fold and line["step"] >= step for line in self.read_metrics()):
             return
         self.path.mkdir(parents=True, exist_ok=True)
+        self._cut_torn_line()
         line = json.dumps({"fold": fold, "step": step, "time": time.time(), **values})
         with open(self.metrics, "a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -85,9 +86,14 @@ class TrialDir:
         if not self.metrics.exists():
             return []
         lines = self.metrics.read_text(encoding="utf-8").split("\n")
-        if lines[-1]:  # torn: cut it off, so that the next line starts on its own
-            self.metrics.write_text("\n".join(lines[:-1]) + "\n" if lines[:-1] else "")
-        return [json.loads(line) for line in lines[:-1] if line]
+        return [json.loads(line) for line in lines[:-1]]
+
+    def _cut_torn_line(self) -> None:
+        if self.metrics.exists():
+            text = self.metrics.read_bytes()
+            whole = text.rfind(b"\n") + 1
+            if whole < len(text):
+                os.truncate(self.metrics, whole)
 
     def begin_attempt(self, about: Mapping[str, Any]) -> int:
         """Note that a process starts on this trial; returns which attempt it is."""

@@ -30,7 +30,7 @@ EXAMPLES = 3  # clips shown of the worst and of the best
 def score_test_once(
     run: RunDir, plan: Plan, dataset: Dataset, store: WaveformStore, rows: OutOfFold
 ) -> None:
-    """Score the members' refits, the paper's decision variants and the meta-learners, in one opening.
+    """Score refits, the paper's decision variants and the meta-learners, in one opening.
 
     Does nothing where scores.json is there.
     """
@@ -120,14 +120,21 @@ def _candidates(run: RunDir, plan: Plan, rows: OutOfFold) -> list[dict[str, Any]
         scores = fitted.predict(stacked)
         predictions = Predictions.of(members[0].clip_ids, plan.classes, clip_scores=scores)
         predictions.with_data(**members[0].data).save(folder / "test.npz")
-        found.append({"who": fitted.title, "trial": None, "learner": fitted.name, "variant": None,
-                      "best": False, "transductive": False, "predictions": predictions})  # fmt: skip
+        found.append(
+            {
+                "who": fitted.title,
+                "trial": None,
+                "learner": fitted.name,
+                "variant": None,
+                "best": False,
+                "transductive": False,
+                "predictions": predictions,
+            }
+        )
     return found
 
 
-def _metrics(
-    tags: np.ndarray, events: np.ndarray | None, classes: Sequence[str]
-) -> dict[str, Any]:
+def _metrics(tags: np.ndarray, events: np.ndarray | None, classes: Sequence[str]) -> dict[str, Any]:
     metrics = {"clip_macro_f1": bootstrap(tags, macro_f1_of_counts)._asdict()}
     by_class = {"clip_f1": f1_of_counts(tags.sum(0))}
     if events is not None:

@@ -238,4 +238,3 @@ class Search:
             n_startup_trials=self.sampler.n_startup_trials,
             constant_liar=True,
         )
-

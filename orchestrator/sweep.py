@@ -43,7 +43,6 @@ from orchestrator.trial import Job, run_trial
 from systems.errors import UserError
 
 
-
 class StudySearcher(Searcher):
     """Tune's questions, answered by the study: first the trials that a kill left running."""
 
@@ -84,7 +83,7 @@ class StudySearcher(Searcher):
         """Nothing: the study is the memory."""
 
 
-class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
+class StudyScheduler(FIFOScheduler):
     """Each report goes to the study, which says whether the trial goes on."""
 
     def __init__(self, search: Search, stop: Stop, progress: Progress) -> None:
@@ -125,8 +124,10 @@ def tune_trial(config: dict[str, Any], job: Job) -> None:
     tune.report(run_trial(job, config["number"], config["params"], tune.report))
 
 
-def search(run: RunDir, plan: Plan, job: Job, study: Search, stop: Stop, progress: Progress) -> None:
-    """Run what is missing of the search: adopted trials first, then new ones up to the plan's number.
+def search(
+    run: RunDir, plan: Plan, job: Job, study: Search, stop: Stop, progress: Progress
+) -> None:
+    """Run what is missing of the search: adopted trials first, then new ones.
 
     Raises:
         UserError: no trial completed.

@@ -1,9 +1,9 @@
 """MLflow as an idempotent projection of the run directory; nothing else here talks to MLflow.
 
-The run directory is the truth. :func:`sync` looks at what MLflow shows of it and sends what differs,
-so it may be called at any time, any number of times, and a store that was down or lost is made
-whole again. :class:`Projector` keeps a process beside the driver that does so every few seconds;
-a tracking server that is down costs the training nothing.
+The run directory is the truth. :func:`sync` looks at what MLflow shows of it and sends what
+differs, so it may be called at any time, any number of times, and a store that was down or lost is
+made whole again. :class:`Projector` keeps a process beside the driver that does so every few
+seconds; a tracking server that is down costs the training nothing.
 
 What is shown: one experiment per data set and system, in it a run per run directory, and below it
 a run per trial and per meta-learner. They are known by their tags, never by MLflow's ids::
@@ -13,15 +13,16 @@ a run per trial and per meta-learner. They are known by their tags, never by MLf
     soundsweep.stack     name of the meta-learner
     soundsweep.state     complete, stopped, diverged, failed, running or interrupted
 
-A trial that the pruner stopped is FINISHED, with ``stopped`` as its state: it is a good result, only
-a short one. One that diverged or failed is FAILED. RUNNING is shown only while a driver is alive on
+A trial that the pruner stopped is FINISHED, with ``stopped`` as its state: its figures are good,
+only short. One that diverged or failed is FAILED. RUNNING is shown only while a driver is alive on
 this machine; what a kill left behind is KILLED until it is resumed.
 
 Names of metrics: ``epoch/NAME`` (of fold 0; ``fold1/NAME`` of further folds) over the epochs;
-``value``, ``best_step``, ``seconds`` of a trial; ``out_of_fold``, ``versus_best`` of a meta-learner;
-``test/NAME`` wherever predictions of the test part were scored, ``test_variant/VARIANT/NAME`` under
-other decisions and ``test_class/CLASS/NAME`` by class (``test_transductive...`` where the sound of
-the test part was used). The ends of a 95 % interval are ``.../low`` and ``.../high``.
+``value``, ``best_step``, ``seconds`` of a trial; ``out_of_fold`` and ``versus_best`` of a
+meta-learner; ``test/NAME`` wherever predictions of the test part were scored,
+``test_variant/VARIANT/NAME`` under other decisions and ``test_class/CLASS/NAME`` by class
+(``test_transductive...`` where the sound of the test part was used). The ends of a 95 % interval
+are ``.../low`` and ``.../high``.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ POINTS, FINALS, PARAMS, TAGS = 600, 200, 100, 90  # of one request; MLflow takes
 PAGE = 200  # runs asked for at once
 INTERVAL = 5.0  # seconds between two syncs beside a driver
 PATIENCE = 60.0  # seconds that a driver waits at its end for the last sync
-SHARE = 10  # the following process rests at least this many times as long as it worked
+SHARE, LONGEST_PAUSE = 10, 60.0  # it rests this many times as long as it worked; seconds at most
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by default a call retries for minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
@@ -138,7 +139,7 @@ def metric_name(*pieces: str) -> str:
     if len(name) <= LONGEST_NAME:
         return name
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{name[:LONGEST_NAME - 70]}_xcut_{digest}"
+    return f"{name[: LONGEST_NAME - 70]}_xcut_{digest}"
 
 
 def name_pieces(name: str) -> tuple[str, ...]:
@@ -222,15 +223,16 @@ def _views(run: RunDir, plan: Plan, driving: bool) -> list[_View]:
     members = read_json(run.members)["members"] if run.members.exists() else []
     trials = _trials(run, plan, driving)
     test = _test(run, results, driving)
-    children = [
+    stacks = [folder for folder in run.stacks() if (folder / "scores.json").exists()]
+    return [
+        _parent_view(run, plan, trials, test, driving),
         *(_trial_view(run, plan, trial, results, members, test) for trial in trials),
-        *(_stack_view(folder, test) for folder in run.stacks() if (folder / "scores.json").exists()),
+        *(_stack_view(folder, test) for folder in stacks),
     ]
-    return [_parent_view(run, plan, trials, test, driving), *children]
 
 
 def _test(run: RunDir, results: Mapping[str, Any], driving: bool) -> list[dict[str, Any]]:
-    """Scored rows of the test part; those of an old results.json only if no driver makes new ones."""
+    """Scored rows of the test part; an old results.json counts only while no driver works."""
     if run.scores.exists():
         scores = read_json(run.scores)
     else:
@@ -266,8 +268,8 @@ def _trial(folder: TrialDir, frozen: Any, plan: Plan, driving: bool) -> _Trial:
         state="diverged" if diverged else _STATES.get(frozen.state, unended),
         start=start,
         end=end,
-        value=frozen.value if frozen.value is not None else best and best[plan.metric],
-        best_step=best and best["step"],
+        value=best[plan.metric] if frozen.value is None and best else frozen.value,
+        best_step=best["step"] if best else None,
         seconds=sum(line.get("seconds", 0.0) for line in lines),
     )
 
@@ -454,7 +456,8 @@ def _stack_view(folder: Path, test: Sequence[Mapping[str, Any]]) -> _View:
     path = folder / "scores.json"
     scores, when = read_json(path), path.stat().st_mtime
     members = ",".join(map(str, scores["members"]))
-    params = {("members",): members, **{(k,): v for k, v in _flat(scores.get("parameters") or {})}}
+    params: dict[tuple[str, ...], Any] = {("members",): members}
+    params |= {(key,): value for key, value in _flat(scores.get("parameters") or {})}
     metrics: dict[str, float] = {"seconds": scores["seconds"]}
     for part in ("out_of_fold", "versus_best"):
         metrics |= _score((part,), scores.get(part) or {})
@@ -543,7 +546,7 @@ def _experiment(client: Any, name: str, run: RunDir, plan: Plan) -> str:
     """The experiment's id; it is made where it is missing."""
     found = client.get_experiment_by_name(name)
     if found is None:
-        # In a SQLite store of ours: else artifacts go to the folder that a process happens to be in.
+        # By default artifacts would go to the folder that a process happens to be in.
         location = None if plan.mlflow else (run.root.resolve() / "mlartifacts").as_uri()
         try:
             return str(client.create_experiment(name, artifact_location=location))
@@ -652,7 +655,7 @@ def _key(tags: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _finite(view: _View) -> tuple[dict[str, float], dict[str, str]]:
-    """Metrics that are numbers, and the tags with those that are not: MLflow makes 1.8e308 of inf."""
+    """Finite metrics, and the tags with the others among them: MLflow makes 1.8e308 of inf."""
     finite = {k: float(v) for k, v in view.metrics.items() if math.isfinite(v)}
     odd = {f"{TAG}not_finite.{k}": str(v) for k, v in view.metrics.items() if k not in finite}
     return finite, {**view.tags, **{key[:LONGEST_NAME]: value for key, value in odd.items()}}
@@ -669,11 +672,10 @@ def _point_batches(lines: Sequence[Mapping[str, Any]], done: int) -> list[Batch]
     from mlflow.entities import Metric, RunTag
 
     points = [
-        (index, Metric(_point_name(line["fold"], key), float(value), _ms(line["time"]), line["step"]))
+        (index, Metric(name, value, int(line["time"] * 1000), line["step"]))
         for index, line in enumerate(lines)
         if index >= done
-        for key, value in line.items()
-        if key not in ("fold", "step", "time") and _is_number(value)
+        for name, value in _points(line)
     ]
     batches: list[Batch] = []
     for start in range(0, len(points), POINTS):
@@ -683,12 +685,12 @@ def _point_batches(lines: Sequence[Mapping[str, Any]], done: int) -> list[Batch]
     return batches
 
 
-def _point_name(fold: int, key: str) -> str:
-    return metric_name(f"fold{fold}" if fold else "epoch", key)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _points(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    head = f"fold{line['fold']}" if line["fold"] else "epoch"
+    for key, value in line.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if key not in ("fold", "step", "time") and is_number and math.isfinite(value):
+            yield metric_name(head, key), float(value)
 
 
 def _rest_batches(
@@ -739,7 +741,11 @@ def _digest(path: Path) -> str | None:
 @contextlib.contextmanager
 def _locked(run: RunDir) -> Iterator[None]:
     """One sync of a run at a time: two would each create the runs that both find missing."""
-    with open(run.path / "tracking.lock", "a", encoding="utf-8") as file:
+    try:
+        file = open(run.path / "tracking.lock", "a", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(f"no lock can be made in {run.path}: {error.strerror}.") from error
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -772,6 +778,8 @@ def _without_password(uri: str) -> str:
 def _first_line(error: BaseException, uri: str) -> str:
     text = str(error).replace(uri, _without_password(uri)).strip() or type(error).__name__
     line = re.sub(r"0x[0-9a-f]+", "0x...", text.splitlines()[0])  # addresses differ each time
+    cause = re.search(r"\(Caused by \w+\((.*)\)\)$", line)  # of requests: the rest is the address
+    line = cause[1].strip("\"'") if cause else line
     return line if len(line) <= 300 else line[:300] + "..."
 
 
@@ -799,10 +807,12 @@ class Projector:
         self.log = run.path / "tracking.log"
         self.problem: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
 
     def __enter__(self) -> Projector:
         try:
             with open(self.log, "ab") as log:
+                self._log_start = log.tell()
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-m", "orchestrator.tracking", str(self.run.path),
                      "--follow", "--interval", str(self.interval)],
@@ -844,7 +854,7 @@ class Projector:
 
     def _last_error(self) -> str | None:
         """Why the last sync failed, from the log."""
-        text = self.log.read_text(encoding="utf-8", errors="replace")
+        text = self.log.read_bytes()[self._log_start :].decode(errors="replace")
         found = re.findall(r"could not be brought up to date: (.*?)\. Nothing is lost", text)
         return found[-1] if found else None
 
@@ -869,7 +879,6 @@ def follow(run: RunDir, interval: float = INTERVAL, pipe: IO[bytes] | None = Non
     Returns:
         0 if the last sync succeeded, else 1. Errors are logged, once a change.
     """
-    os.nice(10)  # the training comes first
     stream = pipe or sys.stdin.buffer
     parent, seen, problem = os.getppid(), None, None
     pause = 0.0
@@ -878,7 +887,8 @@ def follow(run: RunDir, interval: float = INTERVAL, pipe: IO[bytes] | None = Non
         if state != seen or problem is not None:
             problem = _try(run, None, problem)
             seen = state
-        pause = max(interval, SHARE * (time.monotonic() - began))
+        rest = min(SHARE * (time.monotonic() - began), LONGEST_PAUSE)
+        pause = max(interval, rest)
     return 0 if _try(run, _is_driven(run, but_by=parent), problem) is None else 1
 
 
@@ -930,6 +940,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     run = RunDir(given.run.resolve())
     if given.follow:
+        os.nice(10)  # the training comes first
         return follow(run, given.interval)
     try:
         done = sync(run)

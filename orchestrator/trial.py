@@ -165,7 +165,7 @@ def _best_scores(trial: TrialDir, fold: int) -> np.ndarray:
 
 
 def run_refit(job: Job, number: int, last_step: int, variants: Mapping[str, Any]) -> float:
-    """Train a member on all labelled clips for a fixed share of the schedule; predict the test part.
+    """Train a member on all labelled clips for a share of the schedule; predict the test part.
 
     Args:
         job: what the run shares.

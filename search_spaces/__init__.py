@@ -1,4 +1,4 @@
-"""Search spaces: ranges only, one YAML a paper, a section a system; and the loader that checks them."""
+"""Search spaces: ranges only, one YAML a paper, a section a system; and their loader."""
 
 from search_spaces.space import Parameter, SearchSpace, load, parse_parameter
 

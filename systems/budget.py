@@ -61,7 +61,7 @@ def make_budget(entry: Entry, text: str, max_epochs: int | None, keep: set[str])
         times = {key: (factor, 1) for key in entry.schedule if key not in keep}
     if max_epochs is not None and max_epochs < 1:
         raise UserError(f"--max-epochs takes 1 or more, not {max_epochs}.")
-    caps = {} if max_epochs is None else {key: max_epochs for key in entry.schedule}
+    caps = {} if max_epochs is None else dict.fromkeys(entry.schedule, max_epochs)
     return Budget(text, fixed, times, caps)
 
 

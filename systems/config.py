@@ -152,7 +152,9 @@ def _checked(hint: Any, key: str, value: Any) -> Any:
 
 
 def _type_names(options: tuple[Any, ...]) -> str:
-    return " or ".join("none" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
+    return " or ".join(
+        "none" if o is type(None) else getattr(o, "__name__", str(o)) for o in options
+    )
 
 
 def _unknown_key(config: Any, key: str) -> UserError:

@@ -1,6 +1,6 @@
 """The context of a training: device, seed, threads, reports and checkpoints.
 
-A system trains the same in a bare process, in a Tune trial and in a refit; only the context differs.
+A system trains the same in a bare process, in a Tune trial and in a refit; the context differs.
 """
 
 from __future__ import annotations

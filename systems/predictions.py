@@ -90,7 +90,7 @@ class Predictions:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         head = json.loads(arrays["head"].tobytes())
-        ragged = {
+        ragged: dict[str, Any] = {
             name: tuple(np.split(arrays[name], np.cumsum(arrays[name + "_lengths"])[:-1]))
             for name in _RAGGED
             if name in arrays
@@ -120,7 +120,9 @@ class Predictions:
             values = [getattr(part, name) for part in parts]
             if all(value is not None for value in values):
                 dense = name in _DENSE
-                joined[name] = np.concatenate(values) if dense else tuple(r for v in values for r in v)
+                joined[name] = (
+                    np.concatenate(values) if dense else tuple(r for v in values for r in v)
+                )
         return cls(
             clip_ids=tuple(i for part in parts for i in part.clip_ids),
             classes=first.classes,

@@ -11,12 +11,14 @@ import importlib.metadata
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from systems import config as configs
 from systems.data.dataset import LabelKind
 from systems.errors import UserError, unknown
 from systems.system import System
+
+B = TypeVar("B", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Entry:
 
     name: str
     paper: str
-    build: Callable[[Any], System]
+    build: Callable[..., System]
     config: Any
     task: str
     dataset: str
@@ -91,10 +93,10 @@ class Register:
 
     def __call__(
         self, name: str, *, config: Any, task: str, dataset: str, **about: Any
-    ) -> Callable[[Callable[[Any], System]], Callable[[Any], System]]:
+    ) -> Callable[[B], B]:
         """Register the decorated function; ``name`` is ``PAPER`` or ``PAPER/SYSTEM``."""
 
-        def decorate(build: Callable[[Any], System]) -> Callable[[Any], System]:
+        def decorate(build: B) -> B:
             paper, system = _split(name)
             summary = (build.__doc__ or "").strip().split("\n")[0]
             _add(Entry(system, paper, build, config, task, dataset, summary=summary, **about))
@@ -143,7 +145,9 @@ def papers() -> dict[str, str]:
     """Names of all papers and the modules that register their systems."""
     import systems.papers
 
-    found = {m.name: f"systems.papers.{m.name}" for m in pkgutil.iter_modules(systems.papers.__path__)}
+    found = {
+        m.name: f"systems.papers.{m.name}" for m in pkgutil.iter_modules(systems.papers.__path__)
+    }
     for point in importlib.metadata.entry_points(group="soundsweep.papers"):
         found[point.name] = point.value
     return found

@@ -161,9 +161,7 @@ class FittedNetwork:
         hop = self.system.front_end.hop_seconds
         clips, frames, events = [], [], []
         done = 0
-        for clip, frame in network_outputs(
-            self.model, waveforms, clip_ids, self.samples, context
-        ):
+        for clip, frame in network_outputs(self.model, waveforms, clip_ids, self.samples, context):
             clips.append(clip.numpy())
             for scores in frame.numpy():
                 duration = waveforms.duration(clip_ids[done])
@@ -193,7 +191,8 @@ class FittedNetwork:
             plain = Decoding.plain(len(self.classes))
             return replace(self, decoding=plain, refined=None)
         predicted = self.predict(clip_ids, waveforms, context)
-        assert predicted.clip_scores is not None and predicted.frame_scores is not None
+        assert predicted.clip_scores is not None
+        assert predicted.frame_scores is not None
 
         def weak(samples: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
             return self._weak_on_cuts(samples, clip_ids, waveforms, context)

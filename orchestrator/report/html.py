@@ -23,7 +23,7 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 
 Row = dict[str, Any]
 Table = tuple[list[str], list[Row]]
@@ -284,7 +284,7 @@ def bounds(score: Mapping[str, Any], digits: int = 3) -> str:
 def setting(value: Any) -> str:
     """A configuration's value, short."""
     if value is None:
-        return "–"
+        return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -354,11 +354,12 @@ def _test_outcome(results: Mapping[str, Any]) -> str:
     row, test = shown_row(results), results["test"]
     if row is None:
         return "The test part has not been scored."
-    scores = ", ".join(f"{metric_name(n)} {interval(s)}" for n, s in row["metrics"].items())
-    return (
-        f"On the {test['part']} part ({_count(test['clips'], 'clip')}), {row['who']}"
-        f"{' (' + row['variant'] + ')' if row['variant'] else ''} reaches {scores}."
-    )
+    who = row["who"] + (f" ({row['variant']})" if row["variant"] else "")
+    return f"On the {test['part']} part ({_count(test['clips'], 'clip')}), {who}: {_scores(row)}."
+
+
+def _scores(row: Row) -> str:
+    return ", ".join(f"{metric_name(n)} {interval(score)}" for n, score in row["metrics"].items())
 
 
 def _stack_outcome(results: Mapping[str, Any]) -> str:
@@ -367,11 +368,17 @@ def _stack_outcome(results: Mapping[str, Any]) -> str:
         return "No meta-learner has been fitted."
     better = [x for x in learners if verdict(x, results) == BEATS]
     if better:
-        texts = [f"{x['title']} by {signed_interval(x['versus_best'])}" for x in better]
-        return f"Out of fold the best member is beaten by {'; '.join(texts)}."
+        return f"Out of fold, {'; '.join(_margin(x, results) for x in better)}."
     if len(learners) == 1:
         return "Out of fold the meta-learner does not beat the best member."
     return f"Out of fold none of {len(learners)} meta-learners beats the best member."
+
+
+def _margin(learner: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+    """By how much a learner beats the best member, and what it has on the test part."""
+    text = f"{learner['title']} {BEATS} by {signed_interval(learner['versus_best'])}"
+    rows = [row for row in _test_rows(results) if row["learner"] == learner["name"]]
+    return text + (f" (on the test part: {_scores(rows[0])})" if rows else "")
 
 
 def signed_interval(difference: Mapping[str, Any], digits: int = 3) -> str:
@@ -473,7 +480,8 @@ def _opening_note(results: Mapping[str, Any]) -> str:
     if not test:
         return "The labels of the test part have not been opened by this run."
     n = test["openings"]
-    text = f"The labels of the {test['part']} part have been opened {_count(n, 'time')}."
+    times = "once" if n == 1 else f"{n} times"
+    text = f"The labels of the {test['part']} part have been opened {times}."
     if n > 1:
         text += " Decisions made after an earlier opening may have been fitted to these labels."
     return text
@@ -676,6 +684,11 @@ def _log_if_wide(axes: Axes) -> None:
     values = [float(y) for line in axes.get_lines() for y in np.atleast_1d(line.get_ydata())]
     if values and min(values) > 0 and max(values) / min(values) > 10:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        title = f"{axes.get_title('left')} (log scale)"
+        axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
 
 
 def plotted_class_metrics(row: Row) -> list[str]:
@@ -808,6 +821,7 @@ def page(results: Mapping[str, Any], plots: Plots) -> str:
         paper=[("Over all classes", _beside(results, macro=True)),
                ("By class", _beside(results, macro=False))],
         conditions=paper_conditions(results),
+        transductive={r["variant"] for r in _test_rows(results) if r["best"] and r["transductive"]},
         shown=shown,
         class_metrics=_names(shown["classes"].values()) if shown else [],
         plots=plots,

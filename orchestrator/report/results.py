@@ -12,6 +12,7 @@ import pandas as pd
 from orchestrator.plan import Plan
 from orchestrator.rundir import RunDir, TrialDir, read_json, write_json
 from orchestrator.study import Search, TrialState
+from systems import config as configs
 from systems import data
 from systems.data.splits import clip_set, make_splits
 from systems.metrics.intervals import bootstrap
@@ -38,7 +39,9 @@ def collect(run: RunDir) -> dict[str, Any]:
         "run": _about(plan),
         "trials": trials,
         "members": read_json(run.members)["members"] if run.members.exists() else [],
-        "stack": [read_json(f / "scores.json") for f in run.stacks() if (f / "scores.json").exists()],
+        "stack": [
+            read_json(f / "scores.json") for f in run.stacks() if (f / "scores.json").exists()
+        ],
         "test": scores,
         "paper": paper_rows(plan, scores),
         "cost": {
@@ -53,7 +56,7 @@ def collect(run: RunDir) -> dict[str, Any]:
 
 def trial_rows(run: RunDir, plan: Plan) -> list[dict[str, Any]]:
     """Every trial: number, state, parameters, metric with interval, steps, seconds, curve."""
-    if not run.study.exists():
+    if not run.study.exists() or run.study.stat().st_size == 0:
         return []
     study = Search(
         run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial, read_only=True
@@ -102,7 +105,8 @@ class _Intervals:
         for fold in range(self.plan.splits["searched"]):
             predicted = Predictions.load(trial.predictions(fold))
             targets = clip_set(self._dataset, self._splits.folds[fold].validation).targets
-            assert predicted.clip_scores is not None and targets is not None
+            assert predicted.clip_scores is not None
+            assert targets is not None
             counts += [*tag_counts(targets, predicted.clip_scores > 0.5)]
         interval = bootstrap(np.stack(counts), macro_f1_of_counts)
         return [interval.low, interval.high]
@@ -114,9 +118,16 @@ def _about(plan: Plan) -> dict[str, Any]:
             "parts", "splits", "metric", "mode", "scaled", "moved", "trials", "seed", "resources",
             "versions", "git_commit", "transductive", "top_k")  # fmt: skip
     entry = plan.entry()
+    published = configs.flatten(entry.published_config(plan.dataset))
+    ours = configs.flatten(plan.base_config())
+    changed = {key: (published.get(key), ours.get(key)) for key in {**published, **ours}}
     return {
         **{key: whole[key] for key in kept},
         "space": {p.key: p.text() for p in plan.space},
+        "set": {key: pair for key, pair in changed.items() if pair[0] != pair[1]},
+        "config": whole["config"],
+        "sampler": whole["sampler"],
+        "halving": whole["halving"],
         "budget": plan.budget.text,
         "summary": entry.summary,
         "published_dataset": entry.dataset,
@@ -132,7 +143,7 @@ def figures() -> pd.DataFrame:
 
 
 def paper_rows(plan: Plan, scores: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """Each figure that the paper reports, with ours where this run has one, else with the reason."""
+    """Each figure that the paper reports, with ours where this run has one, or the reason."""
     entry = plan.entry()
     table = figures()
     rows = []
@@ -156,8 +167,12 @@ def _ours(figure: Any, plan: Plan, scores: dict[str, Any] | None) -> tuple[Any, 
         return None, "the test part has not been scored"
     for row in scores["rows"]:
         if row["best"] and row["variant"] == variant:
-            return _figure_of(row, figure), None
-    return None, "transductive: ask for it with --transductive"
+            ours = _figure_of(row, figure)
+            return ours, None if ours else "this data has no such class or metric"
+    prefix = f"{entry.decision}."
+    if all(key.startswith(prefix) for key in entry.figures[variant]):
+        return None, "transductive: ask for it with --transductive"
+    return None, "needs a training of its own"
 
 
 def _figure_of(row: Any, figure: Any) -> Any:

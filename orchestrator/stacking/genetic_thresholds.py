@@ -13,7 +13,7 @@ from systems.metrics.tagging import macro_f1_of_counts
 LOWEST, HIGHEST = 0.01, 0.99
 
 
-class _Fitness(base.Fitness):  # type: ignore[misc]
+class _Fitness(base.Fitness):
     weights = (1.0,)
 
 
@@ -38,7 +38,11 @@ class GeneticThresholds:
     takes: ClassVar[tuple[str, ...]] = ("clip_scores",)
 
     def __init__(
-        self, population: int = 60, generations: int = 150, mutation: float = 0.2, sigma: float = 0.1
+        self,
+        population: int = 60,
+        generations: int = 150,
+        mutation: float = 0.2,
+        sigma: float = 0.1,
     ) -> None:
         self.population = population
         self.generations = generations

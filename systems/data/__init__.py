@@ -1,7 +1,7 @@
 """Data-set readers, splits and the waveform store.
 
-A reader is a module here with ``NAME``, ``TASK``, ``LAYOUT`` (what it expects on disk, in words) and
-``read(folder) -> Dataset``; another package adds one by the entry-point group
+A reader is a module here with ``NAME``, ``TASK``, ``LAYOUT`` (what it expects on disk, in words)
+and ``read(folder) -> Dataset``; another package adds one by the entry-point group
 ``soundsweep.datasets``.
 """
 

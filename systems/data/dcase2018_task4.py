@@ -23,7 +23,7 @@ dataset/metadata/train/unlabel_in_domain.csv      filename
 dataset/metadata/train/unlabel_out_of_domain.csv  filename (may be absent)
 dataset/metadata/test/test.csv                    filename, onset, offset, event_label
 dataset/metadata/eval/eval.csv                    the same (may be absent)
-dataset/audio/train/weak/*.wav, train/unlabel_in_domain/, train/unlabel_out_of_domain/, test/, eval/"""
+dataset/audio/train/weak/*.wav                    and so for the other four tables"""
 
 CLASSES = (
     "Alarm_bell_ringing",
@@ -70,11 +70,14 @@ def read(folder: str | None) -> Dataset:
     seconds = durations(NAME, files, listed_in)
     _check_labels(tables, seconds)
     clips = tuple(
-        Clip(clip_id, part := clip_id.split("/")[0], PARTS[part][1], _recording(clip_id), seconds[clip_id])
+        Clip(clip_id, part, PARTS[part][1], _recording(clip_id), seconds[clip_id])
         for clip_id in paths
-    )  # fmt: skip
+        for part in [clip_id.split("/")[0]]
+    )
     sealed: dict[str, Callable[[], Labels]] = {
-        part: partial(_events, part, tuple(tables[part])) for part in ("test", "eval") if tables[part]
+        part: partial(_events, part, tuple(tables[part]))
+        for part in ("test", "eval")
+        if tables[part]
     }
     return Dataset(
         name=NAME,
@@ -83,7 +86,7 @@ def read(folder: str | None) -> Dataset:
         clips=clips,
         labels={"weak": _tags(tables["weak"])},
         sealed=sealed,
-        sealed_kind={part: "events" for part in sealed},
+        sealed_kind=dict.fromkeys(sealed, "events"),
         source=files,
     )
 
@@ -95,7 +98,11 @@ def _root(folder: str | None) -> Path:
     for root in (given, given / "dataset"):
         if (root / "metadata").is_dir():
             return root
-    what = "does not exist" if not given.exists() else "holds no folder 'metadata' or 'dataset/metadata'"
+    what = (
+        "does not exist"
+        if not given.exists()
+        else "holds no folder 'metadata' or 'dataset/metadata'"
+    )
     raise UserError(f"{given} {what}. {NAME} expects:\n{LAYOUT}")
 
 
@@ -147,7 +154,11 @@ def _check_labels(tables: dict[str, list[Row]], seconds: dict[str, float]) -> No
                 names = (row.get("event_labels") or "").split(",")
             else:
                 names = [row["event_label"]] if row.get("event_label") else []
-            wrong += [f"{where}: '{n}' is no class{nearest(n, CLASSES)}" for n in names if n not in CLASSES]
+            wrong += [
+                f"{where}: '{n}' is no class{nearest(n, CLASSES)}"
+                for n in names
+                if n not in CLASSES
+            ]
             if part in ("test", "eval") and row.get("event_label"):
                 wrong += _wrong_times(where, row, seconds[f"{part}/{row['filename']}"])
     if wrong:
@@ -161,5 +172,7 @@ def _wrong_times(where: str, row: Row, duration: float) -> list[str]:
         return [f"{where}: onset '{row['onset']}' or offset '{row['offset']}' is no number"]
     # Published tables round to the millisecond and some clips are cut a frame short.
     if not 0 <= onset < offset <= duration + 0.1:
-        return [f"{where}: event {onset} to {offset} s does not lie in its clip of {duration:.3f} s"]
+        return [
+            f"{where}: event {onset} to {offset} s does not lie in its clip of {duration:.3f} s"
+        ]
     return []

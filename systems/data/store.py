@@ -129,7 +129,9 @@ def _build(
         os.replace(temporary, folder / "index.json")
         done_log.unlink()
     except OSError as error:
-        raise UserError(f"the waveform store {folder} cannot be written: {error.strerror}") from error
+        raise UserError(
+            f"the waveform store {folder} cannot be written: {error.strerror}"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -125,10 +125,11 @@ def _rng(*key: str) -> Generator:
 # --- scenes: what sounds when ---
 
 COUNTS = (0.15, 0.25, 0.3, 0.3)  # how often a clip has one, two, three, four events
+SNR = (3.0, 23.0)  # dB
 
 
 def scene(clip_id: str) -> tuple[Sounding, ...]:
-    """The events of a clip in order of onset: 1 to 4, which overlap unless of the same class."""
+    """The events of a clip in order of onset: 1 to 4, which may overlap unless of one class."""
     variants = PARTS[clip_id.rsplit("_", 1)[0]].variants
     rng = _rng("scene", clip_id)
     placed: list[Sounding] = []
@@ -170,7 +171,6 @@ def source_variant(label: str, variant: int) -> Params:
 
 # --- rendering ---
 
-SNR = (3.0, 23.0)  # dB
 EQUALISER = 8.0  # dB, to either side
 EDGE = 80  # samples (5 ms) that an event takes to fade in and out
 
@@ -194,7 +194,8 @@ def _background(rng: Generator) -> np.ndarray:
     noise = _equalise(_noise(count, rng), 4.0, rng.uniform(-6.0, 0.0), rng)
     drift = _wander(count, 0.6, rng) * 3.0
     level = rng.uniform(-48.0, -34.0)
-    return _decibels(level + drift) * noise / _rms(noise)
+    background: np.ndarray = _decibels(level + drift) * noise / _rms(noise)
+    return background
 
 
 def _equalise(signal: np.ndarray, depth: float, tilt: float, rng: Generator) -> np.ndarray:
@@ -204,13 +205,15 @@ def _equalise(signal: np.ndarray, depth: float, tilt: float, rng: Generator) -> 
     knots = np.arange(8)  # 62.5 Hz to 8 kHz
     gains = rng.uniform(-depth, depth, 8) + tilt * knots
     curve = _decibels(np.interp(octave, knots, gains))
-    return fft.irfft(fft.rfft(signal, size) * curve, size)[: len(signal)]
+    equalised: np.ndarray = fft.irfft(fft.rfft(signal, size) * curve, size)[: len(signal)]
+    return equalised
 
 
 @cache
 def _octaves(size: int) -> np.ndarray:
     """Octaves over 62.5 Hz of the bins of a spectrum."""
-    return np.log2(np.maximum(fft.rfftfreq(size, 1 / RATE), 62.5) / 62.5).astype(np.float32)
+    hertz: np.ndarray = np.maximum(fft.rfftfreq(size, 1 / RATE), 62.5)
+    return np.log2(hertz / 62.5).astype(np.float32)
 
 
 def _fade(signal: np.ndarray) -> np.ndarray:
@@ -257,7 +260,8 @@ def _tone(pitch: np.ndarray, harmonics: np.ndarray) -> np.ndarray:
     spectrum[1 : len(kept) + 1] = kept * np.exp(1j * np.arange(len(kept)) ** 2)  # spread the peak
     table = fft.irfft(spectrum, TABLE) * TABLE
     cycles = np.cumsum(pitch, dtype=np.float64) / RATE
-    return table[(cycles * TABLE).astype(np.int64) % TABLE].astype(np.float32)
+    tone: np.ndarray = table[(cycles * TABLE).astype(np.int64) % TABLE].astype(np.float32)
+    return tone
 
 
 def _falling(count: int, slope: float) -> np.ndarray:
@@ -372,7 +376,9 @@ def _frying(p: Params, count: int, rng: Generator) -> np.ndarray:
     centre = np.exp2(rng.uniform(np.log2(700), np.log2(7500), (pops, 1))).astype(np.float32)
     decay = np.exp(-t / rng.uniform(0.001, 0.004, (pops, 1)).astype(np.float32))
     loud = rng.lognormal(0.0, 0.8, (pops, 1)).astype(np.float32)
-    crackle = _scatter(count, rng.integers(0, count, pops), loud * decay * np.sin(6.2832 * centre * t))
+    crackle = _scatter(
+        count, rng.integers(0, count, pops), loud * decay * np.sin(6.2832 * centre * t)
+    )
     return crackle + p["hiss"] * np.diff(_noise(count + 1, rng))
 
 
@@ -389,11 +395,12 @@ def _running_water(p: Params, count: int, rng: Generator) -> np.ndarray:
 
 
 def _shaver(p: Params, count: int, rng: Generator) -> np.ndarray:
-    """A small buzzing motor that strokes to and fro: a dense comb swelling a few times a second."""
+    """A small buzzing motor that strokes to and fro: a dense comb that swells in a steady beat."""
     stroke = np.sin(2 * np.pi * (p["stroke"] * _time(count) + 0.2 * _wander(count, 1.0, rng)))
     pitch = p["pitch"] * (1.0 + 0.02 * stroke)
     buzz = _tone(pitch, _falling(40, 0.3)) + p["noise"] * _noise(count, rng)
-    return buzz * _decibels(p["swell"] * stroke)
+    stroked: np.ndarray = buzz * _decibels(p["swell"] * stroke)
+    return stroked
 
 
 def _speech(p: Params, count: int, rng: Generator) -> np.ndarray:
@@ -401,11 +408,12 @@ def _speech(p: Params, count: int, rng: Generator) -> np.ndarray:
     t = _time(count)
     syllables = max(1, round(count / RATE * p["rate"]))
     pitch = p["pitch"] * np.exp2(0.25 * _wander(count, 3.0, rng))
-    open_ = np.square(np.sin(np.pi * syllables * t / t[-1]))
+    opening = np.square(np.sin(np.pi * syllables * t / t[-1]))
     vowels = rng.uniform([300, 900, 2400], [800, 2200, 3200], (2 * syllables + 1, 3)) * p["tract"]
     voice = _resonate(_tone(pitch, _falling(50, 0.8)), vowels, 0.12, 0.02)
     hiss = np.diff(_noise(count + 1, rng)) * (_wander(count, 2 * p["rate"], rng) > 0.1)
-    return voice * open_ / _rms(voice) + 0.7 * hiss * (1.0 - open_)
+    speech: np.ndarray = voice * opening / _rms(voice) + 0.7 * hiss * (1.0 - opening)
+    return speech
 
 
 def _vacuum(p: Params, count: int, rng: Generator) -> np.ndarray:

@@ -47,7 +47,7 @@ class LogMel:
 
 
 class LogMelFrontEnd(nn.Module):
-    """Waveforms [B, S] -> log-mel [B, 1, F, T]; equals librosa's melspectrogram to 1e-4 relative."""
+    """Waveforms [B, S] -> log-mel [B, 1, F, T], equal to librosa's to 1e-4 relative."""
 
     def __init__(self, config: LogMel) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Metrics by name, each from per-clip counts, so that intervals come from a bootstrap over clips."""
+"""Metrics by name, from per-clip counts, so that a bootstrap over clips gives intervals."""
 
 from __future__ import annotations
 

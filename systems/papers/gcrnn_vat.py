@@ -117,7 +117,7 @@ QUICK = {  # for two CPU cores; a searched key that is set here leaves the space
     "vat.power_iterations": 1,
     "network.width": Times(0.25, least=8),
     "network.recurrent_units": Times(0.5, least=16),
-    "training.epochs": 16,
+    "training.epochs": 20,
     "training.steps_per_epoch": 16,
     "refinement.thresholds": (0.1, 0.3, 0.5, 0.7, 0.9),
     "refinement.medians": (1, 9, 25, 49, 101),

@@ -69,7 +69,9 @@ def refine(
     without: list[int] = []
     whole: list[int] = []
     for k in range(clip_scores.shape[1]):
-        kept = np.flatnonzero(clip_scores[:, k] > settings.weak_threshold)[: settings.clips_per_class]
+        kept = np.flatnonzero(clip_scores[:, k] > settings.weak_threshold)[
+            : settings.clips_per_class
+        ]
         if len(kept) == 0:
             chosen.append((0.5, 1))
             losses.append(None)

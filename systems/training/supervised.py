@@ -84,7 +84,9 @@ class Clips:
         self.clip_ids = clip_ids
         self.samples = samples
 
-    def batch(self, rows: Sequence[int], generator: np.random.Generator | None = None) -> Tensor:
+    def batch(
+        self, rows: Sequence[int] | np.ndarray, generator: np.random.Generator | None = None
+    ) -> Tensor:
         """Clips by index; longer ones are cut at random with a generator, at the start without."""
         out = np.zeros((len(rows), self.samples), np.float32)
         for target, row in zip(out, rows, strict=True):
@@ -136,6 +138,7 @@ def fit(
                          generator, context, epoch)  # fmt: skip
         if data.validation is not None:
             scores = clip_scores(model, waveforms, data.validation.clip_ids, samples, context)
+            assert data.validation.targets is not None
             value = clip_metric(data.metric)(data.validation.targets, scores.numpy())
             metrics[data.metric] = value
             history.validation_scores.append(scores)
@@ -186,9 +189,8 @@ def _epoch(
         others = None
         if len(other_rows):
             others = model.features(unlabelled.batch(other_rows, generator).to(context.device))
-        step = Step(
-            model.network, features, targets[rows].to(context.device), model.network(features), others
-        )
+        target = targets[rows].to(context.device)
+        step = Step(model.network, features, target, model.network(features), others)
         loss, values = total(terms, step)
         if not torch.isfinite(loss):
             raise Diverged(f"the loss is {loss.item()} in epoch {epoch}")
@@ -223,7 +225,8 @@ def fit_standardisation(model: Model, clips: Clips, context: Context) -> None:
         first = first + x.sum((0, 1, 3)).cpu()
         second = second + x.square().sum((0, 1, 3)).cpu()
     mean = first / count
-    model.standardise.fit(mean.float(), (second / count - mean.square()).clamp_min(0).sqrt().float())
+    variance = (second / count - mean.square()).clamp_min(0)
+    model.standardise.fit(mean.float(), variance.sqrt().float())
 
 
 def clip_scores(

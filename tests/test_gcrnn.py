@@ -1,0 +1,79 @@
+"""The gated CRNN: size, shapes, its attention output, and clips of unequal length in one batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from systems.nets.attention import AttentionOver
+from systems.papers.gcrnn_vat import Gcrnn, GcrnnConfig
+
+OVER: tuple[AttentionOver, ...] = ("classes", "time", "sigmoid")
+
+
+def _small(over: AttentionOver = "classes", **settings: int) -> Gcrnn:
+    """A small network in evaluation mode with batch-norm statistics that are not trivial."""
+    torch.manual_seed(0)
+    config = GcrnnConfig(width=6, recurrent_units=5, attention_over=over, **settings)
+    network = Gcrnn(config, bands=20, classes=4)
+    network(torch.randn(8, 1, 20, 15))
+    return network.eval()
+
+
+@pytest.mark.parametrize(("convolutions", "parameters"), [(1, 202_260), (2, 424_596)])
+def test_published_size(convolutions: int, parameters: int) -> None:
+    network = Gcrnn(GcrnnConfig(convolutions=convolutions), bands=64, classes=10)
+    assert sum(p.numel() for p in network.parameters()) == parameters
+
+
+@pytest.mark.parametrize("over", OVER)
+@pytest.mark.parametrize("blocks", [2, 3, 4])
+@pytest.mark.parametrize("bands", [40, 64, 96, 128])
+def test_shapes(bands: int, blocks: int, over: AttentionOver) -> None:
+    with torch.device("meta"):
+        network = Gcrnn(GcrnnConfig(blocks=blocks, attention_over=over), bands, classes=10)
+        clip, frame, attention = network(torch.zeros(2, 1, bands, 50))
+    assert clip.shape == (2, 10)
+    assert frame.shape == attention.shape == (2, 50, 10)
+
+
+@pytest.mark.parametrize("over", OVER)
+def test_clip_output_is_the_attention_weighted_mean(over: AttentionOver) -> None:
+    network = _small(over)
+    clip, frame, attention = network(torch.randn(3, 1, 20, 15))
+    by_hand = torch.zeros(3, 4)
+    for i in range(3):
+        for c in range(4):
+            weights = attention[i, :, c]
+            by_hand[i, c] = sum(frame[i, t, c] * weights[t] for t in range(15)) / weights.sum()
+    torch.testing.assert_close(clip, by_hand)
+    assert frame.min() > 0
+    assert frame.max() < 1
+    sums = {"classes": attention.sum(2), "time": attention.sum(1)}
+    if over in sums:
+        torch.testing.assert_close(sums[over], torch.ones_like(sums[over]))
+
+
+@pytest.mark.parametrize("convolutions", [1, 2])
+@pytest.mark.parametrize("over", OVER)
+def test_padded_clips_give_what_they_give_alone(over: AttentionOver, convolutions: int) -> None:
+    network = _small(over, convolutions=convolutions)
+    lengths = torch.tensor([9, 3, 20, 14])
+    padded = torch.zeros(4, 1, 20, 20)
+    for row, length in zip(padded, lengths, strict=True):
+        row[..., :length] = torch.randn(1, 20, int(length))
+    with torch.inference_mode():
+        clip, frame, attention = network(padded, lengths)
+        for i, length in enumerate(lengths.tolist()):
+            alone = network(padded[i : i + 1, :, :, :length])
+            torch.testing.assert_close(clip[i], alone[0][0], atol=1e-5, rtol=0)
+            torch.testing.assert_close(frame[i, :length], alone[1][0], atol=1e-5, rtol=0)
+            torch.testing.assert_close(attention[i, :length], alone[2][0], atol=1e-5, rtol=0)
+            assert not attention[i, length:].any()
+
+
+def test_wrong_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        GcrnnConfig(width=0)
+    with pytest.raises(ValueError, match="dropout"):
+        GcrnnConfig(dropout=1.0)
