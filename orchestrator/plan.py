@@ -289,7 +289,9 @@ def _space(options: Options, entry: registry.Entry, config: Any, set_keys: set[s
 def _halving(entry: registry.Entry, epochs: int) -> HalvingSettings | None:
     if not entry.traits.comparable_steps or epochs < 4:
         return None
-    return HalvingSettings(min_step=max(1, math.ceil(epochs / 9)), reduction_factor=3)
+    # Macro F1 is zero for the first epochs of nearly every training: no judgement before the sixth.
+    first = min(max(6, math.ceil(epochs / 9)), math.ceil(epochs / 3))
+    return HalvingSettings(min_step=first, reduction_factor=3)
 
 
 def _steps(entry: registry.Entry, config: Any) -> int:

@@ -71,6 +71,10 @@ class TrialDir:
         """Test predictions of the refit under one decision variant."""
         return self.refit / "predictions" / f"test_{variant.replace(' ', '_')}.npz"
 
+    def decision(self, variant: str) -> Path:
+        """What a decision variant of the refit adapted to."""
+        return self.test_predictions(variant).with_suffix(".json")
+
     def append_metrics(self, fold: int, step: int, values: Mapping[str, float]) -> None:
         """Add a step's raw metrics; a step that is there already is left as it is."""
         if any(line["fold"] == fold and line["step"] >= step for line in self.read_metrics()):

@@ -108,6 +108,7 @@ def _candidates(run: RunDir, plan: Plan, rows: OutOfFold) -> list[dict[str, Any]
                     "variant": variant,
                     "best": place == 0,
                     "transductive": is_transductive(plan, variants[variant]),
+                    "refinement": read_json(run.trial(number).decision(variant)),
                     "predictions": Predictions.load(run.trial(number).test_predictions(variant)),
                 }
             )
@@ -128,6 +129,7 @@ def _candidates(run: RunDir, plan: Plan, rows: OutOfFold) -> list[dict[str, Any]
                 "variant": None,
                 "best": False,
                 "transductive": False,
+                "refinement": None,
                 "predictions": predictions,
             }
         )

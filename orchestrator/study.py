@@ -172,13 +172,13 @@ class Search:
         """The next trial: its number and parameters."""
         self.study.sampler = self._sampler(self.asked())
         trial = self.study.ask()
-        return trial.number, self.space.suggest(trial)
+        return trial.number, self.space.suggest(_Seeded(self, trial))
 
     def adopt(self, number: int) -> tuple[int, dict[str, Any]]:
         """A trial that an earlier driver left running; what it had not drawn yet is drawn now."""
         self.study.sampler = self._sampler(number)
         trial = Trial(self.study, self._id(number))
-        return number, self.space.suggest(trial)
+        return number, self.space.suggest(_Seeded(self, trial))
 
     def report(self, number: int, step: int, value: float) -> bool:
         """Note the best value so far at a step, and say whether the trial is to be stopped.
@@ -230,11 +230,40 @@ class Search:
     def _id(self, number: int) -> int:
         return self.trials()[number]._trial_id
 
-    def _sampler(self, number: int) -> BaseSampler:
+    def _sampler(self, number: int, key: str = "") -> BaseSampler:
         return TPESampler(
-            seed=seed_of(self.sampler.seed, number) % 2**32,
+            seed=seed_of(self.sampler.seed, number, key) % 2**32,
             multivariate=True,
             group=True,
             n_startup_trials=self.sampler.n_startup_trials,
             constant_liar=True,
         )
+
+
+class _Seeded:
+    """A trial whose every parameter is drawn by a sampler seeded by (seed, trial, key).
+
+    A kill between two suggestions leaves some drawn. What is drawn then must not depend on how many
+    draws the same sampler has made before.
+    """
+
+    def __init__(self, search: Search, trial: Trial) -> None:
+        self.search, self.trial = search, trial
+        _ = trial.relative_params  # Optuna draws these together and lazily: draw them first
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        self._seed(name)
+        return self.trial.suggest_float(name, low, high, log=log)
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        self._seed(name)
+        return self.trial.suggest_int(name, low, high, step=step, log=log)
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        self._seed(name)
+        return self.trial.suggest_categorical(name, choices)
+
+    def _seed(self, name: str) -> None:
+        self.search.study.sampler = self.search._sampler(self.trial.number, name)

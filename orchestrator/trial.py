@@ -194,6 +194,7 @@ def run_refit(job: Job, number: int, last_step: int, variants: Mapping[str, Any]
         fitted.save(model)
     for variant, overrides in variants.items():
         decided = _decide(fitted, configs.replace(config, overrides), job, context)
+        write_json(trial.decision(variant), decided.decision())
         predicted = decided.predict(job.test, job.store, context)
         predicted.with_data(fingerprint=plan.fingerprint, splits="test").save(
             trial.test_predictions(variant)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -52,6 +52,10 @@ class Fitted(Protocol):
         context: Context,
     ) -> Fitted:
         """The same system with its decisions adapted on the sound of some clips, without labels."""
+        ...
+
+    def decision(self) -> dict[str, Any] | None:
+        """Thresholds and filters by class, and what a reader should know of how they came about."""
         ...
 
     def save(self, folder: Path) -> None: ...
@@ -227,6 +231,18 @@ class FittedNetwork:
             with torch.inference_mode():
                 out[rows] = self.model.network(batch, lengths)[0].cpu().numpy()
         return out
+
+    def decision(self) -> dict[str, Any] | None:
+        """The refined decoders by class; ``None`` where nothing was adapted."""
+        if self.refined is None:
+            return None
+        return {
+            "thresholds": list(self.decoding.thresholds),
+            "medians": list(self.decoding.medians),
+            "losses": list(self.refined.losses),
+            "without_clips": [self.classes[k] for k in self.refined.without_clips],
+            "whole_clip_wins": [self.classes[k] for k in self.refined.whole_clip_wins],
+        }
 
     def save(self, folder: Path) -> None:
         """Weights as safetensors, the rest as JSON."""

@@ -54,8 +54,6 @@ def timed_events(i: int) -> list[Timed]:
     return [first, (0.5, 0.9, CLASSES[(i + 3) % 10])] if i % 2 else [first]
 
 
-
-
 def whole_clip(tags: Sequence[str]) -> list[Timed]:
     return [(0.0, SECONDS, tag) for tag in tags]
 

@@ -42,8 +42,13 @@ def event_counts(
 
 
 def event_f1_of_counts(counts: np.ndarray) -> float:
-    """Macro event-based F1 of per-clip counts [N, K, 3], over classes that occur in either list."""
-    return _mean_over_present(f1_of_counts(counts.sum(0)), counts)
+    """Macro event-based F1 of per-clip counts [N, K, 3], over classes with references.
+
+    A class that is never detected counts as 0: sed_eval's ``zero_score``, as in the challenge.
+    """
+    summed = counts.sum(0)
+    present = summed[:, 0] + summed[:, 2] > 0
+    return float(f1_of_counts(summed)[present].mean()) if present.any() else 0.0
 
 
 def event_er_of_counts(counts: np.ndarray) -> float:
@@ -51,11 +56,6 @@ def event_er_of_counts(counts: np.ndarray) -> float:
     tp, fp, fn = np.moveaxis(counts.sum(0).astype(float), -1, 0)
     present = tp + fn > 0
     return float(((fp + fn)[present] / (tp + fn)[present]).mean()) if present.any() else 0.0
-
-
-def _mean_over_present(values: np.ndarray, counts: np.ndarray) -> float:
-    present = counts.sum(axis=(0, 2)) > 0
-    return float(values[present].mean()) if present.any() else 0.0
 
 
 def _container(clip_id: str, events: Sequence[Event]) -> MetaDataContainer:

@@ -44,7 +44,8 @@ def bernoulli_kl(p: Tensor, q: Tensor) -> Tensor:
 
 def unit_norm(d: Tensor) -> Tensor:
     """Each clip's perturbation [B, ...] scaled to L2 norm 1 (a zero one stays zero)."""
-    norm = d.flatten(1).norm(dim=1).clamp_min(torch.finfo(d.dtype).tiny)
+    # In float64: the squares of a saturated clip's gradient underflow in float32.
+    norm = d.flatten(1).double().norm(dim=1).clamp_min(torch.finfo(d.dtype).tiny).to(d.dtype)
     return d / norm.view(-1, *[1] * (d.dim() - 1))
 
 

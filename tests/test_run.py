@@ -1,0 +1,238 @@
+"""The main job by its real command, on a tiny data set: whole, killed, resumed, refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from orchestrator.rundir import RunDir, read_json
+from systems.predictions import Predictions
+
+TINY = (
+    "--max-epochs", "6", "--set", "training.steps_per_epoch=2", "--set", "network.width=8",
+    "--set", "network.recurrent_units=8", "--trials", "5", "--top-k", "2", "--concurrency", "1",
+)  # fmt: skip
+
+
+def soundsweep(*arguments: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrator.run", *arguments],
+        cwd=cwd, capture_output=True, text=True, timeout=500, check=False,
+    )  # fmt: skip
+    if check:
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+def run_arguments(data: Path, *more: str) -> tuple[str, ...]:
+    return ("run", "--dataset", "dcase2018_task4", "--data", str(data), "--storage", "runs",
+            "--name", "it", *TINY, *more)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, task4_folder: Path) -> RunDir:
+    """An uninterrupted run."""
+    cwd = tmp_path_factory.mktemp("whole")
+    done = soundsweep(*run_arguments(task4_folder), cwd=cwd)
+    assert "trial 0 started (the published point)" in done.stdout
+    return RunDir(cwd / "runs" / "it")
+
+
+def fingerprint_of_run(run: RunDir) -> Any:
+    """All that a kill must not change: trials, states, curves, members, stage two, test scores."""
+    results = read_json(run.results)
+    for trial in results["trials"]:
+        del trial["seconds"], trial["attempts"]
+        for line in trial["curve"]:
+            del line["seconds"], line["time"]
+    for stack in results["stack"]:
+        del stack["seconds"]
+    del results["test"]["openings"]
+    return {key: results[key] for key in ("trials", "members", "stack", "test", "paper")}
+
+
+def test_a_run_leaves_the_whole_directory(whole: RunDir) -> None:
+    results = read_json(whole.results)
+    trials = results["trials"]
+    assert [t["number"] for t in trials] == list(range(5))
+    assert trials[0]["published"]
+    assert trials[0]["state"] == "complete"
+    assert {t["state"] for t in trials} <= {"complete", "stopped"}
+    for trial in trials:
+        if trial["state"] == "complete":
+            assert trial["interval"][0] <= trial["value"] <= trial["interval"][1]
+    assert len(results["members"]) == 2
+    assert {s["name"] for s in results["stack"]} == {"logreg", "genetic"}
+    who = {(row["who"], row["variant"]) for row in results["test"]["rows"]}
+    best = results["members"][0]["trial"]
+    assert (f"trial {best}, refitted", "no refinement") in who
+    assert (f"trial {best}, refitted", "SALR_train") in who
+    assert not any(row["transductive"] for row in results["test"]["rows"])
+    assert (whole.report / "index.html").exists()
+
+
+def test_checkpoints_are_gone_and_models_load(whole: RunDir) -> None:
+    assert not list(whole.path.glob("trials/*/**/checkpoint.pt")) or all(
+        "stopped" in json.dumps(t)
+        for t in read_json(whole.results)["trials"]
+        if list(whole.trial(t["number"]).path.glob("**/checkpoint.pt"))
+    )
+    best = read_json(whole.members)["members"][0]["trial"]
+    assert (whole.trial(best).refit / "model" / "model.safetensors").exists()
+
+
+def test_the_ledger_has_one_opening(whole: RunDir) -> None:
+    lines = [json.loads(line) for line in whole.ledger.read_text().splitlines()]
+    assert len(lines) == 1
+    assert lines[0]["run"] == "it"
+    assert read_json(whole.results)["test"]["openings"] == 1
+
+
+def test_out_of_fold_rows_cover_every_labelled_clip_once(whole: RunDir) -> None:
+    rows = Predictions.load(whole.stack("logreg") / "out_of_fold.npz")
+    assert len(rows.clip_ids) == len(set(rows.clip_ids)) == 24
+    assert all(clip_id.startswith("weak/") for clip_id in rows.clip_ids)
+
+
+def test_mlflow_shows_every_trial(whole: RunDir) -> None:
+    import sqlite3
+
+    with sqlite3.connect(whole.root / "mlflow.db") as store:
+        tags = store.execute("select value from tags where key = 'soundsweep.trial'").fetchall()
+    assert sorted(int(value) for (value,) in tags) == list(range(5))
+
+
+def test_resuming_a_finished_run_repeats_nothing(whole: RunDir) -> None:
+    before = fingerprint_of_run(whole)
+    metrics = {t.number: t.metrics.read_bytes() for t in whole.trials()}
+    soundsweep("run", "--resume", str(whole.path), cwd=whole.root.parent)
+    assert fingerprint_of_run(whole) == before
+    assert {t.number: t.metrics.read_bytes() for t in whole.trials()} == metrics
+    assert len(whole.ledger.read_text().splitlines()) == 1
+
+
+def test_killed_three_times_and_resumed_it_equals_the_uninterrupted_run(
+    whole: RunDir, tmp_path: Path, task4_folder: Path
+) -> None:
+    run = RunDir(tmp_path / "runs" / "it")
+    first = (*run_arguments(task4_folder),)
+    generator = np.random.default_rng(0)
+    moments = sorted(generator.choice(np.arange(3, 60), 3, replace=False))
+    for attempt, lines in enumerate(moments):
+        arguments = first if attempt == 0 else ("run", "--resume", "it", "--storage", "runs")
+        _kill_after(int(lines), run, arguments, tmp_path)
+    soundsweep("run", "--resume", "it", "--storage", "runs", cwd=tmp_path)
+    assert fingerprint_of_run(run) == fingerprint_of_run(whole)
+    for trial in run.trials():
+        steps = [(line["fold"], line["step"]) for line in trial.read_metrics()]
+        assert len(steps) == len(set(steps)), "an epoch ran twice"
+    assert len(run.ledger.read_text().splitlines()) == 1
+
+
+def _kill_after(lines: int, run: RunDir, arguments: tuple[str, ...], cwd: Path) -> None:
+    """Start the command and SIGKILL its driver once so many epochs are on disk."""
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "orchestrator.run", *arguments],
+        cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 300
+    while driver.poll() is None and time.monotonic() < deadline:
+        if sum(len(t.read_metrics()) for t in run.trials()) >= lines:
+            os.kill(driver.pid, signal.SIGKILL)
+        time.sleep(0.05)
+    driver.wait(30)
+
+
+def test_an_interrupt_ends_the_epoch_and_says_how_to_resume(
+    tmp_path: Path, task4_folder: Path
+) -> None:
+    run = RunDir(tmp_path / "runs" / "it")
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "orchestrator.run", *run_arguments(task4_folder)],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 300
+    while driver.poll() is None and time.monotonic() < deadline:
+        if sum(len(t.read_metrics()) for t in run.trials()) >= 2:
+            driver.send_signal(signal.SIGTERM)
+            break
+        time.sleep(0.05)
+    output = driver.communicate(timeout=200)[0]
+    assert driver.returncode == 3, output
+    assert f"--resume {run.path}" in output
+    assert not run.scores.exists()
+    assert read_json(run.results)["trials"][0]["state"] == "running"
+    assert (run.report / "index.html").exists()
+
+
+BAD = {
+    "system": (("--system", "gcrn_vat"), "did you mean 'gcrnn_vat'"),
+    "data set": (("--dataset", "synthetik"), "did you mean 'synthetic'"),
+    "key": (("--set", "vat.epsilom=1"), "did you mean 'vat.epsilon'"),
+    "value": (("--set", "network.attention_over=clases"), "classes, time, sigmoid"),
+    "space": (("--space", "vat.epsilon=log:0:1"), "starts above 0"),
+    "space key": (("--space", "vat.epsilom=log:0.1:1"), "did you mean 'vat.epsilon'"),
+    "budget": (("--budget", "fast"), "quick, paper or a factor"),
+    "learner": (("--stack", "logref"), "did you mean 'logreg'"),
+    "trials": (("--trials", "many"), "--trials takes a number"),
+    "embedded": (("--dataset", "synthetic", "--data", "."), "takes no folder"),
+    "resume": (("--resume", "nothing"), "no run 'nothing'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_message_and_nothing_is_written(case: str, tmp_path: Path) -> None:
+    options, expected = BAD[case]
+    done = soundsweep("run", "--storage", "runs", *options, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_exists_is_refused(whole: RunDir, task4_folder: Path) -> None:
+    done = soundsweep(*run_arguments(task4_folder), cwd=whole.root.parent, check=False)
+    assert done.returncode == 2
+    assert "a run named 'it' exists" in done.stderr
+
+
+def test_changed_data_is_not_resumed(whole: RunDir, tmp_path: Path, task4_folder: Path) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(task4_folder, copy)
+    moved = tmp_path / "runs" / "it"
+    shutil.copytree(whole.path, moved)
+    plan = read_json(moved / "plan.json")
+    plan["data"] = str(copy)
+    (moved / "plan.json").write_text(json.dumps(plan))
+    sound = next(copy.glob("**/audio/test/*.wav"))
+    sound.write_bytes(sound.read_bytes() + b"\0\0")
+    done = soundsweep("run", "--resume", "it", "--storage", "runs", cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert "has changed" in done.stderr
+
+
+def test_a_driven_run_is_refused(whole: RunDir) -> None:
+    with RunDir(whole.path).drive():
+        done = soundsweep("run", "--resume", str(whole.path), cwd=whole.root.parent, check=False)
+    assert done.returncode == 2
+    assert "being driven by another process" in done.stderr
+
+
+def test_listings_and_dry_run(tmp_path: Path) -> None:
+    assert "gcrnn_vat/gcrnn" in soundsweep("systems", cwd=tmp_path).stdout
+    assert "dataset/metadata/train/weak.csv" in soundsweep("datasets", cwd=tmp_path).stdout
+    plan = soundsweep("run", "--dry-run", cwd=tmp_path).stdout
+    assert "synthetic (embedded)" in plan
+    assert "log:0.0001:0.01" in plan
+    assert list(tmp_path.iterdir()) == []
