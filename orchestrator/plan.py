@@ -123,7 +123,6 @@ class Plan:
         """The inverse of :meth:`to_json` after a way through a file."""
         halving = value["halving"]
         budget = value["budget"]
-        times = {key: (pair[0], pair[1]) for key, pair in budget["times"].items()}
         fixed = {k: tuple(v) if isinstance(v, list) else v for k, v in budget["fixed"].items()}
         return cls(
             **{
@@ -132,7 +131,7 @@ class Plan:
                 "space": tuple(
                     Parameter(**{**p, "choices": tuple(p["choices"])}) for p in value["space"]
                 ),
-                "budget": Budget(budget["text"], fixed, times, budget["caps"]),
+                "budget": Budget(budget["text"], fixed, budget["times"], budget["caps"]),
                 "scaled": {key: (pair[0], pair[1]) for key, pair in value["scaled"].items()},
                 "sampler": SamplerSettings(**value["sampler"]),
                 "halving": None if halving is None else HalvingSettings(**halving),

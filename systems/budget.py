@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from systems import config as configs
 from systems.errors import UserError
-from systems.registry import Entry, Times
+from systems.registry import Entry
 
 T = TypeVar("T")
 
@@ -17,19 +17,19 @@ T = TypeVar("T")
 class Budget:
     """What is done to every configuration of a run, after its searched values are in.
 
-    ``fixed``: key -> value; ``times``: key -> (factor, least), integers; ``caps``: key -> largest.
+    ``fixed``: key -> value; ``times``: integer key -> factor; ``caps``: key -> largest.
     """
 
     text: str
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    times: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    times: Mapping[str, float] = field(default_factory=dict)
     caps: Mapping[str, int] = field(default_factory=dict)
 
     def apply(self, config: T) -> T:
         """The configuration that is trained."""
         changes = dict(self.fixed)
-        for key, (factor, least) in self.times.items():
-            changes[key] = max(least, round(configs.get(config, key) * factor))
+        for key, factor in self.times.items():
+            changes[key] = max(1, round(configs.get(config, key) * factor))
         for key, largest in self.caps.items():
             changes[key] = min(largest, changes.get(key, configs.get(config, key)))
         return configs.replace(config, changes)
@@ -47,18 +47,14 @@ def make_budget(entry: Entry, text: str, max_epochs: int | None, keep: set[str])
         UserError: the text is none of these, or a cap on a system without a schedule.
     """
     fixed: dict[str, Any] = {}
-    times: dict[str, tuple[float, int]] = {}
+    times: dict[str, float] = {}
     if text == "quick":
         for key, value in entry.quick.items():
-            if key in keep:
-                continue
-            if isinstance(value, Times):
-                times[key] = (value.factor, value.least)
-            else:
+            if key not in keep:
                 fixed[key] = value
     elif text != "paper":
         factor = _factor(text)
-        times = {key: (factor, 1) for key in entry.schedule if key not in keep}
+        times = {key: factor for key in entry.schedule if key not in keep}
     if max_epochs is not None and max_epochs < 1:
         raise UserError(f"--max-epochs takes 1 or more, not {max_epochs}.")
     caps = {} if max_epochs is None else dict.fromkeys(entry.schedule, max_epochs)

@@ -36,20 +36,13 @@ class Traits:
 
 
 @dataclass(frozen=True)
-class Times:
-    """In a ``quick`` budget: scale an integer value by this, at least to ``least``."""
-
-    factor: float
-    least: int = 1
-
-
-@dataclass(frozen=True)
 class Entry:
     """One registered system.
 
     ``config``: the paper's values. ``published``: other values of the paper by data set.
-    ``schedule``: integer keys that a budget factor scales. ``quick``: what ``--budget quick`` sets
-    (a value) or scales (:class:`Times`). ``figures``: variant of ``results.csv`` -> configuration;
+    ``schedule``: integer keys that a budget factor scales. ``quick``: what ``--budget quick``
+    sets; searched keys among it leave the space. ``figures``: variant of ``results.csv`` ->
+    configuration;
     those that change only keys below ``decision`` need no training of their own. ``unmapped``:
     variant -> why it cannot be run. ``labels``: the kind of training labels it needs.
     """

@@ -63,9 +63,11 @@ def _sed_eval(
 ) -> sed_eval.sound_event.EventBasedMetrics:
     """All clips into one judge, with the challenge's settings and its classes: the reference's."""
     judge = sed_eval.sound_event.EventBasedMetrics(
-        event_label_list=sorted({e.label for events in reference.values() for e in events}), t_collar=0.2, percentage_of_length=0.2,
+        event_label_list=sorted({e.label for events in reference.values() for e in events}),
+        t_collar=0.2,
+        percentage_of_length=0.2,
         empty_system_output_handling="zero_score",
-    )  # fmt: skip
+    )
     for clip, events in reference.items():
         lists = [
             [

@@ -60,7 +60,7 @@ def test_conditional_parameter_only_where_its_condition_holds(tmp_path: Path) ->
         run_one(search, number, params)
 
 
-@pytest.mark.parametrize("cut", range(0, 72))
+@pytest.mark.parametrize("cut", range(72))
 def test_reopened_after_a_kill_at_any_record_it_goes_on_as_if_uninterrupted(
     tmp_path: Path, cut: int
 ) -> None:

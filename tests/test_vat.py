@@ -97,7 +97,8 @@ def test_direction_reaches_what_many_exact_iterations_reach(
         for _ in range(3):  # mean over draws of where the iteration starts
             d, p = adversarial_direction(lambda x: network(x)[0], x, xi=0.1, power_iterations=1)
             torch.testing.assert_close(d.flatten(1).norm(dim=1), torch.ones(64))
-            assert not (d.requires_grad or p.requires_grad)
+            assert not d.requires_grad
+            assert not p.requires_grad
             one += reached(network, x, d) / 3
             random += reached(network, x, unit_norm(torch.randn_like(x))) / 3
         best, _ = adversarial_direction(lambda x: exact(x)[0], x.double(), 0.1, 15)

@@ -1,0 +1,150 @@
+"""Configurations by dotted keys, search spaces, and budgets."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+from typing import Any
+
+import optuna
+import pytest
+
+import search_spaces
+from search_spaces import Parameter, SearchSpace, parse_parameter
+from search_spaces.space import check
+from systems import config as configs
+from systems import registry
+from systems.budget import make_budget
+from systems.errors import UserError
+
+ENTRY = registry.get("gcrnn_vat")
+CONFIG = ENTRY.config
+
+
+def test_a_configuration_survives_json() -> None:
+    changed = configs.replace(CONFIG, {"vat": None, "front_end.hop": 400})
+    restored = configs.from_dict(type(CONFIG), json.loads(configs.to_json(changed)))
+    assert restored == changed
+
+
+def test_values_are_replaced_by_dotted_keys() -> None:
+    changed = configs.replace(CONFIG, {"vat.epsilon": 3, "training.epochs": 7.0})
+    assert changed.vat.epsilon == 3.0
+    assert isinstance(changed.training.epochs, int)
+    assert configs.get(changed, "training.epochs") == 7
+    assert configs.flatten(changed)["network.width"] == 64
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("vat.epsilom", 1.0, "did you mean 'vat.epsilon'"),
+        ("network.width", "wide", "takes int"),
+        ("network.attention_over", "bands", "one of classes, time, sigmoid"),
+        ("network.dropout", 1.5, r"network.dropout=1.5: dropout lies in \[0, 1\)"),
+        ("vat.epsilon", -1.0, "above 0"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(key: str, value: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        configs.replace(CONFIG, {key: value})
+
+
+def test_a_key_of_a_part_that_is_off_is_named() -> None:
+    off = configs.replace(CONFIG, {"vat": None})
+    with pytest.raises(UserError, match="'vat' is off"):
+        configs.replace(off, {"vat.epsilon": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("vat.epsilon", "0.5", 0.5),
+        ("network.width", "32", 32),
+        ("network.attention_over", "time", "time"),
+        ("vat", "none", None),
+        ("front_end.center", "true", True),
+        ("refinement.medians", "1,3,5", (1, 3, 5)),
+    ],
+)
+def test_set_reads_text_as_the_field_is(key: str, text: str, value: Any) -> None:
+    assert configs.parse(CONFIG, key, text) == value
+    assert configs.get(configs.replace(CONFIG, {key: value}), key) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x=log:0.0001:0.01", "x=float:0:1", "x=int:1:8", "x=int:1:9:2", "x=int-log:1:64",
+     "x=one-of:a,b"],
+)  # fmt: skip
+def test_a_range_survives_its_text(text: str) -> None:
+    parameter = parse_parameter(text)
+    assert parse_parameter(f"x={parameter.text()}") == parameter
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "x=", "x=log:0:1", "x=float:2:1", "x=float:a:b", "x=norm:0:1", "x=int:1"]
+)
+def test_a_range_that_cannot_be_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="--space"):
+        parse_parameter(text)
+
+
+def test_every_kind_of_range_is_asked_for_and_conditions_hold() -> None:
+    space = SearchSpace(
+        "m",
+        "max",
+        (
+            Parameter("a", "one_of", choices=("x", "y")),
+            Parameter("n", "int", 2, 8, step=2),
+            Parameter("b", "float", 1e-3, 1.0, log=True, when={"a": "y"}),
+            Parameter("c", "int", 1, 64, log=True, when={"n": ">= 6"}),
+        ),
+    )
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
+    seen = [pickle.loads(pickle.dumps(space)).suggest(study.ask()) for _ in range(50)]
+    assert {values["a"] for values in seen} == {"x", "y"}
+    assert {values["n"] for values in seen} == {2, 4, 6, 8}
+    for values in seen:
+        assert ("b" in values) == (values["a"] == "y")
+        assert ("c" in values) == (values["n"] >= 6)
+
+
+def test_a_space_is_checked_against_the_configuration() -> None:
+    wrong = SearchSpace("m", "max", (Parameter("vat.epsilom", "float", 0, 1),))
+    with pytest.raises(UserError, match=r"did you mean 'vat.epsilon'"):
+        check(wrong, CONFIG, "here")
+    outside = SearchSpace("m", "max", (Parameter("vat.epsilon", "float", 3, 4),))
+    with pytest.raises(UserError, match="lie outside"):
+        check(outside, CONFIG, "here")
+    assert outside.published(CONFIG) == {"vat.epsilon": 3}
+
+
+def test_a_section_like_another_leaves_out_what_it_says() -> None:
+    plain = registry.get("gcrnn_vat/gcrnn")
+    space = search_spaces.load(plain.address, plain.config)
+    keys = {parameter.key for parameter in space.parameters}
+    assert "network.dropout" in keys
+    assert not any(key.startswith("vat") for key in keys)
+
+
+def test_budgets() -> None:
+    quick = make_budget(ENTRY, "quick", None, set())
+    small = quick.apply(CONFIG)
+    assert small.network.width == 16
+    assert small.training.epochs < CONFIG.training.epochs
+    assert set(quick.scaled(CONFIG)) >= {"network.width", "training.epochs"}
+    assert make_budget(ENTRY, "paper", None, set()).apply(CONFIG) == CONFIG
+    assert make_budget(ENTRY, "0.1", None, set()).apply(CONFIG).training.epochs == 10
+    assert make_budget(ENTRY, "paper", 3, set()).apply(CONFIG).training.epochs == 3
+    kept = make_budget(ENTRY, "quick", None, {"network.width"}).apply(CONFIG)
+    assert kept.network.width == 64
+    for text in ("fast", "0", "-1", "inf"):
+        with pytest.raises(UserError, match="quick, paper or a factor"):
+            make_budget(ENTRY, text, None, set())
+
+
+def test_configurations_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        CONFIG.network.width = 1

@@ -1,0 +1,195 @@
+"""Reader, splits and waveform store."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from systems import data
+from systems.data.dataset import ClipSet, Dataset
+from systems.data.splits import make_splits, stratified_groups, training_data
+from systems.data.store import load_mono, open_store
+from systems.errors import UserError
+
+
+def load(folder: Path) -> Dataset:
+    return data.load("dcase2018_task4", str(folder))
+
+
+def plain_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
+    return map(function, items)
+
+
+def test_the_reader_reads_parts_roles_and_label_kinds(task4_folder: Path) -> None:
+    dataset = load(task4_folder)
+    assert {part: len(dataset.part(part)) for part in dataset.parts()} == {
+        "weak": 24, "unlabel_in_domain": 8, "unlabel_out_of_domain": 2, "test": 8, "eval": 2,
+    }  # fmt: skip
+    assert dataset.label_kind("weak") == "tags"
+    assert dataset.label_kind("unlabel_in_domain") == "none"
+    assert dataset.label_kind("test") == "events"
+    assert {clip.role for clip in dataset.part("unlabel_out_of_domain")} == {"out_of_domain"}
+    assert not {clip.part for clip in dataset.role("labelled")} & {"test", "eval"}
+    assert load(task4_folder / "dataset").fingerprint() == dataset.fingerprint()
+
+
+def test_test_labels_are_sealed_and_recorded_before_they_open(task4_folder: Path) -> None:
+    dataset = load(task4_folder)
+    assert "test" not in dataset.labels
+    opened: list[str] = []
+    labels = dataset.open_sealed("test", lambda: opened.append("test"))
+    assert opened == ["test"]
+    assert len(labels.values) == 8
+
+    def full_disk() -> None:
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        dataset.open_sealed("test", full_disk)
+
+
+def test_every_unusable_file_is_named_at_once(task4_copy: Path) -> None:
+    weak = sorted((task4_copy / "dataset/audio/train/weak").iterdir())
+    weak[0].unlink()
+    weak[1].write_bytes(b"")
+    weak[2].write_bytes(b"no sound at all")
+    with pytest.raises(UserError) as error:
+        load(task4_copy)
+    text = str(error.value)
+    assert text.startswith("3 of 44 audio files")
+    assert f"{weak[0].name}  is listed in metadata/train/weak.csv and missing" in text
+    assert f"{weak[1].name}  is empty (0 bytes)" in text
+    assert f"{weak[2].name}  is no audio file" in text
+
+
+def test_wrong_labels_are_named_with_their_line(task4_copy: Path) -> None:
+    table = task4_copy / "dataset/metadata/test/test.csv"
+    lines = table.read_text().splitlines()
+    lines[1] = lines[1].replace("Alarm_bell_ringing", "Alarm_bell_rining").replace("0.450", "9.5")
+    table.write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError) as error:
+        load(task4_copy)
+    assert "test.csv line 2" in str(error.value)
+    assert "did you mean 'Alarm_bell_ringing'" in str(error.value)
+    assert "does not lie in its clip" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [(None, "--data"), ("nowhere", "does not exist"), (".", "holds no folder 'metadata'")],
+)
+def test_a_wrong_folder_says_what_was_expected(
+    folder: str | None, message: str, tmp_path: Path
+) -> None:
+    given = None if folder is None else str(tmp_path / folder)
+    with pytest.raises(UserError, match=message) as error:
+        data.load("dcase2018_task4", given)
+    assert "metadata/train/weak.csv" in str(error.value)
+
+
+def test_a_missing_table_is_named(task4_copy: Path) -> None:
+    (task4_copy / "dataset/metadata/train/weak.csv").unlink()
+    with pytest.raises(UserError, match=r"weak\.csv is missing"):
+        load(task4_copy)
+
+
+def test_folds_are_disjoint_by_group_and_cover_every_clip_once(task4_folder: Path) -> None:
+    dataset = load(task4_folder)
+    splits = make_splits(dataset, seed=1)
+    assert splits == make_splits(dataset, seed=1)
+    validated = [i for fold in splits.folds for i in fold.validation]
+    assert sorted(validated) == sorted(clip.clip_id for clip in dataset.role("labelled"))
+    assert splits.searched == 5  # too few validation clips to trust one fold
+    for fold in splits.folds:
+        assert not set(fold.train) & set(fold.validation)
+
+
+def test_stratified_groups_keeps_groups_whole_and_classes_even() -> None:
+    generator = np.random.default_rng(0)
+    targets = (generator.random((300, 6)) < 0.2).astype(np.float32)
+    groups = [f"g{i // 3}" for i in range(300)]
+    fold_of = stratified_groups(targets, groups, 5, seed=0)
+    for group in set(groups):
+        assert len({f for f, g in zip(fold_of, groups, strict=True) if g == group}) == 1
+    share = np.stack([targets[fold_of == fold].sum(0) for fold in range(5)]) / targets.sum(0)
+    assert np.abs(share - 0.2).max() < 0.06
+    assert np.bincount(fold_of).min() >= 50
+
+
+def test_an_official_validation_part_is_the_one_fold() -> None:
+    dataset = data.load("synthetic", None)
+    splits = make_splits(dataset, seed=0)
+    assert len(splits.folds) == splits.searched == 1
+    assert set(splits.folds[0].validation) == {c.clip_id for c in dataset.part("validation")}
+
+
+def test_a_class_without_a_training_clip_is_named(task4_copy: Path) -> None:
+    table = task4_copy / "dataset/metadata/train/weak.csv"
+    table.write_text(table.read_text().replace("Frying", "Speech"))
+    with pytest.raises(UserError, match="no training clip of class Frying"):
+        make_splits(load(task4_copy), seed=0)
+
+
+def test_training_data_shows_what_a_fold_may_see(task4_folder: Path) -> None:
+    dataset = load(task4_folder)
+    splits = make_splits(dataset, seed=0)
+    fold = training_data(dataset, splits, 0)
+    refit = training_data(dataset, splits, None)
+    assert isinstance(fold.validation, ClipSet)
+    assert fold.validation.clip_ids == splits.folds[0].validation
+    assert refit.validation is None
+    assert len(refit.labelled) == 24
+    assert fold.unlabelled["unlabelled"].targets is None
+    assert not any("test/" in i or "eval/" in i for i in (*refit.labelled.clip_ids,))
+
+
+def test_the_store_holds_what_the_files_hold(task4_folder: Path, tmp_path: Path) -> None:
+    dataset = load(task4_folder)
+    ids = tuple(clip.clip_id for clip in dataset.clips)
+    store = open_store(dataset, ids, 16_000, tmp_path, plain_map)
+    for clip_id in ids:
+        waveform, _ = dataset.source.read(clip_id)
+        np.testing.assert_array_equal(store[clip_id], waveform[0])
+    again = pickle.loads(pickle.dumps(store))
+    np.testing.assert_array_equal(again[ids[3]], store[ids[3]])
+    assert store.duration(ids[0]) == 1.0
+
+
+def test_a_broken_off_store_goes_on(task4_folder: Path, tmp_path: Path) -> None:
+    dataset = load(task4_folder)
+    ids = tuple(clip.clip_id for clip in dataset.clips)
+
+    def killed(done: int, total: int) -> None:
+        if done >= 16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_store(dataset, ids, 16_000, tmp_path, plain_map, killed)
+    counts: list[int] = []
+    store = open_store(
+        dataset, ids, 16_000, tmp_path, plain_map, lambda done, total: counts.append(done)
+    )
+    assert counts[0] >= 16
+    whole = open_store(dataset, ids, 16_000, tmp_path / "other", plain_map)
+    for clip_id in ids:
+        np.testing.assert_array_equal(store[clip_id], whole[clip_id])
+    counts.clear()
+    open_store(dataset, ids, 16_000, tmp_path, plain_map, lambda d, t: counts.append(d))
+    assert counts == []  # it is there: nothing is built
+
+
+def test_sound_is_mixed_down_and_resampled(tmp_path: Path) -> None:
+    t = np.arange(44_100) / 44_100
+    stereo = np.stack([np.sin(2 * np.pi * 440 * t), np.zeros_like(t)], axis=1)
+    soundfile.write(tmp_path / "a.wav", stereo, 44_100, subtype="FLOAT")
+    samples, rate = soundfile.read(tmp_path / "a.wav", dtype="float32", always_2d=True)
+    mono = load_mono(samples.T, rate, 16_000)
+    expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
+    assert len(mono) == 16_000
+    np.testing.assert_allclose(mono[500:-500], expected[500:-500], atol=1e-3)
