@@ -59,7 +59,7 @@ def write_report(run: RunDir) -> Path:
 def _work(
     run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Stop, progress: Progress
 ) -> None:
-    store = _store(run, plan, dataset, splits, progress)
+    store = _store(run, plan, dataset, splits, stop, progress)
     stop.check()
     job = Job(
         run=str(run.path),
@@ -90,7 +90,7 @@ def _work(
 
 
 def _store(
-    run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, progress: Progress
+    run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Stop, progress: Progress
 ) -> WaveformStore:
     """The one store of the sound that this run needs, test part included."""
     system = plan.entry().build(plan.trial_config(plan.first_trial))
@@ -102,12 +102,16 @@ def _store(
     for role in needed.roles:
         ids |= dict.fromkeys(splits.unlabelled.get(role, ()))
     ids |= dict.fromkeys(clip.clip_id for clip in dataset.part(dataset.test_part))
-    sweep.start_ray(plan.resources.concurrency * plan.resources.cpus)
+
+    def ray_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
+        sweep.start_ray(plan.resources.concurrency * plan.resources.cpus, stop)
+        return on_ray(function, items)
+
     counter = progress.counter(f"waveform store: {len(ids)} clips at {needed.rate} Hz", len(ids))
     return open_store(dataset, tuple(ids), needed.rate, run.root / "store", ray_map, counter)
 
 
-def ray_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
+def on_ray(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
     """A ``map`` over Ray tasks; results come as they are done."""
     remote: Any = ray.remote(lambda shared, item: shared(item))
     shared = ray.put(function)

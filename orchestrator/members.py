@@ -197,7 +197,7 @@ def in_parallel(
         Interrupted: a signal came; what runs is ended, its checkpoints stay.
         UserError: a task failed, with its cause.
     """
-    start_ray(resources.concurrency * resources.cpus)
+    start_ray(resources.concurrency * resources.cpus, stop)
     remote = ray.remote(function).options(
         num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=2
     )

@@ -155,7 +155,7 @@ def sweep(
 ) -> None:
     """Let Tune execute what the study asks for."""
     resources = plan.resources
-    start_ray(resources.concurrency * resources.cpus)
+    start_ray(resources.concurrency * resources.cpus, stop)
     progress.phase(f"search: {plan.trials} trials, {resources.concurrency} at a time", plan.trials)
     scratch = Path(tempfile.mkdtemp(prefix="soundsweep-"))
     tuner = tune.Tuner(
@@ -186,7 +186,7 @@ def sweep(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def start_ray(cpus: int) -> None:
+def start_ray(cpus: int, stop: Stop) -> None:
     """A local Ray with at least these many CPUs, unless one is there."""
     if ray.is_initialized():
         return
@@ -199,3 +199,4 @@ def start_ray(cpus: int) -> None:
         logging_level=logging.ERROR,
         configure_logging=False,
     )
+    stop.install()  # Ray has put handlers of its own in their place

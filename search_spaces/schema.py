@@ -20,7 +20,7 @@ class Range(BaseModel):
     log: tuple[float, float] | Literal[True] | None = None
     int_: tuple[int, int] | None = Field(None, alias="int")
     one_of: list[Any] | None = None
-    step: int | None = None
+    step: int | None = Field(None, ge=1)
     when: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -31,10 +31,12 @@ class Range(BaseModel):
             raise ValueError("give exactly one of float, log, int, one_of")
         if (self.log is True or self.step is not None) and self.int_ is None:
             raise ValueError("'log: true' and 'step' go with int")
+        if self.log is True and self.step is not None:
+            raise ValueError("an int range takes 'log: true' or 'step', not both")
         low_high = self.float_ or ranged_log or self.int_
         if low_high is not None and not low_high[0] < low_high[1]:
             raise ValueError(f"the range {list(low_high)} is empty")
-        if ranged_log is not None and ranged_log[0] <= 0:
+        if self.log is not None and low_high is not None and low_high[0] <= 0:
             raise ValueError("a log range starts above 0")
         return self
 

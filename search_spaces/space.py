@@ -76,7 +76,8 @@ class Parameter:
         bounded = min(max(value, self.low), self.high)
         if self.kind == "float":
             return bounded
-        return int(self.low + self.step * round((bounded - self.low) / self.step))
+        most = (self.high - self.low) // self.step
+        return int(self.low + self.step * min(most, round((bounded - self.low) / self.step)))
 
     def applies(self, values: Mapping[str, Any]) -> bool:
         """Whether the conditions in ``when`` hold, given the values so far."""
@@ -146,7 +147,8 @@ def load(address: str, config: Any) -> SearchSpace:
     if section.like:
         base = sections[section.like]
         space = {k: r for k, r in base.space.items() if not _below(k, tuple(section.without))}
-        section = section.model_copy(update={"metric": section.metric or base.metric})
+        mode = section.mode if section.metric else base.mode
+        section = section.model_copy(update={"metric": section.metric or base.metric, "mode": mode})
     space |= section.space
     if section.metric is None:
         raise UserError(f"search_spaces/{paper}.yaml, {name}: no metric.")
@@ -178,7 +180,7 @@ def parse_parameter(text: str) -> Parameter:
         if not equals or not rest:
             raise ValueError
         if kind == "one-of":
-            choices = tuple(yaml.safe_load(choice) for choice in rest.split(","))
+            choices = tuple(yaml.load(choice, Loader=_Loader) for choice in rest.split(","))
             return Parameter(key, "one_of", choices=choices)
         numbers = rest.split(":")
         if kind in ("float", "log") and len(numbers) == 2:

@@ -50,7 +50,7 @@ def make_budget(entry: Entry, text: str, max_epochs: int | None, keep: set[str])
     times: dict[str, float] = {}
     if text == "quick":
         for key, value in entry.quick.items():
-            if key not in keep:
+            if not any(key == kept or key.startswith(kept + ".") for kept in keep):
                 fixed[key] = value
     elif text != "paper":
         factor = _factor(text)

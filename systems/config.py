@@ -53,7 +53,8 @@ def replace(config: T, overrides: Mapping[str, Any]) -> T:
 
 def parse(config: Any, key: str, text: str) -> Any:
     """Read ``--set key=text``: the text is taken as the type of the field at ``key``."""
-    get(config, key)
+    if isinstance(get(config, key), str):
+        return text  # refinement.on=none is a word
     if text.lower() in ("none", "null"):
         return None
     if text.lower() in ("true", "false"):

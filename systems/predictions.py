@@ -68,7 +68,7 @@ class Predictions:
             rows = getattr(self, name)
             if rows is not None:
                 arrays[name] = np.concatenate(rows) if rows else np.zeros((0, 0))
-                arrays[name + "_lengths"] = np.array([len(row) for row in rows])
+                arrays[name + "_lengths"] = np.array([len(row) for row in rows], np.int64)
         head = {
             "clip_ids": self.clip_ids,
             "classes": self.classes,
@@ -91,7 +91,7 @@ class Predictions:
             arrays = {name: stored[name] for name in stored.files}
         head = json.loads(arrays["head"].tobytes())
         ragged: dict[str, Any] = {
-            name: tuple(np.split(arrays[name], np.cumsum(arrays[name + "_lengths"])[:-1]))
+            name: tuple(np.split(arrays[name], np.cumsum(arrays[name + "_lengths"]))[:-1])
             for name in _RAGGED
             if name in arrays
         }

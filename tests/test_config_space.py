@@ -8,10 +8,12 @@ import pickle
 from typing import Any
 
 import optuna
+import pydantic
 import pytest
 
 import search_spaces
 from search_spaces import Parameter, SearchSpace, parse_parameter
+from search_spaces.schema import Range, Section
 from search_spaces.space import check
 from systems import config as configs
 from systems import registry
@@ -66,6 +68,8 @@ def test_a_key_of_a_part_that_is_off_is_named() -> None:
         ("vat", "none", None),
         ("front_end.center", "true", True),
         ("refinement.medians", "1,3,5", (1, 3, 5)),
+        ("refinement.on", "none", "none"),  # a word here, not "switched off"
+        ("training.learning_rate", "1e-4", 1e-4),
     ],
 )
 def test_set_reads_text_as_the_field_is(key: str, text: str, value: Any) -> None:
@@ -127,6 +131,57 @@ def test_a_section_like_another_leaves_out_what_it_says() -> None:
     keys = {parameter.key for parameter in space.parameters}
     assert "network.dropout" in keys
     assert not any(key.startswith("vat") for key in keys)
+
+
+def test_a_section_takes_metric_and_mode_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw: dict[str, Any] = {
+        "p": {"metric": "event_er", "mode": "min", "space": {"vat.xi": {"log": [0.01, 1]}}},
+        "p/same": {"like": "p"},
+        "p/other": {"like": "p", "metric": "event_f1"},
+    }
+    sections = {name: Section.model_validate(section) for name, section in raw.items()}
+    monkeypatch.setattr("search_spaces.space._sections", lambda paper: sections)
+    same, other = (search_spaces.load(name, CONFIG) for name in ("p/same", "p/other"))
+    assert (same.metric, same.mode) == ("event_er", "min")
+    assert (other.metric, other.mode) == ("event_f1", "max")
+    with pytest.raises(UserError, match="did you mean 'p/other'"):
+        search_spaces.load("p/othr", CONFIG)
+
+
+@pytest.mark.parametrize(
+    "ranged",
+    [
+        {"float": [0, 1], "int": [0, 1]},
+        {"float": [0, 1], "step": 2},
+        {"log": [0, 1]},
+        {"int": [0, 8], "log": True},
+        {"int": [1, 8], "log": True, "step": 2},
+        {"int": [1, 8], "step": 0},
+        {"int": [8, 1]},
+        {"flaot": [0, 1]},
+        {},
+    ],
+    ids=str,
+)
+def test_ranges_that_cannot_be_suggested_are_refused(ranged: dict[str, Any]) -> None:
+    with pytest.raises(pydantic.ValidationError):
+        Range.model_validate(ranged)
+
+
+def test_choices_are_read_as_values() -> None:
+    assert parse_parameter("x=one-of:1e-4,0.5,3,a").choices == (1e-4, 0.5, 3, "a")
+
+
+@pytest.mark.parametrize(("value", "inside"), [(0, 1), (4, 5), (8, 7), (100, 7), (5, 5)])
+def test_the_nearest_integer_lies_inside(value: int, inside: int) -> None:
+    parameter = Parameter("n", "int", 1, 8, step=2)
+    assert parameter.nearest(value) == inside
+    assert parameter.holds(inside)
+
+
+def test_a_quick_budget_leaves_what_was_switched_off() -> None:
+    off = configs.replace(CONFIG, {"vat": None})
+    assert make_budget(ENTRY, "quick", None, {"vat"}).apply(off).vat is None
 
 
 def test_budgets() -> None:

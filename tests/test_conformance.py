@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,13 +138,21 @@ def test_training_by_trait_gradient(entry: Entry, small: Any, tmp_path: Path) ->
     assert predicted.clip_scores.shape == (len(fold.validation), 10)
     assert ((predicted.clip_scores >= 0) & (predicted.clip_scores <= 1)).all()
     for frames, events in zip(predicted.frame_scores, predicted.events, strict=True):
+        assert frames.shape[1] == 10
+        assert abs(len(frames) * predicted.frame_hop - 1.0) < 2 * predicted.frame_hop
         assert ((frames >= 0) & (frames <= 1)).all()
         assert all(0 <= event.onset < event.offset <= 1.0 for event in events)
 
+    if entry.decision is not None:
+        settings = replace(configs.get(entry.config, entry.decision), on="labelled")
+        fitted = fitted.adapt(settings, fold.validation.clip_ids, store, context)
+        predicted = fitted.predict(fold.validation.clip_ids, store, context)
     fitted.save(tmp_path / "model")
     loaded = system.load(tmp_path / "model").predict(fold.validation.clip_ids, store, context)
     assert (loaded.clip_scores == predicted.clip_scores).all()
     assert loaded.events == predicted.events
+    for ours, again in zip(predicted.frame_scores, loaded.frame_scores, strict=True):
+        assert (ours == again).all()
 
 
 @pytest.mark.parametrize("entry", trained_entries())

@@ -193,3 +193,38 @@ def test_sound_is_mixed_down_and_resampled(tmp_path: Path) -> None:
     expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
     assert len(mono) == 16_000
     np.testing.assert_allclose(mono[500:-500], expected[500:-500], atol=1e-3)
+
+
+def test_the_store_resamples_to_the_length_of_the_clip(task4_folder: Path, tmp_path: Path) -> None:
+    dataset = load(task4_folder)
+    ids = tuple(clip.clip_id for clip in dataset.part("weak"))[:3]
+    for rate in (8_000, 22_050):
+        store = open_store(dataset, ids, rate, tmp_path, plain_map)
+        for clip_id in ids:
+            assert len(store[clip_id]) == rate
+            assert store.duration(clip_id) == 1.0
+        samples, source_rate = dataset.source.read(ids[0])
+        np.testing.assert_array_equal(store[ids[0]], load_mono(samples, source_rate, rate))
+    assert len(list(tmp_path.glob("*/index.json"))) == 2  # a store a rate
+
+
+def test_a_file_that_breaks_after_the_check_is_named(task4_copy: Path, tmp_path: Path) -> None:
+    dataset = load(task4_copy)
+    clip = dataset.part("weak")[2]
+    path = task4_copy / "dataset/audio/train" / clip.clip_id
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(UserError, match=f"{path.name} cannot be read"):
+        open_store(dataset, (clip.clip_id,), 16_000, tmp_path / "stores", plain_map)
+    assert not list((tmp_path / "stores").glob("*/index.json"))
+
+
+def test_seeds_draw_other_folds_and_few_groups_are_refused(task4_folder: Path) -> None:
+    dataset = load(task4_folder)
+    assert make_splits(dataset, seed=0).folds != make_splits(dataset, seed=1).folds
+    with pytest.raises(UserError, match="2 groups of clips cannot make 5"):
+        stratified_groups(np.ones((6, 1)), list("ababab"), 5, seed=0)
+
+
+def test_clips_without_events_are_part_of_the_sealed_labels(task4_folder: Path) -> None:
+    labels = load(task4_folder).open_sealed("eval", lambda: None)
+    assert sorted(map(len, labels.values.values())) == [0, 2]

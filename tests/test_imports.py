@@ -40,5 +40,8 @@ def test_the_orchestrator_names_no_paper() -> None:
     papers = set(registry.papers())
     for path, tree in modules("orchestrator").items():
         for node in ast.walk(tree):
-            named = node.value if isinstance(node, ast.Constant) else getattr(node, "id", None)
-            assert named not in papers, path
+            # A literal, a name, an attribute, an imported module, an argument.
+            named = {getattr(node, field, None) for field in ("value", "id", "attr", "name", "arg")
+                     if not isinstance(getattr(node, field, None), ast.AST)}  # fmt: skip
+            words = {part for word in named if isinstance(word, str) for part in word.split(".")}
+            assert not words & papers, path

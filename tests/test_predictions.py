@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -75,3 +75,21 @@ def test_folds_pool_in_order() -> None:
 def test_rows_of_other_data_are_refused() -> None:
     with pytest.raises(UserError, match="different classes or data"):
         Predictions.concatenate([everything(), everything().with_data(fingerprint="g")])
+
+
+def test_classes_in_another_order_are_refused() -> None:
+    rows = Predictions.of(("a",), ("Dog", "Cat"), clip_scores=np.ones((1, 2)))
+    with pytest.raises(UserError, match="different classes or data"):
+        Predictions.concatenate([rows, replace(rows, classes=("Cat", "Dog"))])
+
+
+def test_no_clips_survive_their_file(tmp_path: Path) -> None:
+    empty = Predictions.of((), ("x",), clip_scores=np.zeros((0, 1)), frame_scores=(), events=())
+    empty.save(tmp_path / "p.npz")
+    assert_equal(Predictions.load(tmp_path / "p.npz"), empty)
+
+
+def test_a_file_with_a_pickle_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "p.npz", head=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        Predictions.load(tmp_path / "p.npz")

@@ -148,9 +148,10 @@ def test_loss_teaches_the_network_alone(trained: tuple[Gcrnn, Tensor], network: 
     loss = vat_loss(network, x, Vat(epsilon=2.0))
     assert loss.item() > 0
     loss.backward()
-    # The biases of a convolution before batch norm have no effect, hence no gradient to speak of.
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
-    assert all(p.grad.any() for n, p in network.named_parameters() if p.grad is not None)
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name
     assert x.grad is None
     assert not x.requires_grad
     assert torch.equal(x, trained[1][:8])
