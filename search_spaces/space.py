@@ -145,6 +145,8 @@ def load(address: str, config: Any) -> SearchSpace:
         raise unknown("section", name, sections)
     section, space = sections[name], {}
     if section.like:
+        if section.like not in sections:
+            raise unknown("section to be like", section.like, sections)
         base = sections[section.like]
         space = {k: r for k, r in base.space.items() if not _below(k, tuple(section.without))}
         mode = section.mode if section.metric else base.mode

@@ -228,3 +228,21 @@ def test_seeds_draw_other_folds_and_few_groups_are_refused(task4_folder: Path) -
 def test_clips_without_events_are_part_of_the_sealed_labels(task4_folder: Path) -> None:
     labels = load(task4_folder).open_sealed("eval", lambda: None)
     assert sorted(map(len, labels.values.values())) == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("train/weak", "event_labels"), ("test/test", "event_label")]
+)
+def test_a_missing_column_is_named(task4_copy: Path, table: str, column: str) -> None:
+    path = task4_copy / "dataset/metadata" / f"{table}.csv"
+    path.write_text(path.read_text().replace(column, "label", 1))
+    with pytest.raises(UserError, match=f"has no column {column}"):
+        load(task4_copy)
+
+
+def test_a_clip_that_is_listed_twice_is_named(task4_copy: Path) -> None:
+    path = task4_copy / "dataset/metadata/train/weak.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, lines[1]]) + "\n")
+    with pytest.raises(UserError, match="more than once"):
+        load(task4_copy)

@@ -416,7 +416,8 @@ def progress(results: Mapping[str, Any]) -> str | None:
 
 def notes(results: Mapping[str, Any]) -> list[str]:
     """What a reader must know before comparing any figure."""
-    found = [_data_note, _budget_note, _moved_note, _selection_note, _interval_note, _opening_note,
+    found = [_data_note, _budget_note, _set_note, _moved_note, _selection_note, _interval_note,
+             _opening_note,
              _transductive_note]  # fmt: skip
     return [text for note in found if (text := note(results))]
 
@@ -439,6 +440,14 @@ def _budget_note(results: Mapping[str, Any]) -> str:
         f"The budget ({run['budget']}) changed {_count(len(run['scaled']), 'published value')}; "
         "the table below lists them. Every trial was trained so, the published point included."
     )
+
+
+def _set_note(results: Mapping[str, Any]) -> str:
+    fixed = results["run"].get("set", {})
+    if not fixed:
+        return ""
+    texts = [f"{key} = {ours} (paper: {theirs})" for key, (theirs, ours) in sorted(fixed.items())]
+    return f"Fixed by hand in every trial, the published point included: {', '.join(texts)}."
 
 
 def _moved_note(results: Mapping[str, Any]) -> str:
@@ -504,6 +513,8 @@ def paper_conditions(results: Mapping[str, Any]) -> str:
         differs.append(f"the data set ({run['dataset']}, not {run['published_dataset']})")
     if run["scaled"]:
         differs.append(f"the budget ({run['budget']}; scaled values are listed under Notes)")
+    if run.get("set"):
+        differs.append("values fixed by hand (listed under Notes)")
     if not differs:
         return "Data set and budget are the paper's."
     return (

@@ -7,6 +7,7 @@ carry tags or nothing; the test and evaluation parts carry timed events and are 
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,12 @@ PARTS: dict[str, tuple[str, Role, LabelKind, bool]] = {
     "eval": ("eval/eval", "labelled", "events", False),
 }
 
+COLUMNS: dict[LabelKind, tuple[str, ...]] = {
+    "tags": ("filename", "event_labels"),
+    "none": ("filename",),
+    "events": ("filename", "onset", "offset", "event_label"),
+}
+
 Row = dict[str, str]
 
 
@@ -58,7 +65,7 @@ def read(folder: str | None) -> Dataset:
             that are missing, empty or broken (all named in one error).
     """
     root = _root(folder)
-    tables = {part: _table(root, *spec[:1], required=spec[3]) for part, spec in PARTS.items()}
+    tables = {part: _table(root, part) for part in PARTS}
     paths: dict[str, str] = {}
     listed_in: dict[str, str] = {}
     for part, rows in tables.items():
@@ -106,16 +113,23 @@ def _root(folder: str | None) -> Path:
     raise UserError(f"{given} {what}. {NAME} expects:\n{LAYOUT}")
 
 
-def _table(root: Path, table: str, *, required: bool) -> list[Row]:
+def _table(root: Path, part: str) -> list[Row]:
+    table, _, kind, required = PARTS[part]
     path = root / "metadata" / f"{table}.csv"
     if not path.exists():
         if required:
             raise UserError(f"{path} is missing. {NAME} expects:\n{LAYOUT}")
         return []
     with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    if rows and "filename" not in rows[0]:
-        raise UserError(f"{path} has no column 'filename' (columns are TAB-separated).")
+        reader = csv.DictReader(file, delimiter="\t")
+        rows = list(reader)
+    missing = [name for name in COLUMNS[kind] if name not in (reader.fieldnames or ())]
+    if missing:
+        raise UserError(f"{path} has no column {', '.join(missing)} (columns are TAB-separated).")
+    counts = Counter(row["filename"] for row in rows)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice and kind != "events":
+        raise UserError(f"{path} lists clips more than once: {', '.join(twice)}.")
     return rows
 
 
