@@ -100,6 +100,8 @@ class Progress:
     def ended(self, number: int, state: str, detail: str = "") -> None:
         row = self.rows.setdefault(number, Row())
         row.state = state
+        ended = sum(other.state != "running" for other in self.rows.values())
+        self._bar.update(self._task, completed=ended)
         self.say(
             f"trial {number} {state} after epoch {row.step}  best {row.best:.3f}  {detail}".rstrip()
         )

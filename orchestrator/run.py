@@ -34,18 +34,18 @@ def run(
     system: Annotated[str, typer.Option(help="PAPER or PAPER/SYSTEM.")] = DEFAULT_SYSTEM,
     dataset: Annotated[
         str | None,
-        typer.Option(help="Data set. [default: synthetic; with --data, the paper's own]"),
+        typer.Option(help="Data set. (default: synthetic; with --data, the paper's own)"),
     ] = None,
     data: Annotated[str | None, typer.Option(help="Folder of the data set.")] = None,
     trials: Annotated[
         str | None,
-        typer.Option(help="Trials in all; with --resume also +N more. [default: 8 (quick) or 50]"),
+        typer.Option(help="Trials in all; with --resume also +N more. (default: 8 (quick) or 50)"),
     ] = None,
     budget: Annotated[
         str | None,
         typer.Option(
             help="quick (a CPU finishes), paper, or a factor on its schedule. "
-            "[default: quick without a GPU, paper with one]"
+            "(default: quick without a GPU, paper with one)"
         ),
     ] = None,
     max_epochs: Annotated[
@@ -61,19 +61,19 @@ def run(
         ),
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(help="Trials at once. [default: as many as fit]")
+        int | None, typer.Option(help="Trials at once. (default: as many as fit)")
     ] = None,
     cpus_per_trial: Annotated[int, typer.Option(help="CPU cores (and threads) of a trial.")] = 1,
     gpus_per_trial: Annotated[
-        float | None, typer.Option(help="GPUs of a trial, also a fraction. [default: 1 if any]")
+        float | None, typer.Option(help="GPUs of a trial, also a fraction. (default: 1 if any)")
     ] = None,
     seed: Annotated[int, typer.Option(help="Everything random is drawn from it.")] = 0,
     storage: Storage = "runs",
     name: Annotated[
-        str | None, typer.Option(help="Name of the run. [default: system, data set, time]")
+        str | None, typer.Option(help="Name of the run. (default: system, data set, time)")
     ] = None,
     mlflow: Annotated[
-        str | None, typer.Option(help="MLflow tracking URI. [default: SQLite under --storage]")
+        str | None, typer.Option(help="MLflow tracking URI. (default: SQLite under --storage)")
     ] = None,
     stack: Annotated[
         str, typer.Option(help="Meta-learners: all, none, or logreg,genetic.")
