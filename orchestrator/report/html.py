@@ -290,6 +290,8 @@ def setting(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
+        if len(value) > 6:  # a grid
+            return f"{len(value)} values, {setting(value[0])} to {setting(value[-1])}"
         return ", ".join(map(setting, value))
     return str(value)
 
@@ -446,7 +448,10 @@ def _set_note(results: Mapping[str, Any]) -> str:
     fixed = results["run"].get("set", {})
     if not fixed:
         return ""
-    texts = [f"{key} = {ours} (paper: {theirs})" for key, (theirs, ours) in sorted(fixed.items())]
+    texts = [
+        f"{key} = {setting(ours)} (paper: {setting(theirs)})"
+        for key, (theirs, ours) in sorted(fixed.items())
+    ]
     return f"Fixed by hand in every trial, the published point included: {', '.join(texts)}."
 
 
