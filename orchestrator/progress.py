@@ -24,7 +24,7 @@ class Row:
     metric: float = math.nan
     best: float = math.nan
     loss: float = math.nan
-    seconds: float = 0.0
+    ended: bool = False
 
 
 class Progress:
@@ -87,7 +87,7 @@ class Progress:
 
     def step(self, number: int, step: int, metric: float, loss: float) -> None:
         row = self.rows.setdefault(number, Row())
-        if step <= row.step:
+        if step <= row.step and row.state == "running":
             return
         row.step, row.metric, row.loss = step, metric, loss
         better = metric > row.best if self.mode == "max" else metric < row.best
@@ -97,10 +97,18 @@ class Progress:
             self.say(f"trial {number} epoch {step}/{self.steps}  loss {loss:.3f}  "
                      f"{self.metric} {metric:.3f}  best {row.best:.3f}")  # fmt: skip
 
+    def fold(self, number: int, fold: int, step: int) -> None:
+        """An epoch of a fold after the first, which is not judged."""
+        row = self.rows.setdefault(number, Row())
+        if self._live is None and row.state != f"fold {fold}":
+            self.say(f"trial {number} trains fold {fold}")
+        row.state, row.step = f"fold {fold}", step
+
     def ended(self, number: int, state: str, detail: str = "") -> None:
         row = self.rows.setdefault(number, Row())
         row.state = state
-        ended = sum(other.state != "running" for other in self.rows.values())
+        row.ended = True
+        ended = sum(other.ended for other in self.rows.values())
         self._bar.update(self._task, completed=ended)
         self.say(
             f"trial {number} {state} after epoch {row.step}  best {row.best:.3f}  {detail}".rstrip()

@@ -104,6 +104,9 @@ class StudyScheduler(FIFOScheduler):
         if "outcome" in result:
             self._settle(number, result)
             return TrialScheduler.CONTINUE
+        if "fold" in result:  # a later fold: alive, but never judged
+            self.progress.fold(number, result["fold"], result["step"])
+            return TrialScheduler.STOP if self.stop.requested else TrialScheduler.CONTINUE
         self.progress.step(number, result["step"], result["metric"], result["loss"])
         if self.search.report(number, result["step"], result["metric"]):
             self.search.prune(number)

@@ -101,7 +101,7 @@ def _train_folds(
     write_json(trial.config, {"params": params, "config": json.loads(configs.to_json(config))})
     scores, best_steps = [], []
     for fold in range(plan.splits["searched"]):
-        best_steps.append(train_fold(job, trial, config, fold, report if fold == 0 else None))
+        best_steps.append(train_fold(job, trial, config, fold, report))
         scores.append(_best_scores(trial, fold))
     targets = np.concatenate([job.folds[f].validation.targets for f in range(len(scores))])  # type: ignore[union-attr]
     value = clip_metric(plan.metric)(targets, np.concatenate(scores))
@@ -113,7 +113,8 @@ def train_fold(
 ) -> int:
     """Train one fold to its end and keep model, predictions and epoch scores; its best step.
 
-    A fold whose predictions are there is not trained again.
+    A fold whose predictions are there is not trained again. Folds after the first report that they
+    are alive, no metric: they are never stopped early, only by an interruption.
     """
     plan, data = job.plan, job.folds[fold]
     assert data.validation is not None
@@ -122,7 +123,9 @@ def train_fold(
         def on_report(step: int, metrics: Mapping[str, float]) -> None:
             trial.append_metrics(fold, step, metrics)
             if report is not None:
-                report(_progress(plan, step, metrics))
+                report(
+                    _progress(plan, step, metrics) if fold == 0 else {"fold": fold, "step": step}
+                )
 
         seed = seed_of(plan.seed, "trial", trial.number, fold)
         context = job.context(trial.path / f"fold{fold}", on_report, seed)
