@@ -117,7 +117,7 @@ QUICK = {  # for two CPU cores; a searched key that is set here leaves the space
     "vat.power_iterations": 1,
     "network.width": 16,
     "network.recurrent_units": 32,
-    "training.epochs": 24,
+    "training.epochs": 16,
     "training.steps_per_epoch": 14,
     "training.unlabelled": 5,
     "refinement.thresholds": (0.1, 0.3, 0.5, 0.7, 0.9),
