@@ -25,10 +25,22 @@ from search_spaces import SearchSpace
 from systems.context import seed_of
 from systems.errors import UserError
 
-__all__ = ["HalvingSettings", "SamplerSettings", "Search", "TrialState"]
+__all__ = ["HalvingSettings", "SamplerSettings", "Search", "TrialState", "state_name"]
 
 MOST_ATTEMPTS = 3
+_STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "stopped",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
 STUDY_NAME = "soundsweep"  # samplers and pruners may hang on it: never change it
+
+
+def state_name(trial: FrozenTrial) -> str:
+    """How a trial ended, as the report says it: a diverged one is told as pruned with a cause."""
+    return "diverged" if "diverged" in trial.user_attrs else _STATES[trial.state]
 
 
 @dataclass(frozen=True)

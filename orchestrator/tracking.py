@@ -52,7 +52,7 @@ from typing import IO, Any
 
 from orchestrator.plan import Plan
 from orchestrator.rundir import RunDir, TrialDir, read_json
-from orchestrator.study import Search, TrialState
+from orchestrator.study import Search, TrialState, state_name
 from systems.errors import UserError
 
 TAG = "soundsweep."
@@ -202,11 +202,6 @@ class _Trial:
     seconds: float
 
 
-_STATES = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "stopped",
-    TrialState.FAIL: "failed",
-}
 _STATUS = {
     "complete": "FINISHED",
     "stopped": "FINISHED",
@@ -254,32 +249,23 @@ def _trials(run: RunDir, plan: Plan, driving: bool) -> list[_Trial]:
 
 
 def _trial(folder: TrialDir, frozen: Any, plan: Plan, driving: bool) -> _Trial:
-    lines, attempts = _read_lines(folder), folder.attempts()
+    lines, attempts = folder.read_metrics(), folder.attempts()
     scored = [line for line in lines if line["fold"] == 0 and plan.metric in line]
     sign = 1 if plan.mode == "max" else -1
     best = max(scored, key=lambda line: (sign * line[plan.metric], -line["step"]), default=None)
-    diverged = "diverged" in frozen.user_attrs
-    unended = "running" if driving else "interrupted"
+    state = state_name(frozen)
     start, end = _times(frozen, lines, attempts)
     return _Trial(
         frozen=frozen,
         lines=lines,
         attempts=attempts,
-        state="diverged" if diverged else _STATES.get(frozen.state, unended),
+        state="interrupted" if state == "running" and not driving else state,
         start=start,
         end=end,
         value=best[plan.metric] if frozen.value is None and best else frozen.value,
         best_step=best["step"] if best else None,
         seconds=sum(line.get("seconds", 0.0) for line in lines),
     )
-
-
-def _read_lines(folder: TrialDir) -> list[dict[str, Any]]:
-    """Whole lines of metrics.jsonl. Unlike the trial's own reader, this mends no torn line:
-    beside a running trial it may be one that is just being written."""
-    if not folder.metrics.exists():
-        return []
-    return [json.loads(line) for line in folder.metrics.read_bytes().split(b"\n")[:-1] if line]
 
 
 def _times(

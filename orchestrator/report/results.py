@@ -11,7 +11,7 @@ import pandas as pd
 
 from orchestrator.plan import Plan
 from orchestrator.rundir import RunDir, TrialDir, read_json, write_json
-from orchestrator.study import Search, TrialState
+from orchestrator.study import Search, TrialState, state_name
 from systems import config as configs
 from systems import data
 from systems.data.splits import clip_set, make_splits
@@ -20,13 +20,6 @@ from systems.metrics.tagging import macro_f1_of_counts, tag_counts
 from systems.predictions import Predictions
 
 SCHEMA = 1
-STATES = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "stopped",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
-}
 
 
 def collect(run: RunDir) -> dict[str, Any]:
@@ -73,10 +66,9 @@ def _trial_row(trial: TrialDir, frozen: Any, plan: Plan, intervals: _Intervals) 
     lines = [line for line in trial.read_metrics() if line["fold"] == 0]
     sign = 1 if plan.mode == "max" else -1
     best = max(lines, key=lambda line: (sign * line[plan.metric], -line["step"]), default=None)
-    diverged = frozen.user_attrs.get("diverged")
     return {
         "number": frozen.number,
-        "state": "diverged" if diverged else STATES[frozen.state],
+        "state": state_name(frozen),
         "published": bool(frozen.user_attrs.get("published")),
         "params": frozen.params,
         "value": frozen.value if frozen.value is not None else best and best[plan.metric],
@@ -85,7 +77,7 @@ def _trial_row(trial: TrialDir, frozen: Any, plan: Plan, intervals: _Intervals) 
         "steps": lines[-1]["step"] if lines else 0,
         "seconds": sum(line["seconds"] for line in trial.read_metrics()),
         "attempts": len(trial.attempts()),
-        "cause": diverged or frozen.user_attrs.get("error"),
+        "cause": frozen.user_attrs.get("diverged") or frozen.user_attrs.get("error"),
         "curve": lines,
     }
 
