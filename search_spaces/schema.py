@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -36,6 +37,8 @@ class Range(BaseModel):
         low_high = self.float_ or ranged_log or self.int_
         if low_high is not None and not low_high[0] < low_high[1]:
             raise ValueError(f"the range {list(low_high)} is empty")
+        if low_high is not None and not all(map(math.isfinite, low_high)):
+            raise ValueError(f"the range {list(low_high)} has no end")
         if self.log is not None and low_high is not None and low_high[0] <= 0:
             raise ValueError("a log range starts above 0")
         return self

@@ -165,10 +165,9 @@ def check(space: SearchSpace, config: Any, where: str) -> None:
     """Every key is one of the configuration's and the published values lie inside."""
     keys = configs.flatten(config)
     for parameter in space.parameters:
-        if parameter.key not in keys:
-            raise UserError(
-                f"{where}: unknown key '{parameter.key}'{nearest(parameter.key, keys)}."
-            )
+        for key in (parameter.key, *parameter.when):
+            if key not in keys:
+                raise UserError(f"{where}: unknown key '{key}'{nearest(key, keys)}.")
     outside = space.moved(config)
     if outside:
         raise UserError(f"{where}: the published values {outside} lie outside their ranges.")

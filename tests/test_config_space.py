@@ -88,7 +88,17 @@ def test_a_range_survives_its_text(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["x", "x=", "x=log:0:1", "x=float:2:1", "x=float:a:b", "x=norm:0:1", "x=int:1"]
+    "text",
+    [
+        "x",
+        "x=",
+        "x=log:0:1",
+        "x=float:2:1",
+        "x=float:a:b",
+        "x=norm:0:1",
+        "x=int:1",
+        "x=float:0:inf",
+    ],
 )
 def test_a_range_that_cannot_be_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="--space"):
@@ -203,3 +213,9 @@ def test_budgets() -> None:
 def test_configurations_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         CONFIG.network.width = 1
+
+
+def test_a_condition_on_an_unknown_key_is_named() -> None:
+    wrong = Parameter("vat.epsilon", "float", 0.1, 3, when={"network.blokcs": ">= 3"})
+    with pytest.raises(UserError, match=r"did you mean 'network.blocks'"):
+        check(SearchSpace("m", "max", (wrong,)), CONFIG, "here")
