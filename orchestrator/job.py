@@ -20,7 +20,6 @@ from orchestrator.rundir import RunDir
 from orchestrator.study import Search
 from orchestrator.tracking import Projector
 from orchestrator.trial import Job
-from systems import config as configs
 from systems.data.dataset import Dataset
 from systems.data.splits import Splits, training_data
 from systems.data.store import WaveformStore, open_store
@@ -33,10 +32,11 @@ def run_job(run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Sto
     Raises:
         UserError: what a user can mend; the run directory is whole and can be resumed.
     """
-    epochs = plan.trial_config(plan.first_trial)
-    steps = int(configs.get(epochs, plan.entry().schedule[0])) if plan.entry().schedule else 1
     finished = True
-    with Progress(plan.metric, plan.mode, steps) as progress, Projector(run, plan) as projector:
+    with (
+        Progress(plan.metric, plan.mode, plan.steps()) as progress,
+        Projector(run, plan) as projector,
+    ):
         progress.say(f"run {run.path}")
         try:
             _work(run, plan, dataset, splits, stop, progress)

@@ -115,6 +115,10 @@ class Plan:
         """The configuration that a trial with these searched values trains."""
         return self.budget.apply(configs.replace(self.base_config(), params))
 
+    def steps(self) -> int:
+        """Epochs of one whole training."""
+        return _steps(self.entry(), self.trial_config(self.first_trial))
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

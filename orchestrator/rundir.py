@@ -44,6 +44,12 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def best_line(lines: list[dict[str, Any]], metric: str, mode: str) -> dict[str, Any] | None:
+    """The line of metrics.jsonl with the best metric, of equals the first; ``None`` without any."""
+    sign = 1 if mode == "max" else -1
+    return max(lines, key=lambda line: (sign * line[metric], -line["step"]), default=None)
+
+
 class TrialDir:
     """The files of one trial."""
 

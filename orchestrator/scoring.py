@@ -19,7 +19,12 @@ from orchestrator.stacking.base import learner
 from systems.data.dataset import Dataset, Event, Labels
 from systems.data.store import WaveformStore
 from systems.frontend.log_mel import LogMel, LogMelFrontEnd
-from systems.metrics.events import event_counts, event_er_of_counts, event_f1_of_counts
+from systems.metrics.events import (
+    class_er_of_counts,
+    event_counts,
+    event_er_of_counts,
+    event_f1_of_counts,
+)
 from systems.metrics.intervals import bootstrap
 from systems.metrics.tagging import f1_of_counts, macro_f1_of_counts, tag_counts
 from systems.predictions import Predictions
@@ -143,7 +148,7 @@ def _metrics(tags: np.ndarray, events: np.ndarray | None, classes: Sequence[str]
         metrics["event_f1"] = bootstrap(events, event_f1_of_counts)._asdict()
         metrics["event_er"] = bootstrap(events, event_er_of_counts)._asdict()
         by_class["event_f1"] = f1_of_counts(events.sum(0))
-        by_class["event_er"] = _class_error_rate(events)
+        by_class["event_er"] = class_er_of_counts(events)
     return {
         "metrics": metrics,
         "classes": {
@@ -151,13 +156,6 @@ def _metrics(tags: np.ndarray, events: np.ndarray | None, classes: Sequence[str]
             for k, name in enumerate(classes)
         },
     }
-
-
-def _class_error_rate(events: np.ndarray) -> np.ndarray:
-    tp, fp, fn = np.moveaxis(events.sum(0).astype(float), -1, 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rate: np.ndarray = (fp + fn) / (tp + fn)
-    return rate
 
 
 def _finite(value: float) -> float | None:

@@ -51,7 +51,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from orchestrator.plan import Plan
-from orchestrator.rundir import RunDir, TrialDir, read_json
+from orchestrator.rundir import RunDir, TrialDir, best_line, read_json
 from orchestrator.study import Search, TrialState, state_name
 from systems.errors import UserError
 
@@ -251,8 +251,7 @@ def _trials(run: RunDir, plan: Plan, driving: bool) -> list[_Trial]:
 def _trial(folder: TrialDir, frozen: Any, plan: Plan, driving: bool) -> _Trial:
     lines, attempts = folder.read_metrics(), folder.attempts()
     scored = [line for line in lines if line["fold"] == 0 and plan.metric in line]
-    sign = 1 if plan.mode == "max" else -1
-    best = max(scored, key=lambda line: (sign * line[plan.metric], -line["step"]), default=None)
+    best = best_line(scored, plan.metric, plan.mode)
     state = state_name(frozen)
     start, end = _times(frozen, lines, attempts)
     return _Trial(

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import socket
-import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +19,14 @@ from typing import Any
 import numpy as np
 
 from orchestrator.plan import Plan
-from orchestrator.rundir import RunDir, TrialDir, check_generation, read_json, write_json
+from orchestrator.rundir import (
+    RunDir,
+    TrialDir,
+    best_line,
+    check_generation,
+    read_json,
+    write_json,
+)
 from systems import config as configs
 from systems.context import Context, seed_of
 from systems.data.splits import TrainingData
@@ -150,8 +156,9 @@ def _progress(plan: Plan, step: int, metrics: Mapping[str, Any]) -> dict[str, An
 def best_step(trial: TrialDir, fold: int, plan: Plan) -> int:
     """The epoch of a fold with the best metric (of equals the first), from 1."""
     lines = [line for line in trial.read_metrics() if line["fold"] == fold]
-    sign = 1 if plan.mode == "max" else -1
-    return int(max(lines, key=lambda line: (sign * line[plan.metric], -line["step"]))["step"])
+    best = best_line(lines, plan.metric, plan.mode)
+    assert best is not None
+    return int(best["step"])
 
 
 def read_epoch_scores(trial: TrialDir, fold: int) -> np.ndarray:
@@ -167,7 +174,7 @@ def _best_scores(trial: TrialDir, fold: int) -> np.ndarray:
     return scores
 
 
-def run_refit(job: Job, number: int, last_step: int, variants: Mapping[str, Any]) -> float:
+def run_refit(job: Job, number: int, last_step: int, variants: Mapping[str, Any]) -> None:
     """Train a member on all labelled clips for a share of the schedule; predict the test part.
 
     Args:
@@ -176,13 +183,12 @@ def run_refit(job: Job, number: int, last_step: int, variants: Mapping[str, Any]
         last_step: where the schedule ends.
         variants: decision variants to predict under: name -> overrides of the decision's keys.
 
-    Returns:
-        Seconds that it took; 0 where it was there already.
+    Does nothing where all predictions are there.
     """
-    plan, began = job.plan, time.monotonic()
+    plan = job.plan
     trial = RunDir(Path(job.run)).trial(number)
     if all(trial.test_predictions(variant).exists() for variant in variants):
-        return 0.0
+        return
     config = plan.trial_config(read_json(trial.config)["params"])
     system = plan.entry().build(config)
     seed = seed_of(plan.seed, "refit", number)
@@ -203,7 +209,6 @@ def run_refit(job: Job, number: int, last_step: int, variants: Mapping[str, Any]
             trial.test_predictions(variant)
         )
     (trial.refit / "checkpoint.pt").unlink(missing_ok=True)
-    return time.monotonic() - began
 
 
 def _decide(fitted: Fitted, config: Any, job: Job, context: Context) -> Fitted:

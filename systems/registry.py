@@ -42,9 +42,8 @@ class Entry:
     ``config``: the paper's values. ``published``: other values of the paper by data set.
     ``schedule``: integer keys that a budget factor scales. ``quick``: what ``--budget quick``
     sets; searched keys among it leave the space. ``figures``: variant of ``results.csv`` ->
-    configuration;
-    those that change only keys below ``decision`` need no training of their own. ``unmapped``:
-    variant -> why it cannot be run. ``labels``: the kind of training labels it needs.
+    configuration; those that change only keys below ``decision`` need no training of their own.
+    ``unmapped``: variant -> why it cannot be run. ``labels``: the kind of training labels it needs.
     """
 
     name: str

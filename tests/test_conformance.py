@@ -57,12 +57,11 @@ def test_the_search_space_holds_the_published_point(entry: Entry) -> None:
                if p.key in values)  # fmt: skip
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=ids)
+@pytest.mark.parametrize("entry", [e for e in ENTRIES if e.traits.gradient], ids=ids)
 def test_shapes_and_parameter_count_on_the_meta_device(entry: Entry) -> None:
     with torch.device("meta"):
         network = entry.build(entry.config).network(10)
-        if network is None:
-            pytest.skip("no network")  # estimators have none
+        assert network is not None
         bands = configs.get(entry.config, "front_end.bands")
         clip, frames, *_ = network(torch.zeros(2, 1, bands, 240))
     assert clip.shape == (2, 10)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from orchestrator.plan import Plan
-from orchestrator.rundir import RunDir, TrialDir, read_json, write_json
+from orchestrator.rundir import RunDir, TrialDir, best_line, read_json, write_json
 from orchestrator.study import Search, TrialState, state_name
 from systems import config as configs
 from systems import data
@@ -64,8 +64,7 @@ def trial_rows(run: RunDir, plan: Plan) -> list[dict[str, Any]]:
 
 def _trial_row(trial: TrialDir, frozen: Any, plan: Plan, intervals: _Intervals) -> dict[str, Any]:
     lines = [line for line in trial.read_metrics() if line["fold"] == 0]
-    sign = 1 if plan.mode == "max" else -1
-    best = max(lines, key=lambda line: (sign * line[plan.metric], -line["step"]), default=None)
+    best = best_line(lines, plan.metric, plan.mode)
     return {
         "number": frozen.number,
         "state": state_name(frozen),

@@ -51,11 +51,19 @@ def event_f1_of_counts(counts: np.ndarray) -> float:
     return float(f1_of_counts(summed)[present].mean()) if present.any() else 0.0
 
 
-def event_er_of_counts(counts: np.ndarray) -> float:
-    """Macro event-based error rate ``(fp + fn) / reference`` over classes with references."""
+def class_er_of_counts(counts: np.ndarray) -> np.ndarray:
+    """Error rate ``(fp + fn) / reference`` by class [K]; NaN or infinite without references."""
     tp, fp, fn = np.moveaxis(counts.sum(0).astype(float), -1, 0)
-    present = tp + fn > 0
-    return float(((fp + fn)[present] / (tp + fn)[present]).mean()) if present.any() else 0.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate: np.ndarray = (fp + fn) / (tp + fn)
+    return rate
+
+
+def event_er_of_counts(counts: np.ndarray) -> float:
+    """Macro event-based error rate over classes with references."""
+    rate = class_er_of_counts(counts)
+    present = np.isfinite(rate)
+    return float(rate[present].mean()) if present.any() else 0.0
 
 
 def _container(clip_id: str, events: Sequence[Event]) -> MetaDataContainer:
