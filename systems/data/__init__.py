@@ -1,8 +1,8 @@
 """Data-set readers, splits and the waveform store.
 
-A reader is a module here with ``NAME``, ``TASK``, ``LAYOUT`` (what it expects on disk, in words)
-and ``read(folder) -> Dataset``; another package adds one by the entry-point group
-``soundsweep.datasets``.
+A reader is a module here with ``NAME``, ``TASK`` (``any``: fits every system whose labels it has),
+``LAYOUT`` (what it expects on disk, in words) and ``read(folder, skip_broken=False) -> Dataset``;
+another package adds one by the entry-point group ``soundsweep.datasets``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from types import ModuleType
 from systems.data.dataset import Dataset
 from systems.errors import unknown
 
-READERS = ("dcase2018_task4", "synthetic")
+READERS = ("dcase2018_task4", "synthetic", "table")
 
 
 def readers() -> dict[str, str]:
@@ -33,7 +33,11 @@ def reader(name: str) -> ModuleType:
     return importlib.import_module(modules[name])
 
 
-def load(name: str, folder: str | None) -> Dataset:
-    """Read a data set from its folder (``None`` for an embedded one)."""
-    dataset: Dataset = reader(name).read(folder)
+def load(name: str, folder: str | None, skip_broken: bool = False) -> Dataset:
+    """Read a data set from its folder (``None`` for an embedded one).
+
+    ``skip_broken`` decodes every file, leaves out those that cannot be used, and lists them in
+    ``Dataset.skipped``. Raises UserError, which names every fault, where it is not set.
+    """
+    dataset: Dataset = reader(name).read(folder, skip_broken)
     return dataset

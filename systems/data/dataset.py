@@ -28,6 +28,23 @@ class Event(NamedTuple):
     label: str
 
 
+# Published tables round to the millisecond, and some clips are cut a frame short.
+EVENT_TOLERANCE = 0.1  # s
+
+
+def event_fault(onset: str, offset: str, duration: float) -> str:
+    """Why the times of an event, as a table has them (s), cannot be right, or an empty string."""
+    try:
+        start, stop = float(onset), float(offset)
+    except (TypeError, ValueError):
+        return f"onset '{onset}' or offset '{offset}' is no number of seconds"
+    if start >= stop:
+        return f"onset {onset} does not come before offset {offset}"
+    if not 0 <= start < stop <= duration + EVENT_TOLERANCE:
+        return f"event {onset} to {offset} s does not lie in its clip of {duration:.3f} s"
+    return ""
+
+
 @dataclass(frozen=True)
 class Clip:
     """One item of a data set.
@@ -90,13 +107,20 @@ class Source(Protocol):
         """One line per item (name, size, time of change) for the fingerprint."""
         ...
 
+    def where(self, clip_id: str) -> str:
+        """What a message calls the sound of a clip, such as its path."""
+        ...
+
 
 @dataclass(frozen=True)
 class Dataset:
     """Clips, their labels and their sound.
 
     ``sealed`` holds the labels of test parts as functions: they are opened by
-    :meth:`open_sealed` alone, which records each opening before it returns.
+    :meth:`open_sealed` alone, which records each opening before it returns. ``tables`` has a line
+    (name, size, time of change) for each file that labels were read from. ``folds[clip_id]`` names
+    the fold of each labelled training clip, where the user made folds. ``skipped`` are the broken
+    files that were left out (path, why) and ``notes`` what the reader decided by itself.
     """
 
     name: str
@@ -109,6 +133,10 @@ class Dataset:
     source: Source
     test_part: str = "test"
     official_validation: str | None = None
+    tables: tuple[str, ...] = ()
+    folds: Mapping[str, str] | None = None
+    skipped: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def part(self, name: str) -> tuple[Clip, ...]:
         """The clips of one part, in order."""
@@ -137,9 +165,9 @@ class Dataset:
         return self.sealed[part]()
 
     def fingerprint(self) -> str:
-        """A digest of class list, parts, and each item's name, size and time of change."""
+        """A digest of classes, parts, and name, size and time of change of each item and table."""
         digest = hashlib.sha256()
-        for line in (self.name, *self.classes, *self.source.identity()):
+        for line in (self.name, *self.classes, *self.tables, *self.source.identity()):
             digest.update(line.encode() + b"\n")
         for clip in self.clips:
             digest.update(f"{clip.clip_id}|{clip.part}|{clip.role}\n".encode())
@@ -158,6 +186,9 @@ class ClipSet:
 
 
 class Reader(Protocol):
-    """Reads a data set from a folder (``None``: the set is embedded)."""
+    """Reads a data set from a folder (``None``: the set is embedded).
 
-    def __call__(self, folder: str | None) -> Dataset: ...
+    ``skip_broken`` leaves broken files out and lists them in ``Dataset.skipped``.
+    """
+
+    def __call__(self, folder: str | None, skip_broken: bool = False) -> Dataset: ...

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from systems.data.dataset import Clip, Dataset, Event, LabelKind, Labels, Role
-from systems.data.files import Files, durations
+from systems.data.dataset import Clip, Dataset, Event, LabelKind, Labels, Role, event_fault
+from systems.data.files import Broken, Files, durations, identity
 from systems.errors import UserError, nearest
 
 NAME = "dcase2018_task4"
@@ -57,12 +57,13 @@ COLUMNS: dict[LabelKind, tuple[str, ...]] = {
 Row = dict[str, str]
 
 
-def read(folder: str | None) -> Dataset:
+def read(folder: str | None, skip_broken: bool = False) -> Dataset:
     """Read the set below ``folder``.
 
     Raises:
         UserError: no folder given, a table missing, a row that cannot be right, or audio files
-            that are missing, empty or broken (all named in one error).
+            that are missing, empty or broken (all named in one error; ``skip_broken`` leaves them
+            out).
     """
     root = _root(folder)
     tables = {part: _table(root, part) for part in PARTS}
@@ -74,11 +75,25 @@ def read(folder: str | None) -> Dataset:
             paths[clip_id] = f"audio/{_audio_folder(part)}/{row['filename']}"
             listed_in[clip_id] = f"metadata/{PARTS[part][0]}.csv"
     files = Files(str(root), paths)
-    seconds = durations(NAME, files, listed_in)
-    _check_labels(tables, seconds)
+    seconds, skipped = durations(NAME, files, listed_in, skip_broken)
+    kept = {
+        part: [row for row in rows if f"{part}/{row['filename']}" in seconds]
+        for part, rows in tables.items()
+    }
+    for part in ("weak", "test"):
+        if not kept[part]:
+            raise UserError(f"{NAME}: no clip of part {part} in {root} can be used.")
+    _check_labels(kept, seconds)
+    files = Files(str(root), {clip_id: paths[clip_id] for clip_id in seconds})
+    return _dataset(files, kept, seconds, skipped)
+
+
+def _dataset(
+    files: Files, tables: dict[str, list[Row]], seconds: dict[str, float], skipped: Broken
+) -> Dataset:
     clips = tuple(
         Clip(clip_id, part, PARTS[part][1], _recording(clip_id), seconds[clip_id])
-        for clip_id in paths
+        for clip_id in files.paths
         for part in [clip_id.split("/")[0]]
     )
     sealed: dict[str, Callable[[], Labels]] = {
@@ -86,6 +101,7 @@ def read(folder: str | None) -> Dataset:
         for part in ("test", "eval")
         if tables[part]
     }
+    metadata = (Path(files.root) / "metadata" / f"{table}.csv" for table, *_ in PARTS.values())
     return Dataset(
         name=NAME,
         task=TASK,
@@ -95,6 +111,8 @@ def read(folder: str | None) -> Dataset:
         sealed=sealed,
         sealed_kind=dict.fromkeys(sealed, "events"),
         source=files,
+        tables=tuple(identity(path) for path in metadata if path.exists()),
+        skipped=skipped,
     )
 
 
@@ -174,19 +192,8 @@ def _check_labels(tables: dict[str, list[Row]], seconds: dict[str, float]) -> No
                 if n not in CLASSES
             ]
             if part in ("test", "eval") and row.get("event_label"):
-                wrong += _wrong_times(where, row, seconds[f"{part}/{row['filename']}"])
+                duration = seconds[f"{part}/{row['filename']}"]
+                why = event_fault(row["onset"], row["offset"], duration)
+                wrong += [f"{where}: {why}"] if why else []
     if wrong:
         raise UserError(f"labels of {NAME} that cannot be right:\n  " + "\n  ".join(wrong))
-
-
-def _wrong_times(where: str, row: Row, duration: float) -> list[str]:
-    try:
-        onset, offset = float(row["onset"]), float(row["offset"])
-    except ValueError:
-        return [f"{where}: onset '{row['onset']}' or offset '{row['offset']}' is no number"]
-    # Published tables round to the millisecond and some clips are cut a frame short.
-    if not 0 <= onset < offset <= duration + 0.1:
-        return [
-            f"{where}: event {onset} to {offset} s does not lie in its clip of {duration:.3f} s"
-        ]
-    return []

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from systems.data.dataset import ClipSet, Dataset
+from systems.data.dataset import Clip, ClipSet, Dataset
 from systems.errors import UserError
 
 FOLDS = 5
@@ -29,12 +30,16 @@ class Fold:
 
 @dataclass(frozen=True)
 class Splits:
-    """All folds, how many of them the search scores, and the roles that come without labels."""
+    """All folds, how many of them the search scores, and the roles that come without labels.
+
+    ``notes`` name the classes that some fold cannot validate.
+    """
 
     protocol: str
     folds: tuple[Fold, ...]
     searched: int
     unlabelled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> tuple[str, ...]:
@@ -60,34 +65,113 @@ class TrainingData:
 
 
 def make_splits(dataset: Dataset, seed: int) -> Splits:
-    """The official training and validation part, or five group-disjoint, stratified folds.
+    """The official training and validation part, the user's own folds, or five made ones.
+
+    Made folds are group-disjoint and stratified.
 
     Raises:
-        UserError: where a class has no labelled example or there are too few groups.
+        UserError: a class that some fold has no training clip of, too few groups, or own folds that
+            leave a clip out or split a group.
     """
-    labelled = dataset.role("labelled")
-    unlabelled = {
-        role: tuple(c.clip_id for c in dataset.role(role))
-        for role in ("unlabelled", "out_of_domain")
-    }
-    ids = tuple(clip.clip_id for clip in labelled)
+    ids = tuple(clip.clip_id for clip in dataset.role("labelled"))
     targets = _targets(dataset, ids)
     missing = [name for name, n in zip(dataset.classes, targets.sum(0), strict=True) if n == 0]
     if missing:
         raise UserError(f"{dataset.name}: no training clip of class {', '.join(missing)}.")
+    folds: tuple[Fold, ...]
     if dataset.official_validation:
         validation = tuple(c.clip_id for c in dataset.part(dataset.official_validation))
-        return Splits("official", (Fold(ids, validation),), searched=1, unlabelled=unlabelled)
-    assigned = stratified_groups(targets, [clip.group for clip in labelled], FOLDS, seed)
-    folds = tuple(
-        Fold(
-            tuple(i for i, fold in zip(ids, assigned, strict=True) if fold != f),
-            tuple(i for i, fold in zip(ids, assigned, strict=True) if fold == f),
-        )
-        for f in range(FOLDS)
-    )
+        protocol, folds = "official", (Fold(ids, validation),)
+    elif dataset.folds is not None:
+        protocol, folds = "own folds", _own_folds(dataset, ids)
+    else:
+        groups = [clip.group for clip in dataset.role("labelled")]
+        assigned = stratified_groups(targets, groups, FOLDS, seed)
+        protocol, folds = "folds", _folds(ids, assigned.tolist())
+    _check_folds(dataset, folds, targets)
     enough = min(len(fold.validation) for fold in folds) >= ENOUGH_VALIDATION_CLIPS
-    return Splits("folds", folds, searched=1 if enough else FOLDS, unlabelled=unlabelled)
+    return Splits(
+        protocol,
+        folds,
+        searched=1 if enough else len(folds),
+        unlabelled={
+            role: tuple(c.clip_id for c in dataset.role(role))
+            for role in ("unlabelled", "out_of_domain")
+        },
+        notes=_unvalidated(dataset, folds),
+    )
+
+
+def _folds(ids: Sequence[str], assigned: Sequence[Any]) -> tuple[Fold, ...]:
+    """A fold for each name in ``assigned`` [N], in sorted order."""
+    return tuple(
+        Fold(
+            tuple(i for i, fold in zip(ids, assigned, strict=True) if fold != name),
+            tuple(i for i, fold in zip(ids, assigned, strict=True) if fold == name),
+        )
+        for name in sorted(set(assigned))
+    )
+
+
+def _own_folds(dataset: Dataset, ids: Sequence[str]) -> tuple[Fold, ...]:
+    assert dataset.folds is not None
+    faults = own_fold_faults(dataset.role("labelled"), dataset.folds)
+    if faults:
+        lines = "\n  ".join(f"{clip_id}: {why}" for clip_id, why in faults)
+        raise UserError(f"{dataset.name}: own folds that cannot be used:\n  {lines}")
+    return _folds(ids, [dataset.folds[i] for i in ids])
+
+
+def own_fold_faults(clips: Sequence[Clip], folds: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What is wrong with a user's folds of these training clips: clip ids and why."""
+    faults: list[tuple[str, str]] = []
+    first: dict[str, Clip] = {}
+    for clip in clips:
+        fold = folds.get(clip.clip_id)
+        if fold is None:
+            faults.append((clip.clip_id, "has no fold; every labelled training clip needs one"))
+            continue
+        other = first.setdefault(clip.group, clip)
+        if folds[other.clip_id] != fold:
+            faults.append(
+                (
+                    clip.clip_id,
+                    f"group '{clip.group}' is in fold '{fold}' here and in fold "
+                    f"'{folds[other.clip_id]}' with {other.clip_id}; a group is never split",
+                )
+            )
+    names = set(folds.values())
+    if len(names) == 1:
+        faults.append((next(iter(folds)), f"'{names.pop()}' is the only fold; two are needed"))
+    return faults
+
+
+def _check_folds(dataset: Dataset, folds: Sequence[Fold], targets: np.ndarray) -> None:
+    """Every class has a clip in the training part of every fold; ``targets`` are of all clips."""
+    counts = np.stack([_targets(dataset, fold.train).sum(0) for fold in folds])
+    groups = np.array([clip.group for clip in dataset.role("labelled")])
+    faults = []
+    for k in np.flatnonzero((counts == 0).any(0)):
+        having = targets[:, k] > 0
+        faults.append(
+            f"class {dataset.classes[k]} ({having.sum()} training clip(s) in "
+            f"{len(set(groups[having]))} group(s))"
+        )
+    if faults:
+        raise UserError(
+            f"{dataset.name}: in one fold all clips of a class validate and none trains: "
+            f"{', '.join(faults)}. A class needs at least 2 examples, of two groups in two folds."
+        )
+
+
+def _unvalidated(dataset: Dataset, folds: Sequence[Fold]) -> tuple[str, ...]:
+    """A note for each class that not every validation part has."""
+    counts = np.stack([_targets(dataset, fold.validation).sum(0) for fold in folds])
+    return tuple(
+        f"class {name}: {lacking} of {len(folds)} validation part(s) have no clip of it"
+        for name, lacking in zip(dataset.classes, (counts == 0).sum(0).tolist(), strict=True)
+        if lacking
+    )
 
 
 def training_data(

@@ -5,24 +5,29 @@ One flat float32 array on disk, memory-mapped, so that trials share it through t
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import soxr
 
-from systems.data.dataset import Dataset
+from systems.data.dataset import Dataset, Source
+from systems.data.files import MEND, broken_lines, fault
 from systems.errors import UserError
 
 Map = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 CHUNK = 16  # clips a worker decodes before it says so
+BYTES = 4  # of a float32 sample
 
 
 @dataclass(frozen=True)
@@ -59,9 +64,10 @@ def process_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterato
 
 
 def store_key(dataset: Dataset, clip_ids: Sequence[str], rate: int) -> str:
-    """What a store is known by: content, clips, rate, channels."""
-    digest = hashlib.sha256(f"{dataset.fingerprint()}|{rate}|mono|float32".encode())
-    digest.update("|".join(clip_ids).encode())
+    """What a store is known by: sound, clips, rate, channels. Labels are no part of it."""
+    digest = hashlib.sha256(f"{rate}|mono|float32\n".encode())
+    for line in (*dataset.source.identity(), *clip_ids):
+        digest.update(line.encode() + b"\n")
     return f"{dataset.name}-{rate}-{digest.hexdigest()[:12]}"
 
 
@@ -86,70 +92,142 @@ def open_store(
     A killed build goes on where it stopped; of two builds at once the second waits for the first.
 
     Raises:
-        UserError: a file that cannot be decoded, or a full disk.
+        UserError: clips that are silent or cannot be decoded (one error names all, and nothing of
+            the store is kept), or a full disk (what is done is kept).
     """
     folder = root / store_key(dataset, clip_ids, rate)
     if not (folder / "index.json").exists():
-        root.mkdir(parents=True, exist_ok=True)
-        with open(root / f"{folder.name}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (folder / "index.json").exists():
-                _build(dataset, clip_ids, rate, folder, map_, progress)
+        length = {clip.clip_id: clip.duration for clip in dataset.clips}
+        places = _layout([(clip_id, length[clip_id]) for clip_id in clip_ids], rate)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            with open(root / f"{folder.name}.lock", "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not (folder / "index.json").exists():
+                    _build(dataset, places, rate, folder, map_, progress)
+        except OSError as error:
+            raise _unwritable(folder, error, places[-1].stop * BYTES) from error
     return WaveformStore(str(folder), rate)
 
 
+class Place(NamedTuple):
+    """Where a clip lies in the store: samples ``start`` to ``stop``; its length in seconds."""
+
+    clip_id: str
+    start: int
+    stop: int
+    seconds: float
+
+
+def _layout(clips: Sequence[tuple[str, float]], rate: int) -> list[Place]:
+    ends = np.cumsum([round(seconds * rate) for _, seconds in clips], dtype=np.int64).tolist()
+    starts = [0, *ends[:-1]]
+    return [Place(i, a, b, s) for (i, s), a, b in zip(clips, starts, ends, strict=True)]
+
+
 def _build(
-    dataset: Dataset, clip_ids: Sequence[str], rate: int, folder: Path, map_: Map, progress: Any
+    dataset: Dataset, places: list[Place], rate: int, folder: Path, map_: Map, progress: Any
 ) -> None:
-    length = {clip.clip_id: round(clip.duration * rate) for clip in dataset.clips}
-    ends = np.cumsum([length[i] for i in clip_ids])
-    places = [(i, int(end - length[i]), int(end)) for i, end in zip(clip_ids, ends, strict=True)]
     folder.mkdir(exist_ok=True)
     flat, done_log = folder / "waveforms.f32", folder / "done.txt"
-    try:
-        with open(flat, "ab") as file:
-            os.posix_fallocate(file.fileno(), 0, max(4, 4 * int(ends[-1])))
-        done = set(done_log.read_text().split()) if done_log.exists() else set()
-        chunks = [
-            (k, places[start : start + CHUNK])
-            for k, start in enumerate(range(0, len(places), CHUNK))
-            if str(k) not in done
-        ]
-        finished = len(places) - sum(len(chunk) for _, chunk in chunks)
-        progress(finished, len(places))
-        job = _Decode(dataset, rate, str(flat))
-        with open(done_log, "a") as log:
-            for k, count in map_(job, chunks):
-                log.write(f"{k}\n")
+    with open(flat, "ab") as file:
+        os.posix_fallocate(file.fileno(), 0, max(1, places[-1].stop) * BYTES)
+    chunks = _missing_chunks(places, done_log)
+    finished = len(places) - sum(len(chunk) for _, chunk in chunks)
+    progress(finished, len(places))
+    broken: list[tuple[str, str]] = []
+    with open(done_log, "a") as log:
+        for decoded in map_(_Decode(dataset.source, rate, str(flat)), chunks):
+            broken += decoded.broken
+            if not decoded.broken:
+                log.write(f"<{decoded.chunk}>\n")
                 log.flush()
-                finished += count
-                progress(finished, len(places))
-        temporary = folder / "index.json.new"
-        temporary.write_text(json.dumps({"rate": rate, "clips": places}))
-        os.replace(temporary, folder / "index.json")
-        done_log.unlink()
-    except OSError as error:
+            finished += decoded.clips
+            progress(finished, len(places))
+    if broken:
+        done_log.unlink()  # first: no later build may believe it
+        shutil.rmtree(folder)
         raise UserError(
-            f"the waveform store {folder} cannot be written: {error.strerror}"
-        ) from error
+            f"{len(broken)} of {len(places)} clips of {dataset.name} cannot be used:\n"
+            f"{broken_lines(sorted(broken))}\n{MEND}"
+        )
+    temporary = folder / "index.json.new"
+    clips = [place[:3] for place in places]
+    temporary.write_text(json.dumps({"rate": rate, "clips": clips}))
+    os.replace(temporary, folder / "index.json")
+    done_log.unlink()
+
+
+def _missing_chunks(places: list[Place], done_log: Path) -> list[tuple[int, list[Place]]]:
+    """The numbered chunks that an earlier build did not finish."""
+    # "<k>", not a line: nothing is read of an entry that a kill or a full disk has cut.
+    done = set(re.findall(r"<(\d+)>", done_log.read_text())) if done_log.exists() else set()
+    return [
+        (k, places[start : start + CHUNK])
+        for k, start in enumerate(range(0, len(places), CHUNK))
+        if str(k) not in done
+    ]
+
+
+def _unwritable(folder: Path, error: OSError, needed: int) -> UserError:
+    """The error for a store that cannot be written; ``needed`` is its whole size in bytes.
+
+    Workers raise it themselves: an OSError that comes from a Ray task has lost its ``errno``.
+    """
+    what = f"the waveform store {folder} cannot be written: {error.strerror or error}."
+    if error.errno != errno.ENOSPC:
+        return UserError(what)
+    return UserError(
+        f"{what} It needs {needed:,} bytes in all. Make room, or name another --storage; what is "
+        "decoded is kept."
+    )
+
+
+class Decoded(NamedTuple):
+    """What a worker did: a chunk, how many clips it has, and those that are broken, with why."""
+
+    chunk: int
+    clips: int
+    broken: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class _Decode:
-    dataset: Dataset
+    source: Source
     rate: int
     flat: str
 
-    def __call__(self, chunk: tuple[int, list[tuple[str, int, int]]]) -> tuple[int, int]:
+    def __call__(self, chunk: tuple[int, list[Place]]) -> Decoded:
         k, places = chunk
-        target = np.memmap(self.flat, dtype=np.float32, mode="r+")
-        for clip_id, start, stop in places:
-            waveform = load_mono(*self.dataset.source.read(clip_id), self.rate)
-            fitted = np.zeros(stop - start, np.float32)
-            fitted[: len(waveform)] = waveform[: stop - start]
-            target[start:stop] = fitted
-        target.flush()
-        return k, len(places)
+        broken: list[tuple[str, str]] = []
+        try:
+            # Not a memory map: there a full disk would kill the process.
+            with open(self.flat, "r+b") as file:
+                for place in places:
+                    waveform, why = self._waveform(place)
+                    if why:
+                        broken.append((self.source.where(place.clip_id), why))
+                    file.seek(place.start * BYTES)
+                    file.write(waveform.tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            needed = os.path.getsize(self.flat)
+            raise _unwritable(Path(self.flat).parent, error, needed) from error
+        return Decoded(k, len(places), tuple(broken))
+
+    def _waveform(self, place: Place) -> tuple[np.ndarray, str]:
+        """The waveform [S] of a clip, and why it cannot be used, or an empty string."""
+        fitted = np.zeros(place.stop - place.start, np.float32)
+        try:
+            samples, rate = self.source.read(place.clip_id)
+        except UserError as error:
+            return fitted, str(error).removeprefix(f"{self.source.where(place.clip_id)} ")
+        why = fault(samples, rate, place.seconds)
+        if not why:
+            waveform = load_mono(samples, rate, self.rate)[: len(fitted)]
+            fitted[: len(waveform)] = waveform
+        return fitted, why
 
 
 def load_mono(samples: np.ndarray, source_rate: int, rate: int) -> np.ndarray:

@@ -82,9 +82,16 @@ class Rendering:
         for clip_id in self.clip_ids:
             yield f"{clip_id}|version {VERSION}"
 
+    def where(self, clip_id: str) -> str:
+        return clip_id
 
-def read(folder: str | None = None) -> Dataset:
-    """The data set. Raises UserError if a folder is given: nothing of it lies on disk."""
+
+def read(folder: str | None = None, skip_broken: bool = False) -> Dataset:
+    """The data set; no rendering is ever broken.
+
+    Raises:
+        UserError: a folder is given: nothing of the set lies on disk.
+    """
     if folder is not None:
         raise UserError(f"{NAME} is embedded and takes no folder: leave out --data {folder}.")
     clips = tuple(
