@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import importlib.resources
+import math
+import statistics
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from orchestrator.plan import Plan
-from orchestrator.rundir import RunDir, TrialDir, best_line, read_json, write_json
-from orchestrator.study import Search, TrialState, state_name
+from orchestrator.plan import Plan, reload
+from orchestrator.report.importance import importances
+from orchestrator.rundir import RunDir, TrialDir, best_line, read_json, read_steps, write_json
+from orchestrator.study import Search, TrialState, cause_of, state_name
 from systems import config as configs
-from systems import data
-from systems.data.splits import clip_set, make_splits
+from systems.data.splits import clip_set
 from systems.metrics.intervals import bootstrap
 from systems.metrics.tagging import macro_f1_of_counts, tag_counts
 from systems.predictions import Predictions
@@ -27,24 +30,62 @@ def collect(run: RunDir) -> dict[str, Any]:
     plan = Plan.from_json(read_json(run.plan))
     scores = read_json(run.scores) if run.scores.exists() else None
     trials = trial_rows(run, plan)
+    stack = [read_json(f / "scores.json") for f in run.stacks() if (f / "scores.json").exists()]
     results = {
         "schema": SCHEMA,
         "run": _about(plan),
         "trials": trials,
         "members": read_json(run.members)["members"] if run.members.exists() else [],
-        "stack": [
-            read_json(f / "scores.json") for f in run.stacks() if (f / "scores.json").exists()
-        ],
+        "stack": stack,
         "test": scores,
         "paper": paper_rows(plan, scores),
-        "cost": {
-            "seconds": sum(t["seconds"] for t in trials),
-            "gpu_seconds": sum(t["seconds"] for t in trials) * plan.resources.gpus,
-            "stopped": sum(t["state"] == "stopped" for t in trials),
-        },
+        "cost": _cost(run, plan, trials, stack),
     }
+    results["importance"], results["importance_why"] = importances(results)
+    results = without_nan(results)
     write_json(run.results, results)
     return results
+
+
+def without_nan(value: Any) -> Any:
+    """A JSON value with ``None`` for every number that is not finite: JSON has no name for them."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _cost(
+    run: RunDir, plan: Plan, trials: list[dict[str, Any]], stack: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Seconds by phase, and what stopping trials early saved."""
+    searched = plan.splits["searched"]
+    lines = [line for trial in run.trials() for line in trial.read_metrics()]
+    refits = [line for trial in run.trials() for line in read_steps(trial.refit_metrics)]
+    phases = {
+        "search": _seconds(line for line in lines if line["fold"] < searched),
+        "folds": _seconds(line for line in lines if line["fold"] >= searched),
+        "refit": _seconds(refits),
+        "stack": _seconds(stack),
+    }
+    training = phases["search"] + phases["folds"] + phases["refit"]
+    stopped = [trial for trial in trials if trial["state"] == "stopped"]
+    pruned = [trial for trial in stopped if trial["cause"] is None]
+    saved = [(plan.steps() * searched - t["steps"], t) for t in pruned if t["steps"]]
+    return {
+        "seconds": sum(phases.values()),
+        "gpu_seconds": training * plan.resources.gpus * plan.resources.workers,
+        **phases,
+        "stopped": len(pruned),
+        "out_of_time": len(stopped) - len(pruned),
+        "saved_epochs": sum(epochs for epochs, _ in saved),
+        "saved_seconds": sum(epochs * t["seconds"] / t["steps"] for epochs, t in saved),
+    }
+
+
+def _seconds(rows: Iterable[Mapping[str, Any]]) -> float:
+    return float(sum(row["seconds"] for row in rows))
 
 
 def trial_rows(run: RunDir, plan: Plan) -> list[dict[str, Any]]:
@@ -76,7 +117,7 @@ def _trial_row(trial: TrialDir, frozen: Any, plan: Plan, intervals: _Intervals) 
         "steps": lines[-1]["step"] if lines else 0,
         "seconds": sum(line["seconds"] for line in trial.read_metrics()),
         "attempts": len(trial.attempts()),
-        "cause": frozen.user_attrs.get("diverged") or frozen.user_attrs.get("error"),
+        "cause": cause_of(frozen),
         "curve": lines,
     }
 
@@ -90,8 +131,7 @@ class _Intervals:
 
     def of(self, trial: TrialDir) -> list[float]:
         if self._dataset is None:
-            self._dataset = data.load(self.plan.dataset, self.plan.data)
-            self._splits = make_splits(self._dataset, self.plan.seed)
+            self._dataset, self._splits = reload(self.plan)
         counts = []
         for fold in range(self.plan.splits["searched"]):
             predicted = Predictions.load(trial.predictions(fold))
@@ -107,7 +147,8 @@ def _about(plan: Plan) -> dict[str, Any]:
     whole = plan.to_json()
     kept = ("name", "run_id", "created", "system", "dataset", "data", "fingerprint", "classes",
             "parts", "splits", "metric", "mode", "scaled", "moved", "trials", "seed", "resources",
-            "versions", "git_commit", "transductive", "top_k")  # fmt: skip
+            "versions", "git_commit", "transductive", "top_k", "purpose", "protocol",
+            "time_budget", "mixed_precision", "skipped", "notes")  # fmt: skip
     entry = plan.entry()
     published = configs.flatten(entry.published_config(plan.dataset))
     ours = configs.flatten(plan.base_config())
@@ -156,10 +197,12 @@ def _ours(figure: Any, plan: Plan, scores: dict[str, Any] | None) -> tuple[Any, 
         return None, "not mapped to a configuration"
     if scores is None:
         return None, "the test part has not been scored"
-    for row in scores["rows"]:
-        if row["best"] and row["variant"] == variant:
-            ours = _figure_of(row, figure)
-            return ours, None if ours else "this data has no such class or metric"
+    rows = [row for row in scores["rows"] if row["variant"] == variant and row["trial"] is not None]
+    if plan.purpose == "search":
+        rows = [row for row in rows if row["best"]]
+    if rows:
+        ours = _over_seeds([_figure_of(row, figure) for row in rows])
+        return ours, None if ours else "this data has no such class or metric"
     prefix = f"{entry.decision}."
     if all(key.startswith(prefix) for key in entry.figures[variant]):
         return None, "transductive: ask for it with --transductive"
@@ -174,3 +217,11 @@ def _figure_of(row: Any, figure: Any) -> Any:
         return None if value is None else {"value": scale * value}
     score = row["metrics"].get(figure["metric"])
     return None if score is None else {key: scale * value for key, value in score.items()}
+
+
+def _over_seeds(ours: list[Any]) -> Any:
+    """One training's figure itself; of several, mean and standard deviation."""
+    if len(ours) == 1 or None in ours:
+        return ours[0]
+    values = [one["value"] for one in ours]
+    return {"value": statistics.fmean(values), "sd": statistics.stdev(values)}

@@ -1,0 +1,300 @@
+"""Sentences: the outcome, what is missing, and what a reader must know before comparing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.report.tables import (
+    Row,
+    best_trial,
+    direction,
+    is_training,
+    over_seeds,
+    scored_rows,
+    shown_row,
+)
+from orchestrator.report.words import (
+    count,
+    duration,
+    interval,
+    metric_name,
+    number,
+    setting,
+    signed_interval,
+)
+
+BEATS = "beats the best member"
+OUT_OF_TIME = "time budget"  # the cause of a trial that the end of the time budget stopped
+
+
+def outcome(results: Mapping[str, Any]) -> str:
+    """One short paragraph: best trial, its refit on the test part, the meta-learners."""
+    best = best_trial(results)
+    if best is None:
+        return "No trial has completed yet, so there is no result to report."
+    if is_training(results):
+        return f"{_training_outcome(results, best)} {_test_outcome(results)}"
+    done = sum(trial["state"] == "complete" for trial in results["trials"])
+    first = (
+        f"Trial {best['number']} has the best validation "
+        f"{metric_name(results['run']['metric'])} of {count(done, 'completed trial')}: "
+        f"{_value(best)}{' (the published point)' if best['published'] else ''}."
+    )
+    return f"{first} {_test_outcome(results)} {_stack_outcome(results)}"
+
+
+def _value(trial: Row) -> str:
+    low, high = trial["interval"] or (None, None)
+    return interval({"value": trial["value"], "low": low, "high": high})
+
+
+def _training_outcome(results: Mapping[str, Any], best: Row) -> str:
+    metric = metric_name(results["run"]["metric"])
+    values = [_value(t) for t in results["trials"] if t["state"] == "complete"]
+    if len(values) == 1:
+        return f"One training of one configuration: validation {metric} {_value(best)}."
+    return (
+        f"{len(values)} trainings of one configuration, each with a seed of its own: "
+        f"validation {metric} {'; '.join(values)}."
+    )
+
+
+def _test_outcome(results: Mapping[str, Any]) -> str:
+    row, test = shown_row(results), results["test"]
+    if row is None:
+        return "The test part has not been scored."
+    part = f"On the {test['part']} part ({count(test['clips'], 'clip')})"
+    means = [m for m in over_seeds(results) if m["variant"] == row["variant"]]
+    variant = f" ({row['variant']})" if row["variant"] else ""
+    if means and means[0]["trainings"] > 1:
+        texts = [f"{metric_name(m['metric'])} {mean_and_sd(m)}" for m in means]
+        who = f"mean ± standard deviation over {means[0]['trainings']} seeds{variant}"
+        return f"{part}, {who}: {', '.join(texts)}."
+    return f"{part}, {row['who']}{variant}: {_scores(row)}."
+
+
+def mean_and_sd(row: Row) -> str:
+    """``0.712 ± 0.013``, or the mean alone of one training."""
+    return number(row["mean"]) + (f" ± {number(row['sd'])}" if row["sd"] is not None else "")
+
+
+def _scores(row: Row) -> str:
+    return ", ".join(f"{metric_name(n)} {interval(score)}" for n, score in row["metrics"].items())
+
+
+def _stack_outcome(results: Mapping[str, Any]) -> str:
+    learners = results["stack"]
+    if not learners:
+        return "No meta-learner has been fitted."
+    better = [x for x in learners if verdict(x, results) == BEATS]
+    if better:
+        text = "; ".join(_margin(x, results) for x in better)
+        return f"Stage two beats the best single trial out of fold: {text}."
+    if len(learners) == 1:
+        return (
+            "Stage two does not beat the best single trial: out of fold, the meta-learner is no "
+            "better."
+        )
+    return (
+        f"Stage two does not beat the best single trial: out of fold, none of {len(learners)} "
+        "meta-learners is better."
+    )
+
+
+def _margin(learner: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+    """By how much a learner beats the best member, and what it has on the test part."""
+    text = f"{learner['title']} by {signed_interval(learner['versus_best'])}"
+    rows = [row for row in scored_rows(results) if row["learner"] == learner["name"]]
+    return text + (f" (on the test part: {_scores(rows[0])})" if rows else "")
+
+
+def verdict(learner: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+    """Whether the interval of a learner's difference to the best member lies on one side of 0."""
+    difference, sign = learner["versus_best"], direction(results)
+    worst, best = sorted((sign * difference["low"], sign * difference["high"]))
+    if worst > 0:
+        return BEATS
+    if best < 0:
+        return "does not beat the best member; it is worse"
+    return "does not beat the best member"
+
+
+def progress(results: Mapping[str, Any]) -> str | None:
+    """What is still to come in an unfinished run, or nothing."""
+    run, trials = results["run"], results["trials"]
+    open_ones = [str(t["number"]) for t in trials if t["state"] == "running"]
+    missing = []
+    if len(trials) < run["trials"] and not results["members"]:
+        missing.append(f"{len(trials)} of {count(run['trials'], 'planned trial')} started")
+    if open_ones:
+        missing.append(f"not ended: trial {', '.join(open_ones)}")
+    if not results["members"]:
+        missing.append("no members chosen")
+    if not results["test"]:
+        missing.append("test part not scored")
+    return "; ".join(missing) or None
+
+
+def notes(results: Mapping[str, Any]) -> list[str]:
+    """What a reader must know before comparing any figure."""
+    found = [_skipped_note, _budget_note, _set_note, _moved_note, _time_note, _selection_note,
+             _interval_note, _opening_note, _protocol_note, _transductive_note]  # fmt: skip
+    texts = [_data_note(results), *results["run"].get("notes", [])]
+    texts += [note(results) for note in found]
+    return [text for text in texts if text]
+
+
+def _skipped_note(results: Mapping[str, Any]) -> str:
+    skipped = results["run"].get("skipped", [])
+    if not skipped:
+        return ""
+    return (
+        f"{count(len(skipped), 'broken clip')} of the data left out, as --skip-broken asks, and in "
+        "no figure; the list is below."
+    )
+
+
+def _time_note(results: Mapping[str, Any]) -> str:
+    run, trials = results["run"], results["trials"]
+    budget = run.get("time_budget")
+    if budget is None:
+        return ""
+    text = f"The run had a time budget of {duration(budget)}"
+    ended = sum(trial["cause"] == OUT_OF_TIME for trial in trials)
+    if not ended and (len(trials) >= run["trials"] or not results["members"]):
+        return f"{text}; the search has not been cut by it."
+    return (
+        f"{text}, and the search ended by it: {len(trials)} of {run['trials']} planned trials were "
+        f"started, {ended} of them stopped before their end."
+    )
+
+
+def _protocol_note(results: Mapping[str, Any]) -> str:
+    if results["run"].get("protocol", "honest") != "paper":
+        return ""
+    return (
+        "The run followed the paper's protocol, not the honest one: decision variants that adapt "
+        "on the sound of the very clips that they are scored on were run as the paper runs them. "
+        "The test ledger marks this opening of the labels with the protocol “paper”. The honest "
+        "protocol uses nothing of the test part before it is scored."
+    )
+
+
+def _data_note(results: Mapping[str, Any]) -> str:
+    run = results["run"]
+    if run["dataset"] == run["published_dataset"]:
+        return f"The data set is the paper's, {run['dataset']}."
+    return (
+        f"The data set is not the paper's. This run used {run['dataset']}; the paper's figures are "
+        f"on {run['published_dataset']}. They cannot confirm or contradict each other."
+    )
+
+
+def _budget_note(results: Mapping[str, Any]) -> str:
+    run = results["run"]
+    if not run["scaled"]:
+        return f"The budget ({run['budget']}) leaves the published schedule and sizes as they are."
+    return (
+        f"The budget ({run['budget']}) changed {count(len(run['scaled']), 'published value')}; "
+        f"the table below lists them. They hold for {_every_trial(results)}."
+    )
+
+
+def _set_note(results: Mapping[str, Any]) -> str:
+    fixed = results["run"].get("set", {})
+    if not fixed:
+        return ""
+    texts = [
+        f"{key} = {setting(ours)} (paper: {setting(theirs)})"
+        for key, (theirs, ours) in sorted(fixed.items())
+    ]
+    return f"Fixed by hand for {_every_trial(results)}: {', '.join(texts)}."
+
+
+def _every_trial(results: Mapping[str, Any]) -> str:
+    every = "every trial, the published point included"
+    return "every training" if is_training(results) else every
+
+
+def _moved_note(results: Mapping[str, Any]) -> str:
+    moved = results["run"]["moved"]
+    if not moved:
+        return ""
+    trials = results["trials"]
+    published: Row = next((trial["params"] for trial in trials if trial["published"]), {})
+    texts = [
+        f"{key} = {setting(value)} in the paper"
+        + (f", {setting(published[key])} here" if key in published else "")
+        for key, value in moved.items()
+    ]
+    lies = "value lies" if len(moved) == 1 else "values lie"
+    return (
+        f"{len(moved)} published {lies} outside the searched range, so the trial that stands for "
+        f"the published point uses the nearest value inside: {'; '.join(texts)}."
+    )
+
+
+def _selection_note(results: Mapping[str, Any]) -> str:
+    if is_training(results):
+        return (
+            "Validation figures are selection-biased: each training is scored at its best epoch, "
+            "chosen on the rows that it is scored on. The test part is free of that choice."
+        )
+    return (
+        "The leaderboard's figures are selection-biased: each trial is scored at its best epoch, "
+        "chosen on the rows that it is scored on, and the best trial is the best of many. Expect "
+        "lower values on new data. The members' out-of-fold figures are free of the choice of "
+        "epoch, not of the choice of trial; only the test part is free of both."
+    )
+
+
+def _interval_note(results: Mapping[str, Any]) -> str:
+    if any(row["trainings"] > 1 for row in over_seeds(results)):
+        return (
+            "Intervals in brackets are 95 % bootstrap intervals over clips and hold for one "
+            "trained model; figures with ± are the standard deviation over seeds."
+        )
+    return (
+        "Intervals are 95 % bootstrap intervals over clips. They hold for the trained model as it "
+        "is; how much another training with another seed would differ is not in them."
+    )
+
+
+def _opening_note(results: Mapping[str, Any]) -> str:
+    test = results["test"]
+    if not test:
+        return "The labels of the test part have not been opened by this run."
+    n = test["openings"]
+    times = "once" if n == 1 else f"{n} times"
+    text = f"The labels of the {test['part']} part have been opened {times}."
+    if n > 1:
+        text += " Decisions made after an earlier opening may have been fitted to these labels."
+    return text
+
+
+def _transductive_note(results: Mapping[str, Any]) -> str:
+    if not any(row["transductive"] for row in scored_rows(results)):
+        return ""
+    return (
+        "Rows marked transductive adapted on the sound of the test clips (without their labels). "
+        "They are not comparable with rows that did not."
+    )
+
+
+def paper_conditions(results: Mapping[str, Any]) -> str:
+    """Under what conditions the paper's figures and ours stand side by side."""
+    run = results["run"]
+    differs = []
+    if run["dataset"] != run["published_dataset"]:
+        differs.append(f"the data set ({run['dataset']}, not {run['published_dataset']})")
+    if run["scaled"]:
+        differs.append(f"the budget ({run['budget']}; scaled values are listed under Notes)")
+    if run.get("set"):
+        differs.append("values fixed by hand (listed under Notes)")
+    if not differs:
+        return "Data set and budget are the paper's."
+    return (
+        f"Not the paper's conditions: {' and '.join(differs)} differ{'s' * (len(differs) == 1)}. "
+        "A difference here is no evidence for or against the paper's figures."
+    )

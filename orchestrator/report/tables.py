@@ -1,0 +1,275 @@
+"""The report's tables, at full precision, as its CSV files hold them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Row = dict[str, Any]
+Table = tuple[list[str], list[Row]]
+
+
+def tables(results: Mapping[str, Any]) -> dict[str, Table]:
+    """The CSV tables by name: columns and rows."""
+    return {
+        "leaderboard": leaderboard(results),
+        "stack": _stack_table(results),
+        "test": _test_table(results),
+        "seeds": _seed_table(results),
+        "classes": _class_table(results),
+        "class_comparison": _comparison_table(results),
+        "paper": _paper_table(results),
+        "importance": _importance_table(results),
+    }
+
+
+def leaderboard(results: Mapping[str, Any]) -> Table:
+    """All trials by value; those without one last. Only completed trials have a rank."""
+    trials = ranked(results)
+    keys = parameter_keys(results)
+    columns = ["rank", "trial", "state", "published", "value", "low", "high", "best_step", "steps",
+               "seconds", "attempts", "cause"]  # fmt: skip
+    rank, rows = 0, []
+    for trial in trials:
+        rank += trial["state"] == "complete"
+        low, high = trial["interval"] or (None, None)
+        rows.append(
+            {key: trial[key] for key in columns[2:5] + columns[7:]}
+            | {"rank": rank if trial["state"] == "complete" else None, "trial": trial["number"],
+               "low": low, "high": high}
+            | {f"params.{key}": trial["params"].get(key) for key in keys}
+        )  # fmt: skip
+    return columns + [f"params.{key}" for key in keys], rows
+
+
+def ranked(results: Mapping[str, Any]) -> list[Row]:
+    """The trials, best value first."""
+    sign = direction(results)
+    return sorted(
+        results["trials"],
+        key=lambda t: (not is_finite(t["value"]), -sign * (t["value"] or 0.0), t["number"]),
+    )
+
+
+def is_completed(trial: Row) -> bool:
+    """Whether a trial ran to its end and has a value."""
+    return trial["state"] == "complete" and is_finite(trial["value"])
+
+
+def completed(results: Mapping[str, Any]) -> list[Row]:
+    """The completed trials, by number."""
+    return sorted(filter(is_completed, results["trials"]), key=lambda trial: trial["number"])
+
+
+def parameter_keys(results: Mapping[str, Any]) -> list[str]:
+    """Searched parameters: those of the space in its order, then any other that a trial has."""
+    keys = dict.fromkeys(results["run"]["space"])
+    for trial in results["trials"]:
+        keys |= dict.fromkeys(trial["params"])
+    return list(keys)
+
+
+def _stack_table(results: Mapping[str, Any]) -> Table:
+    columns = ["learner", "title", "members", "value", "low", "high", "difference",
+               "difference_low", "difference_high", "p_not_better", "seconds"]  # fmt: skip
+    rows = []
+    for learner in results["stack"]:
+        difference = learner["versus_best"]
+        rows.append(
+            {"learner": learner["name"], "title": learner["title"], "seconds": learner["seconds"],
+             "members": " ".join(map(str, learner["members"])), **learner["out_of_fold"],
+             "difference": difference["value"], "difference_low": difference["low"],
+             "difference_high": difference["high"], "p_not_better": difference["p_not_better"]}
+        )  # fmt: skip
+    return columns, rows
+
+
+def _test_table(results: Mapping[str, Any]) -> Table:
+    scored = scored_rows(results)
+    metrics = names(row["metrics"] for row in scored)
+    about = ["who", "trial", "learner", "variant", "best", "transductive"]
+    columns = about + [name + end for name in metrics for end in ("", "_low", "_high")]
+    rows = []
+    for row in scored:
+        flat = {key: row[key] for key in about}
+        for name, score in row["metrics"].items():
+            flat |= {name: score["value"], f"{name}_low": score.get("low"),
+                     f"{name}_high": score.get("high")}  # fmt: skip
+        rows.append(flat)
+    return columns, rows
+
+
+def _class_table(results: Mapping[str, Any]) -> Table:
+    scored = scored_rows(results)
+    metrics = names(scores for row in scored for scores in row["classes"].values())
+    about = ["who", "trial", "learner", "variant", "transductive"]
+    columns = [*about, "class", *metrics, "threshold", "median"]
+    rows = []
+    for row in scored:
+        chosen = decoders(row, results["run"]["classes"])
+        for name, scores in row["classes"].items():
+            threshold, median = chosen.get(name, (None, None))
+            rows.append(
+                {key: row[key] for key in about}
+                | {"class": name, **scores, "threshold": threshold, "median": median}
+            )
+    return columns, rows
+
+
+def decoders(row: Row, classes: Sequence[str]) -> dict[str, tuple[float, int]]:
+    """Class -> threshold and median width, where the row's decoders were refined."""
+    chosen = row["refinement"]
+    if not chosen:
+        return {}
+    pairs = zip(chosen["thresholds"], chosen["medians"], strict=True)
+    return dict(zip(classes, pairs, strict=True))
+
+
+def is_training(results: Mapping[str, Any]) -> bool:
+    """Whether the run trained one configuration, with several seeds perhaps, and searched none."""
+    return bool(results["run"].get("purpose", "search") == "train")
+
+
+def _seed_table(results: Mapping[str, Any]) -> Table:
+    return ["variant", "metric", "trainings", "mean", "sd", "low", "high"], over_seeds(results)
+
+
+def over_seeds(results: Mapping[str, Any]) -> list[Row]:
+    """Of each decision variant and metric: mean, standard deviation and range over trainings.
+
+    Empty for a search: its trials differ in more than their seed.
+    """
+    values: dict[tuple[Any, str], list[float]] = {}
+    for row in scored_rows(results) if is_training(results) else []:
+        if row["trial"] is not None:
+            for name, score in row["metrics"].items():
+                values.setdefault((row["variant"], name), []).append(score["value"])
+    return [
+        {"variant": variant, "metric": name, "trainings": len(found),
+         "mean": statistics.fmean(found), "sd": statistics.stdev(found) if found[1:] else None,
+         "low": min(found), "high": max(found)}
+        for (variant, name), found in values.items()
+    ]  # fmt: skip
+
+
+def _comparison_table(results: Mapping[str, Any]) -> Table:
+    columns = ["metric", "unit", "class", "variant", "paper", "ours", "difference"]
+    return columns, class_comparison(results)
+
+
+def class_comparison(results: Mapping[str, Any]) -> list[Row]:
+    """Per metric, class and decision variant: the paper's figure of this system beside ours.
+
+    Only metrics that the paper has by class, in its unit. Ours is of the best trial; over several
+    trainings of one configuration it is their mean.
+    """
+    figures = {
+        (row["metric"], row["label"], row["variant"].removesuffix("; macro")): row
+        for row in results["paper"]
+        if row["label"] and row["system"] == own_system(results)
+    }
+    units = {metric: row["unit"] for (metric, _, _), row in figures.items()}
+    ours = _class_values(results)
+    variants = list(dict.fromkeys([*(variant for _, _, variant in figures), *ours]))
+    rows = []
+    for metric, unit in units.items():
+        for name in results["run"]["classes"]:
+            for variant in variants:
+                paper = figures.get((metric, name.lower(), variant), {}).get("value")
+                value = ours.get(variant, {}).get(name, {}).get(metric)
+                value = None if value is None else value * (100.0 if unit == "%" else 1.0)
+                both = paper is not None and value is not None
+                rows.append(
+                    {"metric": metric, "unit": unit, "class": name, "variant": variant,
+                     "paper": paper, "ours": value, "difference": value - paper if both else None}
+                )  # fmt: skip
+    return rows
+
+
+def _class_values(results: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Variant -> class -> metric -> ours; of several trainings their mean."""
+    found: dict[str, list[Row]] = {}
+    for row in scored_rows(results):
+        if row["trial"] is not None and (row["best"] or is_training(results)):
+            found.setdefault(row["variant"], []).append(row["classes"])
+    return {
+        variant: {
+            name: {metric: _mean(one[name].get(metric) for one in rows) for metric in scores}
+            for name, scores in rows[0].items()
+        }
+        for variant, rows in found.items()
+    }
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return statistics.fmean(there) if there else None
+
+
+def _importance_table(results: Mapping[str, Any]) -> Table:
+    return ["key", "importance"], results.get("importance") or []
+
+
+def _paper_table(results: Mapping[str, Any]) -> Table:
+    columns = ["system", "variant", "dataset", "split", "metric", "label", "unit", "paper", "ours",
+               "ours_low", "ours_high", "difference", "why", "source"]  # fmt: skip
+    return columns, [paper_row(row) for row in paper_order(results)]
+
+
+def paper_row(row: Row) -> Row:
+    ours = row["ours"] or {}
+    value = ours.get("value")
+    kept = ("system", "variant", "dataset", "split", "metric", "label", "unit", "why", "source")
+    return {key: row[key] for key in kept} | {
+        "paper": row["value"],
+        "ours": value,
+        "ours_low": ours.get("low"),
+        "ours_high": ours.get("high"),
+        "difference": None if value is None else value - row["value"],
+    }
+
+
+def paper_order(results: Mapping[str, Any]) -> list[Row]:
+    """The paper's figures: macro ones first, in each group those of this run's system first."""
+    own = own_system(results)
+    return sorted(results["paper"], key=lambda row: (row["label"] != "", row["system"] != own))
+
+
+def own_system(results: Mapping[str, Any]) -> str:
+    """The run's system as the paper's figures name it."""
+    return str(results["run"]["system"].rpartition("/")[2])
+
+
+def names(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """All keys, in order of first appearance."""
+    return list(dict.fromkeys(key for mapping in mappings for key in mapping))
+
+
+def scored_rows(results: Mapping[str, Any]) -> list[Row]:
+    return results["test"]["rows"] if results["test"] else []
+
+
+def shown_row(results: Mapping[str, Any]) -> Row | None:
+    """The test row that stands for the run: the best trial's, under its own decision.
+
+    It is the first row of the best trial that used no test audio: chosen by order, never by its
+    test score.
+    """
+    rows = scored_rows(results)
+    best = [row for row in rows if row["best"]] or rows
+    return next((row for row in best if not row["transductive"]), best[0] if best else None)
+
+
+def best_trial(results: Mapping[str, Any]) -> Row | None:
+    """The completed trial with the best value."""
+    return next((t for t in ranked(results) if t["state"] == "complete"), None)
+
+
+def direction(results: Mapping[str, Any]) -> int:
+    return 1 if results["run"]["mode"] == "max" else -1
+
+
+def is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
