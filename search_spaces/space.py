@@ -88,7 +88,9 @@ class Parameter:
         if self.kind == "one_of":
             return "one-of:" + ",".join(map(str, self.choices))
         name = ("log" if self.kind == "float" else "int-log") if self.log else self.kind
-        return f"{name}:{self.low:g}:{self.high:g}" + (f":{self.step}" if self.step > 1 else "")
+        bounds = (f"{bound:.0f}" if self.kind == "int" else f"{bound:.12g}"
+                  for bound in (self.low, self.high))  # fmt: skip
+        return f"{name}:{':'.join(bounds)}" + (f":{self.step}" if self.step > 1 else "")
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,8 @@ def parse_parameter(text: str) -> Parameter:
             raise ValueError
         if kind == "one-of":
             choices = tuple(yaml.load(choice, Loader=_Loader) for choice in rest.split(","))
+            if None in choices or len(set(choices)) < len(choices):
+                raise ValueError  # an empty place, or a value twice
             return Parameter(key, "one_of", choices=choices)
         numbers = rest.split(":")
         if kind in ("float", "log") and len(numbers) == 2:

@@ -219,3 +219,15 @@ def test_a_condition_on_an_unknown_key_is_named() -> None:
     wrong = Parameter("vat.epsilon", "float", 0.1, 3, when={"network.blokcs": ">= 3"})
     with pytest.raises(UserError, match=r"did you mean 'network.blocks'"):
         check(SearchSpace("m", "max", (wrong,)), CONFIG, "here")
+
+
+@pytest.mark.parametrize("text", ["k=int:1:2000000", "k=float:0.1234567:1", "k=log:1e-07:0.1"])
+def test_a_range_in_words_reads_back(text: str) -> None:
+    parameter = parse_parameter(text)
+    assert parse_parameter(f"k={parameter.text()}") == parameter
+
+
+@pytest.mark.parametrize("text", ["k=one-of:a,", "k=one-of:a,a"])
+def test_an_empty_or_doubled_choice_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        parse_parameter(text)
