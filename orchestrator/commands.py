@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import socket
 import textwrap
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from orchestrator.plan import Options, Plan, make_plan, reload
+from orchestrator.plan import Options, Plan, make_plan, reload, stack_names
 from orchestrator.rundir import RunDir, read_json, write_json
+from orchestrator.timing import parse_duration
+from systems import config as configs
 from systems import data, registry
 from systems.data.dataset import Dataset
 from systems.data.splits import Splits
@@ -22,41 +25,205 @@ console = Console(highlight=False, soft_wrap=True)
 RESUMABLE = 3  # exit code of an interrupted run
 
 
-def run(given: dict[str, Any], trials: str | None, dry_run: bool) -> int:
+def run(given: dict[str, Any], dry_run: bool) -> int:
     """Plan and run; returns the exit code."""
-    plan, dataset, splits = make_plan(Options(**given, trials=_count(trials)))
+    plan, dataset, splits = make_plan(_options(given))
     print_plan(plan)
     if dry_run:
+        _print_estimate(plan, dataset, splits)
         return 0
-    folder = RunDir(Path(given["storage"]).expanduser().resolve() / plan.name)
+    folder = RunDir(_root(given["storage"]) / plan.name)
     if folder.plan.exists():
         raise UserError(
             f"a run named '{plan.name}' exists in {folder.root}: give another --name, or go on "
             f"with --resume {plan.name}."
         )
+    _check_ray(plan.ray_address)
     _writable(folder.root)
     with folder.drive():
         write_json(folder.plan, plan.to_json())
         return _go(folder, plan, dataset, splits)
 
 
-def resume(name: str, storage: str, trials: str | None) -> int:
-    """Go on with a run, perhaps with more trials; returns the exit code."""
+# What --resume may change; everything else is read back from the plan.
+_CHANGEABLE = ("trials", "storage", "time_budget", "concurrency", "mlflow", "ray_address")
+
+
+def resume(name: str, storage: str, changed: dict[str, Any], dry_run: bool = False) -> int:
+    """Go on with a run, perhaps with more trials; returns the exit code.
+
+    Raises:
+        UserError: no such run, an option that a plan cannot change, or changed data.
+    """
     folder = find(name, storage)
     plan = Plan.from_json(read_json(folder.plan))
-    if trials:
-        more = int(trials[1:]) if trials[1:].isdigit() and trials[0] == "+" else None
-        total = plan.trials + more if more is not None else _count(trials) or plan.trials
-        if total < plan.trials:
-            raise UserError(f"--trials {trials}: the run has {plan.trials} trials already.")
-        plan = dataclasses.replace(plan, trials=total)
+    for option, value in changed.items():
+        if option not in _CHANGEABLE and not _is_planned(plan, option, value):
+            raise UserError(
+                f"the run '{plan.name}' was planned with {_flag(option)} "
+                f"{_short(_planned(plan, option))}, not {_short(value)}: start a new run for that. "
+                f"Beside --resume go {', '.join(map(_flag, _CHANGEABLE))}."
+            )
+    plan = _with_changes(plan, changed)
     dataset, splits = reload(plan)
     print_plan(plan)
+    if dry_run:
+        return 0
+    _check_ray(plan.ray_address)
     with folder.drive():
-        if trials:
+        if changed.get("trials"):
             _forget_later_steps(folder)
-            write_json(folder.plan, plan.to_json())
+        write_json(folder.plan, plan.to_json())
         return _go(folder, plan, dataset, splits)
+
+
+def _flag(option: str) -> str:
+    return "--" + option.replace("_", "-")
+
+
+def _planned(plan: Plan, option: str) -> Any:
+    asked = {"budget": plan.budget.text, "stack": ",".join(plan.stack) or "none"}
+    return asked.get(option, getattr(plan, option, "its own"))
+
+
+def _is_planned(plan: Plan, option: str, value: Any) -> bool:
+    if option == "system":
+        return registry.get(value).address == plan.system
+    if option == "data":
+        return str(Path(value).expanduser().resolve()) == plan.data
+    return bool(value == _planned(plan, option))
+
+
+def _with_changes(plan: Plan, changed: dict[str, Any]) -> Plan:
+    """The plan with what --resume may change."""
+    trials = changed.get("trials")
+    new: dict[str, Any] = {}
+    if trials:
+        more = trials[1:] if trials.startswith("+") else ""
+        total = plan.trials + int(more) if more.isdigit() else _count(trials)
+        if total < plan.trials:
+            raise UserError(f"--trials {trials}: the run has {plan.trials} trials already.")
+        new["trials"] = total
+    if changed.get("time_budget"):
+        new["time_budget"] = parse_duration(changed["time_budget"])
+    if changed.get("concurrency"):
+        new["resources"] = dataclasses.replace(plan.resources, concurrency=changed["concurrency"])
+    for key in ("mlflow", "ray_address"):
+        if key in changed:
+            new[key] = changed[key]
+    return dataclasses.replace(plan, **new)
+
+
+def stack(name: str, storage: str, learners: str, top_k: int | None) -> int:
+    """Fit meta-learners over a run's best trials; what is fitted over the same ones stays."""
+    folder = find(name, storage)
+    plan = Plan.from_json(read_json(folder.plan))
+    if not folder.members.exists():
+        raise UserError(
+            f"the search of '{plan.name}' has not ended: soundsweep run --resume {plan.name}."
+        )
+    dataset, splits = reload(plan)
+    wanted = stack_names(learners, dataset)
+    with folder.drive():
+        new_k = top_k or plan.top_k
+        plan = dataclasses.replace(plan, stack=wanted, top_k=new_k)
+        _forget_later_steps(folder, keep_stack=len(read_json(folder.members)["members"]) == new_k)
+        write_json(folder.plan, plan.to_json())
+        return _go(folder, plan, dataset, splits)
+
+
+def reproduce(paper: str, seeds: int, given: dict[str, Any]) -> int:
+    """Train the paper's systems some times each, then print and write its table beside ours."""
+    from orchestrator import reproduce as table
+
+    entries = table.reproducible(paper)
+    name = given.pop("name") or f"reproduce-{paper.replace('/', '-')}"
+    root = _root(given["storage"])
+    _writable(root)
+    runs = {entry.name: RunDir(root / f"{name}-{entry.name}") for entry in entries}
+    for entry in entries:
+        folder = runs[entry.name]
+        options = {**given, "system": entry.address, "name": folder.path.name,
+                   "trials": str(seeds), "purpose": "train", "protocol": "paper"}  # fmt: skip
+        changed = {"system": entry.address, "storage": given["storage"]}
+        begun = folder.plan.exists()
+        code = resume(str(folder.path), given["storage"], changed) if begun else run(options, False)
+        if code != 0:
+            console.print(f"go on with the same command and --name {name}", markup=False)
+            return code
+    plan = Plan.from_json(read_json(next(iter(runs.values())).plan))
+    rows = table.table(entries[0].paper, runs)
+    notes = _conditions(plan, entries[0])
+    about = {"paper": entries[0].paper, "runs": [r.path.name for r in runs.values()],
+             "seeds": plan.trials, "dataset": plan.dataset, "budget": plan.budget.text,
+             "notes": notes}  # fmt: skip
+    page = table.write(root / name, about, rows)
+    for line in (*notes, *table.in_words(rows), f"table: {page}"):
+        console.print(line, markup=False)
+    return 0
+
+
+def _conditions(plan: Plan, entry: registry.Entry) -> list[str]:
+    """In which points our figures are not the paper's conditions."""
+    notes = [f"{plan.trials} training(s) of each system, one split: {plan.splits['protocol']}"]
+    if plan.dataset != entry.dataset:
+        notes.append(f"the data is {plan.dataset}, the paper's {entry.dataset}")
+    sizes = ", ".join(f"{part} {about['clips']}" for part, about in plan.parts.items())
+    notes.append(f"clips here: {sizes}")
+    if plan.scaled:
+        scaled = (f"{k} {_short(a)} -> {_short(b)}" for k, (a, b) in plan.scaled.items())
+        notes.append(f"the budget {plan.budget.text} is not the paper's: {', '.join(scaled)}")
+    return notes
+
+
+def compare(first: str, second: str, storage: str, output: str | None) -> None:
+    """Print what differs between two runs, and by how much."""
+    from orchestrator.compare import compare
+
+    found = compare(find(first, storage), find(second, storage))
+    names = found["runs"]
+    for key, (a, b) in found["settings"].items():
+        console.print(f"{key:<28} {_short(a)} | {_short(b)}", markup=False)
+    console.print(f"{'part':<11} {'who':<34} {'metric':<14} {names[0]} | {names[1]} | difference",
+                  markup=False)  # fmt: skip
+    for row in found["rows"]:
+        d = row["difference"]
+        console.print(
+            f"{row['part']:<11} {row['who']:<34} {row['metric']:<14} {row['first']:.3f} | "
+            f"{row['second']:.3f} | {d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]",
+            markup=False,
+        )
+    if output:
+        write_json(Path(output), found)
+
+
+def predict(
+    name: str, storage: str, files: list[str], model: str, format_: str, output: str | None,
+    device: str,
+) -> None:  # fmt: skip
+    """Tags and events of audio files."""
+    from orchestrator.inference import predict_command
+
+    text = predict_command(
+        find(name, storage), files, model=model, format=format_, output=output, device=device
+    )
+    print(text, end="" if text.endswith("\n") or not text else "\n")
+
+
+def clean(storage: str, stores: bool, dry_run: bool) -> None:
+    """List and remove what can go."""
+    from orchestrator.clean import removable, remove
+
+    root = _root(storage)
+    if not root.is_dir():
+        raise UserError(f"there is no storage root {root}.")
+    items = removable(root, stores=stores)
+    for item in items:
+        console.print(f"{size(item.size):>9}  {item.path}  ({item.why})", markup=False)
+    total = size(sum(item.size for item in items))
+    if not dry_run:
+        remove(items)
+    console.print(f"{total} {'could be' if dry_run else 'were'} freed", markup=False)
 
 
 def report(name: str, storage: str) -> None:
@@ -74,8 +241,12 @@ def sync(name: str, storage: str) -> None:
     console.print(f"MLflow: {done.uri}, experiment '{done.experiment}'", markup=False)
 
 
-def systems() -> None:
-    """List all systems."""
+def systems(cite: str | None) -> None:
+    """List all systems, or print the BibTeX of one paper or all."""
+    if cite:
+        for paper in registry.papers() if cite == "all" else [registry.get(cite).paper]:
+            print(registry.bibtex(paper))
+        return
     for entry in registry.entries():
         name = f"{entry.paper} (= {entry.address})" if entry.is_main else entry.address
         console.print(f"{name}", style="bold", markup=False)
@@ -104,31 +275,87 @@ def find(name: str, storage: str) -> RunDir:
 
 def print_plan(plan: Plan) -> None:
     """The resolved plan in words."""
+    r = plan.resources
+    workers = f" in {r.workers} workers, each" if r.workers > 1 else ""
     lines = [
         ("run", plan.name),
         ("system", plan.system),
         ("data", f"{plan.dataset} {plan.data or '(embedded)'}  fingerprint {plan.fingerprint}"),
         *((f"  {part}", f"{about['clips']} clips, labels: {about['labels']}")
           for part, about in plan.parts.items()),
+        *(("  note", note) for note in plan.notes),
+        *(("  left out", f"{path} {why}") for path, why in plan.skipped),
         ("splits", f"{plan.splits['protocol']}: {len(plan.splits['folds'])} fold(s)"
                    f" {plan.splits['folds']}, the search scores {plan.splits['searched']}"),
+        ("protocol", plan.protocol),
         ("metric", f"{plan.metric} ({plan.mode})"),
         ("budget", f"{plan.budget.text}; scaled: " + (
             ", ".join(f"{k} {_short(a)} -> {_short(b)}" for k, (a, b) in plan.scaled.items())
             or "nothing")),
-        ("trials", f"{plan.trials}, {plan.resources.concurrency} at once, each "
-                   f"{plan.resources.cpus} CPU core(s) and {plan.resources.gpus:g} GPU"),
+        ("trials" if plan.purpose == "search" else "trainings",
+         f"{plan.trials}, {r.concurrency} at once, each{workers} {r.cpus} CPU core(s) and "
+         f"{r.gpus:g} GPU{', mixed precision (bfloat16)' if plan.mixed_precision else ''}"),
         ("stopping", "none" if plan.halving is None else
             f"halving from epoch {plan.halving.min_step}, factor {plan.halving.reduction_factor}"),
         ("seed", str(plan.seed)),
-        ("stage two", f"{', '.join(plan.stack) or 'none'} over the best {plan.top_k}"),
-        ("space", ""),
-        *((f"  {p.key}", p.text()) for p in plan.space),
-        ("first trial", "the published point" + (f", moved into the space: {plan.moved}"
-                                                 if plan.moved else "")),
+        *_search_lines(plan),
     ]  # fmt: skip
     for name, value in lines:
         console.print(f"{name:<28} {value}".rstrip(), markup=False)
+
+
+def _search_lines(plan: Plan) -> list[tuple[str, str]]:
+    if plan.purpose == "train":
+        return []
+    share = f", the search at most {plan.search_share():.0%} of it"
+    budget = "none" if plan.time_budget is None else f"{_time(plan.time_budget)}{share}"
+    moved = f", moved into the space: {plan.moved}" if plan.moved else ""
+    return [
+        ("time budget", budget),
+        ("stage two", f"{', '.join(plan.stack) or 'none'} over the best {plan.top_k}"),
+        ("space", ""),
+        *((f"  {p.key}", p.text()) for p in plan.space),
+        ("first trial", f"the published point{moved}"),
+    ]
+
+
+def _print_estimate(plan: Plan, dataset: Dataset, splits: Splits) -> None:
+    """The first configuration, and what the run would take."""
+    from orchestrator.estimate import estimate
+
+    console.print("first configuration", markup=False)
+    for key, value in configs.flatten(plan.trial_config(plan.first_trial)).items():
+        console.print(f"  {key:<26} {_short(value)}", markup=False)
+    found = estimate(plan, dataset, splits)
+    if found is None:
+        return
+    lines = [
+        ("estimated on", f"{found.device}: {found.step:.2f} s a step, one batch timed"),
+        ("  one training", _time(found.training)),
+        ("  waveform store", _time(found.store)),
+        ("  search", f"about {_time(found.search[0])}, at most {_time(found.search[1])}"),
+        ("  whole run", f"about {_time(found.whole[0])}, at most {_time(found.whole[1])}"),
+        ("  memory of one trial", size(found.memory)),
+        ("  disk", f"{size(found.store_bytes)} store, {size(found.run_bytes)} run"),
+    ]
+    for name, value in lines:
+        console.print(f"{name:<28} {value}", markup=False)
+
+
+def _time(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(count: float) -> str:
+    """Bytes in words."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
 
 
 def _short(value: Any) -> str:
@@ -159,19 +386,43 @@ def _print_outcome(results: dict[str, Any]) -> None:
         console.print(f"test  {who:<44} {values}", markup=False)
 
 
-def _forget_later_steps(folder: RunDir) -> None:
-    """More trials may change who the members are: what follows the search is made again."""
+def _forget_later_steps(folder: RunDir, *, keep_stack: bool = False) -> None:
+    """Other members may come: what follows the search is made again."""
     for path in (folder.members, folder.scores):
         path.unlink(missing_ok=True)
-    shutil.rmtree(folder.path / "stack", ignore_errors=True)
+    if not keep_stack:
+        shutil.rmtree(folder.path / "stack", ignore_errors=True)
 
 
-def _count(trials: str | None) -> int | None:
-    if trials is None:
-        return None
+def _options(given: dict[str, Any]) -> Options:
+    trials = given.get("trials")
+    return Options(**{**given, "trials": None if trials is None else _count(trials)})
+
+
+def _count(trials: str) -> int:
     if not trials.isdigit():
         raise UserError(f"--trials takes a number (with --resume also +N), not '{trials}'.")
     return int(trials)
+
+
+def _root(storage: str) -> Path:
+    return Path(storage).expanduser().resolve()
+
+
+def _check_ray(address: str | None) -> None:
+    """Whether anything listens there: Ray itself tries for half a minute and then says little."""
+    if address in (None, "auto", "local"):
+        return
+    host, _, port = str(address).removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"--ray-address takes HOST:PORT, auto or local, not '{address}'.")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise UserError(
+            f"--ray-address {address}: nothing answers there ({error.strerror or error}). Is the "
+            "head node up, and is this its GCS port (6379 unless told otherwise)?"
+        ) from error
 
 
 def _writable(root: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
+from systems.errors import UserError
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -17,14 +19,22 @@ class Stop:
 
     def __init__(self) -> None:
         self.requested = False
+        self.cause: str | None = None
 
     def install(self) -> Stop:
         for number in SIGNALS:
             signal.signal(number, self._handle)
         return self
 
+    def fail(self, cause: str) -> None:
+        """End the run as a signal would, but for a cause that its user must mend first."""
+        self.requested = True
+        self.cause = self.cause or cause
+
     def check(self) -> None:
-        """Raise :class:`Interrupted` if a signal has come."""
+        """Raise :class:`Interrupted` if a signal has come, UserError if a cause is to be mended."""
+        if self.cause is not None:
+            raise UserError(self.cause)
         if self.requested:
             raise Interrupted
 

@@ -5,6 +5,7 @@ Resuming is calling it again: no step has a second path for it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from orchestrator.interrupts import Interrupted, Stop
 from orchestrator.plan import Plan
 from orchestrator.progress import Progress
 from orchestrator.report import html, results
-from orchestrator.rundir import RunDir
+from orchestrator.rundir import RunDir, write_json
 from orchestrator.study import Search
+from orchestrator.timing import Clock
 from orchestrator.tracking import Projector
-from orchestrator.trial import Job
+from orchestrator.training import Job
+from orchestrator.trial import cause_in_words, disk_is_full
 from systems.data.dataset import Dataset
 from systems.data.splits import Splits, training_data
 from systems.data.store import WaveformStore, open_store
@@ -43,9 +46,12 @@ def run_job(run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Sto
         except Interrupted:
             finished = False
             progress.say("interrupted: what is done is kept")
+        except OSError as error:
+            full = disk_is_full(error, run.path)
+            raise UserError(full) if full else error from error
         finally:
             ray.shutdown()
-            write_report(run)
+            _report_so_far(run, progress)
     if projector.problem:
         progress.say(projector.problem)
     return finished
@@ -54,6 +60,17 @@ def run_job(run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Sto
 def write_report(run: RunDir) -> Path:
     """results.json and the report of a run as far as it has come."""
     return html.write(results.collect(run), run.report)
+
+
+def _report_so_far(run: RunDir, progress: Progress) -> None:
+    """The report. One that cannot be written must not hide the error that ended the run."""
+    ended_by = sys.exc_info()[0]
+    try:
+        write_report(run)
+    except Exception as error:
+        if ended_by is None:
+            raise
+        progress.say(f"no report: {cause_in_words(error)}")
 
 
 def _work(
@@ -74,16 +91,16 @@ def _work(
         device="cuda" if plan.resources.gpus else "cpu",
     )
     study = Search(run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial)
-    sweep.search(run, plan, job, study, stop, progress)
+    end = None if plan.time_budget is None else plan.search_share() * plan.time_budget
+    sweep.search(run, plan, job, study, stop, progress, Clock(run.clock, end))
     groups = {clip.clip_id: clip.group for clip in dataset.clips}
     rows = members.choose(run, plan, job, study, groups, stop, progress)
     stop.check()
     for name in plan.stack:
         if not (run.stack(name) / "scores.json").exists():
             progress.phase(f"stage two: {name}", None)
-            data = {"fingerprint": plan.fingerprint, "splits": plan.splits["digest"]}
-            stacking.fit_learner(name, rows, plan.classes, data, run.stack(name), plan.seed)
-    members.refit(run, plan, job, rows, stop, progress)
+            stacking.fit_learner(name, run, plan, dataset, rows)
+    members.finish(run, plan, job, rows, stop, progress)
     stop.check()
     progress.phase("score the test part", None)
     scoring.score_test_once(run, plan, dataset, store, rows)
@@ -104,11 +121,13 @@ def _store(
     ids |= dict.fromkeys(clip.clip_id for clip in dataset.part(dataset.test_part))
 
     def ray_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
-        sweep.start_ray(plan.resources.concurrency * plan.resources.cpus, stop)
+        sweep.start_ray(plan.resources.total_cpus, stop, plan.ray_address)
         return on_ray(function, items)
 
     counter = progress.counter(f"waveform store: {len(ids)} clips at {needed.rate} Hz", len(ids))
-    return open_store(dataset, tuple(ids), needed.rate, run.root / "store", ray_map, counter)
+    store = open_store(dataset, tuple(ids), needed.rate, run.root / "store", ray_map, counter)
+    write_json(run.store, {"store": Path(store.folder).name})
+    return store
 
 
 def on_ray(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:

@@ -15,13 +15,22 @@ from typing import Any
 import numpy as np
 import ray
 
+from orchestrator.counts import save_counts
 from orchestrator.interrupts import Interrupted, Stop
 from orchestrator.plan import Plan, Resources
 from orchestrator.progress import Progress
-from orchestrator.rundir import RunDir, read_json, write_json
+from orchestrator.rundir import RunDir, write_json
 from orchestrator.study import Search
 from orchestrator.sweep import start_ray
-from orchestrator.trial import Job, best_step, read_epoch_scores, run_refit, train_fold
+from orchestrator.training import Job
+from orchestrator.trial import (
+    best_step,
+    cause_in_words,
+    disk_is_full,
+    read_epoch_scores,
+    run_final,
+    train_fold,
+)
 from systems import config as configs
 from systems.data.splits import stratified_groups
 from systems.errors import UserError
@@ -61,8 +70,15 @@ def choose(
     ]
     if missing:
         progress.phase(f"folds: {len(missing)} of the best {len(members)} trials", len(missing))
-        in_parallel(_complete_fold, job, missing, plan.resources, stop, progress)
+        in_parallel(train_fold, job, missing, plan.resources, stop, progress)
     rows = out_of_fold(run, plan, job, members, groups)
+    save_counts(
+        run.validation_counts,
+        rows.clip_ids,
+        [{"who": f"trial {number}", "variant": "out of fold", "learner": None, "best": place == 0}
+         for place, number in enumerate(members)],
+        [(tag_counts(rows.targets, rows.scores[:, m] > 0.5), None) for m in range(len(members))],
+    )  # fmt: skip
     selected = {trial.number: trial.value for trial in study.best(plan.top_k)}
     write_json(
         run.members,
@@ -134,22 +150,30 @@ def interval_of(targets: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     return bootstrap(tag_counts(targets, scores > 0.5), macro_f1_of_counts)._asdict()
 
 
-def refit(
+def finish(
     run: RunDir, plan: Plan, job: Job, rows: OutOfFold, stop: Stop, progress: Progress
 ) -> None:
-    """Train every member on all labelled clips for its share; predict the test part.
+    """Make every member's final model and predict the test part.
 
-    The best member predicts under every decision variant of the paper, the others under one.
+    The best member of a search predicts under every decision variant of the paper, the others under
+    one; trainings without a search, which differ in their seed, predict under all.
     """
     variants = decision_variants(plan)
     tasks = []
     for place, (number, last_step) in enumerate(zip(rows.members, rows.last_steps, strict=True)):
-        wanted = variants if place == 0 else dict(list(variants.items())[:1])
+        wanted = variants_of(plan, variants, place)
         if not all(run.trial(number).test_predictions(v).exists() for v in wanted):
             tasks.append((number, last_step, wanted))
     if tasks:
-        progress.phase(f"refit: {len(tasks)} members on all labelled clips", len(tasks))
-        in_parallel(run_refit, job, tasks, plan.resources, stop, progress)
+        what = "refit on all labelled clips" if plan.final_is_refit() else "predict the test part"
+        progress.phase(f"{what}: {len(tasks)} members", len(tasks))
+        in_parallel(run_final, job, tasks, plan.resources, stop, progress)
+
+
+def variants_of(plan: Plan, variants: Mapping[str, Any], place: int) -> dict[str, Any]:
+    """The decision variants under which the member at this place predicts the test part."""
+    every = place == 0 or plan.purpose == "train"
+    return dict(variants) if every else dict(list(variants.items())[:1])
 
 
 def decision_variants(plan: Plan) -> dict[str, dict[str, Any]]:
@@ -178,11 +202,6 @@ def is_transductive(plan: Plan, overrides: Mapping[str, Any]) -> bool:
     return overrides.get(f"{plan.entry().decision}.on") == "target"
 
 
-def _complete_fold(job: Job, number: int, fold: int) -> None:
-    trial = RunDir(Path(job.run)).trial(number)
-    train_fold(job, trial, job.plan.trial_config(read_json(trial.config)["params"]), fold)
-
-
 def in_parallel(
     function: Callable[..., Any],
     job: Job,
@@ -197,23 +216,25 @@ def in_parallel(
         Interrupted: a signal came; what runs is ended, its checkpoints stay.
         UserError: a task failed, with its cause.
     """
-    start_ray(resources.concurrency * resources.cpus, stop)
-    remote = ray.remote(function).options(
-        num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=2
-    )
+    start_ray(resources.total_cpus, stop, job.plan.ray_address)
+    cpus, gpus = resources.of_process()
+    remote = ray.remote(function).options(num_cpus=cpus, num_gpus=gpus, max_retries=2)
     shared = ray.put(job)
-    waiting = {remote.remote(shared, *task): task for task in tasks}
+    left, waiting = list(tasks), dict[Any, tuple[Any, ...]]()
     progress.count(0, len(tasks))
     try:
-        while waiting:
+        while left or waiting:
+            while left and len(waiting) < resources.concurrency:
+                task = left.pop(0)
+                waiting[remote.remote(shared, *task)] = task
             done, _ = ray.wait(list(waiting), timeout=0.5)
             for reference in done:
                 task = waiting.pop(reference)
                 try:
                     ray.get(reference)
                 except ray.exceptions.RayError as error:
-                    raise UserError(f"trial {task[0]}: {_cause(error)}") from error
-                progress.count(len(tasks) - len(waiting), len(tasks))
+                    raise UserError(f"trial {task[0]}: {_cause(job, error)}") from error
+                progress.count(len(tasks) - len(left) - len(waiting), len(tasks))
             if stop.requested:
                 raise Interrupted
     finally:
@@ -221,6 +242,6 @@ def in_parallel(
             ray.cancel(reference, force=True)
 
 
-def _cause(error: BaseException) -> str:
+def _cause(job: Job, error: BaseException) -> str:
     inner = getattr(error, "cause", None) or error
-    return f"{type(inner).__name__}: {inner}".split("\n")[0]
+    return disk_is_full(inner, Path(job.run)) or cause_in_words(inner)

@@ -11,37 +11,56 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 import search_spaces
 from orchestrator.study import HalvingSettings, SamplerSettings
+from orchestrator.timing import parse_duration
 from search_spaces import Parameter, SearchSpace
 from systems import DEFAULT_SYSTEM, data, registry
 from systems import config as configs
 from systems.budget import Budget, make_budget
-from systems.data.dataset import Dataset
+from systems.data.dataset import Dataset, LabelKind
 from systems.data.splits import Splits, make_splits
 from systems.errors import UserError, unknown
 from systems.metrics import metric
 
-LEARNERS = ("logreg", "genetic")
+# Meta-learners, and the kinds of labels that the rows they are fitted on must have.
+LEARNERS: dict[str, tuple[LabelKind, ...]] = {
+    "logreg": ("tags", "class", "events"),
+    "genetic": ("tags", "class", "events"),
+    "genetic_events": ("events",),
+}
+PROTOCOLS = ("honest", "paper")
+# Labels of one kind contain those of another: events say which tags a clip has.
+CONTAINS: dict[LabelKind, tuple[LabelKind, ...]] = {"events": ("tags",), "class": ("tags",)}
 QUICK_TRIALS, PAPER_TRIALS = 8, 50
+Purpose = Literal["search", "train"]
+ANY_TASK = "any"  # of a data set that fits every system whose labels it has
+WORKERS_DRIVER_CPUS = 0.1  # of a trial whose work is done by workers: it must not starve them
 PACKAGES = ("soundsweep", "torch", "ray", "optuna", "mlflow", "numpy", "scikit-learn", "librosa")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What ``soundsweep run`` was asked for; ``None`` leaves a choice to the plan."""
+    """What was asked for on the command line; ``None`` leaves a choice to the plan.
 
+    ``purpose``: ``search`` sweeps the space; ``train`` trains the published point alone, ``trials``
+    times with seeds of their own, each once.
+    """
+
+    purpose: Purpose = "search"
     system: str = DEFAULT_SYSTEM
     dataset: str | None = None
     data: str | None = None
+    skip_broken: bool = False
     trials: int | None = None
+    time_budget: str | None = None
     budget: str | None = None
     max_epochs: int | None = None
     set: Sequence[str] = ()
@@ -49,22 +68,35 @@ class Options:
     concurrency: int | None = None
     cpus_per_trial: int = 1
     gpus_per_trial: float | None = None
+    workers_per_trial: int = 1
     seed: int = 0
     storage: str = "runs"
     name: str | None = None
     mlflow: str | None = None
+    ray_address: str | None = None
     stack: str = "all"
     top_k: int = 3
+    protocol: str = "honest"
     transductive: bool = False
 
 
 @dataclass(frozen=True)
 class Resources:
-    """Of one trial, and how many run at once."""
+    """How many trials run at once; CPUs and GPUs of each of a trial's workers, and their number."""
 
     concurrency: int
     cpus: int
     gpus: float
+    workers: int = 1
+
+    @property
+    def total_cpus(self) -> int:
+        """CPUs that all trials at once take; with workers, one more for what drives them."""
+        return self.concurrency * self.cpus * self.workers + (self.workers > 1)
+
+    def of_process(self) -> tuple[float, float]:
+        """CPUs and GPUs of a trial's own process; its workers, if any, ask for theirs."""
+        return (WORKERS_DRIVER_CPUS, 0) if self.workers > 1 else (self.cpus, self.gpus)
 
 
 @dataclass(frozen=True)
@@ -98,6 +130,14 @@ class Plan:
     top_k: int
     transductive: bool
     mlflow: str | None
+    purpose: Purpose = "search"
+    protocol: str = "honest"
+    time_budget: float | None = None  # seconds, of the whole run
+    ray_address: str | None = None
+    mixed_precision: bool = False
+    skip_broken: bool = False
+    skipped: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
 
@@ -118,6 +158,21 @@ class Plan:
     def steps(self) -> int:
         """Epochs of one whole training."""
         return _steps(self.entry(), self.trial_config(self.first_trial))
+
+    def final_is_refit(self) -> bool:
+        """Whether members train again on all labelled clips; else the fold's model is the model."""
+        return self.purpose == "search"
+
+    def search_share(self) -> float:
+        """The share of the time budget at which the search ends.
+
+        What follows it are the members' missing folds and refits; a search that stops trials early
+        is counted with half of its trainings.
+        """
+        searching = self.trials * self.splits["searched"] * (0.5 if self.halving else 1.0)
+        missing = len(self.splits["folds"]) - self.splits["searched"]
+        following = min(self.top_k, self.trials) * (missing + self.final_is_refit())
+        return min(0.9, max(0.5, searching / (searching + following)))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -141,6 +196,8 @@ class Plan:
                 "halving": None if halving is None else HalvingSettings(**halving),
                 "resources": Resources(**value["resources"]),
                 "stack": tuple(value["stack"]),
+                "skipped": tuple((path, why) for path, why in value.get("skipped", ())),
+                "notes": tuple(value.get("notes", ())),
             }
         )
 
@@ -154,9 +211,9 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
     """
     entry = registry.get(options.system)
     name, folder = _dataset_of(options, entry)
-    dataset = data.load(name, folder)
+    dataset = data.load(name, folder, options.skip_broken)
     _check_kinds(entry, dataset)
-    splits = make_splits(dataset, options.seed)
+    splits = _splits(dataset, options.seed, options.purpose)
     config, set_keys = _config(options, entry, name)
     space = _space(options, entry, config, set_keys)
     budget_text = options.budget or ("paper" if torch.cuda.is_available() else "quick")
@@ -165,9 +222,13 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
     space = space.without(budget.fixed)
     budget.apply(config)  # an impossible value shows here
     _check_metric(space.metric, dataset)
-    trials = options.trials or (QUICK_TRIALS if budget_text == "quick" else PAPER_TRIALS)
-    _positive(options, trials)
+    trials = _trials(options, budget_text)
+    _check_options(options, trials)
     epochs = _steps(entry, budget.apply(config))
+    resources = _resources(options, entry)
+    searching = options.purpose == "search"
+    if not searching:
+        space = replace(space, parameters=())
     plan = Plan(
         name=options.name or _run_name(entry.paper, name),
         run_id=uuid.uuid4().hex,
@@ -193,12 +254,20 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         trials=trials,
         seed=options.seed,
         sampler=SamplerSettings(options.seed, max(3, min(10, trials // 4))),
-        halving=_halving(entry, epochs),
-        resources=_resources(options),
-        stack=_stack(options.stack),
-        top_k=options.top_k,
-        transductive=options.transductive,
+        halving=_halving(entry, epochs) if searching else None,
+        resources=resources,
+        stack=stack_names(options.stack, dataset) if searching else (),
+        top_k=options.top_k if searching else trials,
+        transductive=options.transductive or options.protocol == "paper",
         mlflow=options.mlflow,
+        purpose=options.purpose,
+        protocol=options.protocol,
+        time_budget=None if options.time_budget is None else parse_duration(options.time_budget),
+        ray_address=options.ray_address,
+        mixed_precision=resources.gpus > 0,
+        skip_broken=options.skip_broken,
+        skipped=dataset.skipped,
+        notes=(*dataset.notes, *splits.notes),
         versions=_versions(),
         git_commit=_git_commit(),
     )
@@ -211,14 +280,22 @@ def reload(plan: Plan) -> tuple[Dataset, Splits]:
     Raises:
         UserError: the data is not what it was.
     """
-    dataset = data.load(plan.dataset, plan.data)
+    dataset = data.load(plan.dataset, plan.data, plan.skip_broken)
     if dataset.fingerprint() != plan.fingerprint:
         raise UserError(
             f"the data set {plan.dataset} in {plan.data} has changed since the run '{plan.name}' "
             f"was planned (fingerprint {dataset.fingerprint()}, was {plan.fingerprint}): start a "
             "new run."
         )
-    return dataset, make_splits(dataset, plan.seed)
+    return dataset, _splits(dataset, plan.seed, plan.purpose)
+
+
+def _splits(dataset: Dataset, seed: int, purpose: Purpose) -> Splits:
+    """All folds for a search; a single training holds the first one out."""
+    splits = make_splits(dataset, seed)
+    if purpose == "search" or len(splits.folds) == 1:
+        return splits
+    return replace(splits, protocol="hold-out", folds=splits.folds[:1], searched=1)
 
 
 def describe_splits(splits: Splits) -> dict[str, Any]:
@@ -240,13 +317,13 @@ def _dataset_of(options: Options, entry: registry.Entry) -> tuple[str, str | Non
 
 
 def _check_kinds(entry: registry.Entry, dataset: Dataset) -> None:
-    if entry.task != dataset.task:
+    if dataset.task not in (entry.task, ANY_TASK):
         raise UserError(
             f"{entry.address} is for the task {entry.task}; {dataset.name} is for {dataset.task}."
         )
     for part in {clip.part for clip in dataset.role("labelled")}:
         kind = dataset.label_kind(part)
-        if kind not in entry.labels:
+        if not {kind, *CONTAINS.get(kind, ())} & set(entry.labels):
             raise UserError(
                 f"{entry.address} trains on labels of kind {' or '.join(entry.labels)}; part "
                 f"'{part}' of {dataset.name} has {kind}."
@@ -301,34 +378,67 @@ def _steps(entry: registry.Entry, config: Any) -> int:
     return int(configs.get(config, entry.schedule[0])) if entry.schedule else 1
 
 
-def _resources(options: Options) -> Resources:
+def _trials(options: Options, budget: str) -> int:
+    if options.trials is not None:
+        return options.trials
+    if options.purpose == "train":
+        return 1
+    return QUICK_TRIALS if budget == "quick" else PAPER_TRIALS
+
+
+def _resources(options: Options, entry: registry.Entry) -> Resources:
     gpus = options.gpus_per_trial
     if gpus is None:
         gpus = 1.0 if torch.cuda.is_available() else 0.0
     if gpus > 0 and not torch.cuda.is_available():
         raise UserError(f"--gpus-per-trial {gpus:g}: this machine has no CUDA device.")
+    workers = options.workers_per_trial
+    if workers > 1 and not entry.traits.data_parallel:
+        raise UserError(f"{entry.address} cannot train data-parallel: --workers-per-trial 1.")
     cores = os.cpu_count() or 1
-    slots = max(1, cores // options.cpus_per_trial)
+    slots = max(1, cores // (options.cpus_per_trial * workers))
     if gpus > 0:
-        slots = max(1, min(slots, int(torch.cuda.device_count() / gpus)))
-    return Resources(options.concurrency or slots, options.cpus_per_trial, gpus)
+        slots = max(1, min(slots, int(torch.cuda.device_count() / (gpus * workers))))
+    return Resources(options.concurrency or slots, options.cpus_per_trial, gpus, workers)
 
 
-def _positive(options: Options, trials: int) -> None:
+def _check_options(options: Options, trials: int) -> None:
     for name, value in (("--trials", trials), ("--top-k", options.top_k),
                         ("--cpus-per-trial", options.cpus_per_trial),
+                        ("--workers-per-trial", options.workers_per_trial),
                         ("--concurrency", options.concurrency or 1)):  # fmt: skip
         if value < 1:
             raise UserError(f"{name} takes 1 or more, not {value}.")
+    if options.gpus_per_trial is not None and options.gpus_per_trial < 0:
+        raise UserError(f"--gpus-per-trial takes 0 or more, not {options.gpus_per_trial:g}.")
+    if options.protocol not in PROTOCOLS:
+        raise unknown("protocol", options.protocol, PROTOCOLS)
+    if options.name is not None and Path(options.name).name != options.name:
+        raise UserError(f"--name {options.name}: a name is one folder's name, without '/'.")
 
 
-def _stack(text: str) -> tuple[str, ...]:
+def stack_names(text: str, dataset: Dataset) -> tuple[str, ...]:
+    """The meta-learners that ``--stack`` names; ``all`` are those that the labels can fit.
+
+    Raises:
+        UserError: an unknown one, or one that the labels cannot fit, with the reason.
+    """
+    part = dataset.official_validation or dataset.role("labelled")[0].part
+    kind = dataset.label_kind(part)
     if text == "none":
         return ()
-    names = LEARNERS if text == "all" else tuple(text.split(","))
+    if text == "all":
+        return tuple(name for name, kinds in LEARNERS.items() if kind in kinds)
+    names = tuple(text.split(","))
     for name in names:
         if name not in LEARNERS:
             raise unknown("meta-learner", name, (*LEARNERS, "all", "none"))
+        if kind not in LEARNERS[name]:
+            raise UserError(
+                f"the meta-learner {name} is fitted on {' or '.join(LEARNERS[name])}; part "
+                f"'{part}' of {dataset.name} has {kind}, which say nothing about time. Without "
+                "timed labels a paper's own decision variants (label refinement) are the answer."
+            )
     return names
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 if __name__ == "__main__" and Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
     sys.path.pop(0)  # run as a file, its folder must not shadow other packages
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from systems import DEFAULT_SYSTEM
-from systems.errors import UserError
+from systems.errors import UserError, unknown
 
 app = typer.Typer(
     add_completion=False,
@@ -24,91 +25,183 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Published audio systems: sweep, stack and compare them with the papers.",
 )
-COMMANDS = ("run", "report", "sync", "systems", "datasets")
 
-Storage = Annotated[str, typer.Option(help="Root folder of runs, waveform stores and MLflow.")]
+# Options that several commands share.
+System = Annotated[str, Option(help="PAPER or PAPER/SYSTEM.")]
+DataSet = Annotated[
+    str | None, Option(help="Data set. (default: synthetic; with --data, the paper's own)")
+]
+Data = Annotated[str | None, Option(help="Folder of the data set; of table, its CSV.")]
+SkipBroken = Annotated[
+    bool, Option("--skip-broken", help="Leave broken audio files out; the report lists them.")
+]
+Budget = Annotated[
+    str | None,
+    Option(
+        help="quick (a CPU finishes), paper, or a factor on its schedule. "
+        "(default: quick without a GPU, paper with one)"
+    ),
+]
+MaxEpochs = Annotated[int | None, Option(help="Upper bound of the epochs of one training.")]
+Set = Annotated[list[str] | None, Option("--set", help="key=value: fix a configuration value.")]
+Concurrency = Annotated[int | None, Option(help="Trainings at once. (default: as many as fit)")]
+Cpus = Annotated[int, Option(help="CPU cores (and threads) of a trial, of each of its workers.")]
+Gpus = Annotated[
+    float | None,
+    Option(help="GPUs of a trial, of each of its workers; also a fraction. (default: 1 if any)"),
+]
+Workers = Annotated[int, Option(help="Workers of a trial; two or more train data-parallel.")]
+Seed = Annotated[int, Option(help="Everything random is drawn from it.")]
+Storage = Annotated[str, Option(help="Root folder of runs, waveform stores and MLflow.")]
+Name = Annotated[str | None, Option(help="Name of the run. (default: system, data set, time)")]
+MlflowUri = Annotated[
+    str | None, Option(help="MLflow tracking URI. (default: SQLite under --storage)")
+]
+RayAddress = Annotated[
+    str | None,
+    Option(
+        help="HOST:PORT of a Ray cluster, auto (the one of this machine) or local (its own). "
+        "(default: auto where there is one, else local)"
+    ),
+]
+Transductive = Annotated[
+    bool, Option("--transductive", help="Also adapt on the sound of the test clips.")
+]
+DryRun = Annotated[
+    bool,
+    Option("--dry-run", help="Print the plan and what it would take; start nothing."),
+]
+Run = Annotated[str, Argument(metavar="RUN", help="A run's folder, or its name under --storage.")]
 
 
 @app.command()
 def run(
-    system: Annotated[str, typer.Option(help="PAPER or PAPER/SYSTEM.")] = DEFAULT_SYSTEM,
-    dataset: Annotated[
-        str | None,
-        typer.Option(help="Data set. (default: synthetic; with --data, the paper's own)"),
-    ] = None,
-    data: Annotated[str | None, typer.Option(help="Folder of the data set.")] = None,
+    context: typer.Context,
+    system: System = DEFAULT_SYSTEM,
+    dataset: DataSet = None,
+    data: Data = None,
+    skip_broken: SkipBroken = False,
     trials: Annotated[
         str | None,
-        typer.Option(help="Trials in all; with --resume also +N more. (default: 8 (quick) or 50)"),
+        Option(help="Trials in all; with --resume also +N more. (default: 8 (quick) or 50)"),
     ] = None,
-    budget: Annotated[
+    time_budget: Annotated[
         str | None,
-        typer.Option(
-            help="quick (a CPU finishes), paper, or a factor on its schedule. "
-            "(default: quick without a GPU, paper with one)"
-        ),
+        Option(help="Time of the whole run: 2h, 90m, 1h30m; the search ends at a share of it."),
     ] = None,
-    max_epochs: Annotated[
-        int | None, typer.Option(help="Upper bound of the epochs of one training.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value: fix a configuration value.")
-    ] = None,
+    budget: Budget = None,
+    max_epochs: MaxEpochs = None,
+    set_: Set = None,
     space: Annotated[
         list[str] | None,
-        typer.Option(
-            help="key=log:1e-4:1e-2, float:0:1, int:1:8 or one-of:a,b: search a value so."
-        ),
+        Option(help="key=log:1e-4:1e-2, float:0:1, int:1:8 or one-of:a,b: search a value so."),
     ] = None,
-    concurrency: Annotated[
-        int | None, typer.Option(help="Trials at once. (default: as many as fit)")
-    ] = None,
-    cpus_per_trial: Annotated[int, typer.Option(help="CPU cores (and threads) of a trial.")] = 1,
-    gpus_per_trial: Annotated[
-        float | None, typer.Option(help="GPUs of a trial, also a fraction. (default: 1 if any)")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Everything random is drawn from it.")] = 0,
+    concurrency: Concurrency = None,
+    cpus_per_trial: Cpus = 1,
+    gpus_per_trial: Gpus = None,
+    workers_per_trial: Workers = 1,
+    seed: Seed = 0,
     storage: Storage = "runs",
-    name: Annotated[
-        str | None, typer.Option(help="Name of the run. (default: system, data set, time)")
-    ] = None,
-    mlflow: Annotated[
-        str | None, typer.Option(help="MLflow tracking URI. (default: SQLite under --storage)")
-    ] = None,
-    stack: Annotated[
-        str, typer.Option(help="Meta-learners: all, none, or logreg,genetic.")
-    ] = "all",
-    top_k: Annotated[int, typer.Option(help="Best trials that stage two works on.")] = 3,
-    transductive: Annotated[
-        bool, typer.Option("--transductive", help="Also adapt on the sound of the test clips.")
-    ] = False,
+    name: Name = None,
+    mlflow: MlflowUri = None,
+    ray_address: RayAddress = None,
+    stack: Annotated[str, Option(help="Meta-learners: all, none, or logreg,genetic.")] = "all",
+    top_k: Annotated[int, Option(help="Best trials that stage two works on.")] = 3,
+    protocol: Annotated[
+        str, Option(help="honest, or paper: as the paper chose, marked in ledger and report.")
+    ] = "honest",
+    transductive: Transductive = False,
     resume: Annotated[
-        str | None, typer.Option(help="Go on with a run: its folder, or its name under --storage.")
+        str | None, Option(help="Go on with a run: its folder, or its name under --storage.")
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the resolved plan; start nothing.")
-    ] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Sweep a system, stack its best trials, score them once, and report."""
     from orchestrator import commands
 
-    given = {
-        "system": system, "dataset": dataset, "data": data, "budget": budget,
-        "max_epochs": max_epochs, "set": set_ or [], "space": space or [],
-        "concurrency": concurrency, "cpus_per_trial": cpus_per_trial,
-        "gpus_per_trial": gpus_per_trial, "seed": seed, "storage": storage, "name": name,
-        "mlflow": mlflow, "stack": stack, "top_k": top_k, "transductive": transductive,
-    }  # fmt: skip
+    given = _given(context)
     if resume:
-        raise typer.Exit(commands.resume(resume, storage, trials))
-    raise typer.Exit(commands.run(given, trials, dry_run))
+        raise typer.Exit(commands.resume(resume, storage, _changed(context), dry_run))
+    raise typer.Exit(commands.run(given, dry_run))
 
 
 @app.command()
-def report(
-    run: Annotated[str, typer.Argument(help="Folder of a run, or its name under --storage.")],
+def train(
+    context: typer.Context,
+    system: Annotated[str, Argument(metavar="PAPER/SYSTEM", help="What to train.")],
+    dataset: DataSet = None,
+    data: Data = None,
+    skip_broken: SkipBroken = False,
+    seeds: Annotated[int, Option(help="Trainings, each with a seed of its own.")] = 1,
+    budget: Budget = None,
+    max_epochs: MaxEpochs = None,
+    set_: Set = None,
+    concurrency: Concurrency = None,
+    cpus_per_trial: Cpus = 1,
+    gpus_per_trial: Gpus = None,
+    workers_per_trial: Workers = 1,
+    seed: Seed = 0,
+    storage: Storage = "runs",
+    name: Name = None,
+    mlflow: MlflowUri = None,
+    ray_address: RayAddress = None,
+    transductive: Transductive = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Train the published point (or --set) once, without a search; score and report it."""
+    from orchestrator import commands
+
+    given = _given(context)
+    given["trials"] = str(given.pop("seeds"))
+    raise typer.Exit(commands.run({**given, "purpose": "train"}, dry_run))
+
+
+@app.command()
+def reproduce(
+    context: typer.Context,
+    paper: Annotated[str, Argument(metavar="PAPER", help="PAPER, or one PAPER/SYSTEM of it.")],
+    dataset: DataSet = None,
+    data: Data = None,
+    skip_broken: SkipBroken = False,
+    seeds: Annotated[int, Option(help="Trainings of each system.")] = 1,
+    budget: Budget = None,
+    max_epochs: MaxEpochs = None,
+    set_: Set = None,
+    concurrency: Concurrency = None,
+    cpus_per_trial: Cpus = 1,
+    gpus_per_trial: Gpus = None,
+    workers_per_trial: Workers = 1,
+    seed: Seed = 0,
+    storage: Storage = "runs",
+    name: Annotated[
+        str | None, Option(help="Name of the table; one that was begun is gone on with.")
+    ] = None,
+    mlflow: MlflowUri = None,
+    ray_address: RayAddress = None,
+) -> None:
+    """Set a paper's own table (its systems and decision variants) beside ours."""
+    from orchestrator import commands
+
+    given = _given(context)
+    del given["paper"]
+    raise typer.Exit(commands.reproduce(paper, given.pop("seeds"), given))
+
+
+@app.command()
+def stack(
+    run: Run,
+    stack: Annotated[str, Option(help="Meta-learners: all, or logreg,genetic.")] = "all",
+    top_k: Annotated[int | None, Option(help="Best trials. (default: as the run was)")] = None,
     storage: Storage = "runs",
 ) -> None:
+    """Fit meta-learners over a finished run's best trials, and score again."""
+    from orchestrator import commands
+
+    raise typer.Exit(commands.stack(run, storage, stack, top_k))
+
+
+@app.command()
+def report(run: Run, storage: Storage = "runs") -> None:
     """Write the report of a run again: results.json, HTML, CSV, PNG."""
     from orchestrator import commands
 
@@ -116,10 +209,40 @@ def report(
 
 
 @app.command()
-def sync(
-    run: Annotated[str, typer.Argument(help="Folder of a run, or its name under --storage.")],
+def compare(
+    first: Run,
+    second: Run,
+    output: Annotated[str | None, Option(help="Also write it as JSON to this file.")] = None,
     storage: Storage = "runs",
 ) -> None:
+    """Paired differences of two runs on the same clips, with 95 % intervals."""
+    from orchestrator import commands
+
+    commands.compare(first, second, storage, output)
+
+
+@app.command()
+def predict(
+    run: Run,
+    files: Annotated[list[str], Argument(metavar="FILE...", help="Audio files, or folders.")],
+    model: Annotated[
+        str, Option(help="best, trial:N, best:VARIANT, or a meta-learner's name.")
+    ] = "best",
+    format_: Annotated[str, Option("--format", help="table, json or audacity.")] = "table",
+    output: Annotated[
+        str | None, Option(help="File (audacity with several FILEs: folder) instead of the screen.")
+    ] = None,
+    device: Annotated[str, Option(help="cpu or cuda.")] = "cpu",
+    storage: Storage = "runs",
+) -> None:
+    """Tags and timed events of any audio file that libsndfile reads."""
+    from orchestrator import commands
+
+    commands.predict(run, storage, files, model, format_, output, device)
+
+
+@app.command()
+def sync(run: Run, storage: Storage = "runs") -> None:
     """Bring a run's records in MLflow up to date; nothing is doubled."""
     from orchestrator import commands
 
@@ -127,11 +250,15 @@ def sync(
 
 
 @app.command()
-def systems() -> None:
-    """List the systems."""
+def systems(
+    cite: Annotated[
+        str | None, Option(metavar="PAPER", help="Print the BibTeX entry of a paper, or of all.")
+    ] = None,
+) -> None:
+    """List the systems; --cite all prints the BibTeX of their papers."""
     from orchestrator import commands
 
-    commands.systems()
+    commands.systems(cite)
 
 
 @app.command()
@@ -142,14 +269,48 @@ def datasets() -> None:
     commands.datasets()
 
 
+@app.command()
+def clean(
+    stores: Annotated[
+        bool, Option("--stores", help="Every waveform store too: they are built anew.")
+    ] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Only list what would go.")] = False,
+    storage: Storage = "runs",
+) -> None:
+    """Remove checkpoints of ended trials and waveform stores that no run reads."""
+    from orchestrator import commands
+
+    commands.clean(storage, stores, dry_run)
+
+
+def _given(context: typer.Context) -> dict[str, Any]:
+    """All options by the names that a plan knows."""
+    given = {name.rstrip("_"): value for name, value in context.params.items()}
+    for name in ("resume", "dry_run"):
+        given.pop(name, None)
+    return {**given, **{key: given[key] or [] for key in ("set", "space") if key in given}}
+
+
+def _changed(context: typer.Context) -> dict[str, Any]:
+    """The options that stand on the command line."""
+
+    def is_written(name: str) -> bool:
+        sources = (context.get_parameter_source(name), context.get_parameter_source(name + "_"))
+        return any(source is not None and source.name == "COMMANDLINE" for source in sources)
+
+    return {name: value for name, value in _given(context).items() if is_written(name)}
+
+
 def main() -> None:
     """Entry point: a user's mistake ends in one message and exit code 2."""
     arguments = sys.argv[1:]
-    if arguments and arguments[0] not in (*COMMANDS, "--help"):
+    commands = [c.callback.__name__ for c in app.registered_commands if c.callback]
+    is_option = bool(arguments) and arguments[0].startswith("-") and arguments[0] != "--help"
+    if is_option or (not arguments and Path(sys.argv[0]).name == "run.py"):
         arguments = ["run", *arguments]
-    elif not arguments and Path(sys.argv[0]).name == "run.py":
-        arguments = ["run"]
     try:
+        if arguments and arguments[0] not in (*commands, "--help"):
+            raise unknown("command", arguments[0], commands)
         app(args=arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

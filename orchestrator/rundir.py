@@ -4,16 +4,21 @@ plan.json              what was asked for, resolved
 driver                 the lock of the one driver, and its generation
 study.log              the search's memory
 trials/00007/          config.json, attempts/, metrics.jsonl, foldN/checkpoint.pt,
-                       model/foldN/, predictions/foldN.npz, result.json, refit/
+                       model/foldN/, predictions/foldN.npz, result.json,
+                       refit/ (metrics.jsonl, model/, predictions/)
 members.json           the best trials, with their out-of-fold scores
 stack/NAME/            a fitted meta-learner, its predictions and scores
 scores.json            the scores of the test part
+counts/                per clip and class what members and scored models got right and wrong
+clock.json             seconds that the run has worked
+store.json             which waveform store it reads
 results.json           every number of the report
 report/                HTML, CSV, PNG
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -26,16 +31,23 @@ from typing import IO, Any
 
 from systems.errors import UserError
 
+_DRIVER = 400  # bytes of the driver file
+
 
 class Superseded(BaseException):
     """Another driver has taken the run over; what runs for the old one must write nothing more."""
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically: the old file or the whole new one is there, never a part."""
+    """Write JSON atomically: the old file or the whole new one is there, never a part.
+
+    Raises:
+        ValueError: a number in it is not finite.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".new")
-    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 
@@ -50,6 +62,42 @@ def best_line(lines: list[dict[str, Any]], metric: str, mode: str) -> dict[str, 
     return max(lines, key=lambda line: (sign * line[metric], -line["step"]), default=None)
 
 
+def read_steps(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl; one that a kill tore off is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def append_step(path: Path, fold: int, step: int, values: Mapping[str, float]) -> None:
+    """Add a step to a metrics.jsonl; one that is there already is left as it is."""
+    if any(line["fold"] == fold and line["step"] >= step for line in read_steps(path)):
+        return
+    append_line(path, {"fold": fold, "step": step, "time": time.time(), **values})
+
+
+def append_line(path: Path, value: Any) -> None:
+    """Add a JSON line, on the disk when this returns, after cutting off a torn one.
+
+    Several runs may share the file (the ledger): one at a time.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(path.read_bytes().rfind(b"\n") + 1)
+        file.write((json.dumps(value) + "\n").encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def disk_is_full(error: BaseException, path: Path) -> str | None:
+    """What to tell the user where an error says that no more can be written, else ``None``."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{path} cannot be written: {error.strerror}. Free some space, then resume the run."
+    return None
+
+
 class TrialDir:
     """The files of one trial."""
 
@@ -60,6 +108,7 @@ class TrialDir:
         self.result = path / "result.json"
         self.metrics = path / "metrics.jsonl"
         self.refit = path / "refit"
+        self.refit_metrics = self.refit / "metrics.jsonl"
 
     def predictions(self, fold: int) -> Path:
         """Out-of-fold predictions of one fold, as its best epoch gives them."""
@@ -83,27 +132,19 @@ class TrialDir:
 
     def append_metrics(self, fold: int, step: int, values: Mapping[str, float]) -> None:
         """Add a step's raw metrics; a step that is there already is left as it is."""
-        if any(line["fold"] == fold and line["step"] >= step for line in self.read_metrics()):
-            return
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._cut_torn_line()
-        line = json.dumps({"fold": fold, "step": step, "time": time.time(), **values})
-        with open(self.metrics, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        append_step(self.metrics, fold, step, values)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All steps of all folds in order; a line that a kill tore off is left out."""
-        if not self.metrics.exists():
-            return []
-        lines = self.metrics.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1]]
+        return read_steps(self.metrics)
 
-    def _cut_torn_line(self) -> None:
-        if self.metrics.exists():
-            text = self.metrics.read_bytes()
-            whole = text.rfind(b"\n") + 1
-            if whole < len(text):
-                os.truncate(self.metrics, whole)
+    def clear_checkpoints(self) -> int:
+        """Remove the checkpoints of a trial that has ended; returns the bytes that were freed."""
+        freed = 0
+        for path in self.path.glob("**/checkpoint.pt*"):
+            freed += path.stat().st_size
+            path.unlink()
+        return freed
 
     def begin_attempt(self, about: Mapping[str, Any]) -> int:
         """Note that a process starts on this trial; returns which attempt it is."""
@@ -111,6 +152,12 @@ class TrialDir:
         attempt = 1 + len(list(folder.glob("*.json"))) if folder.exists() else 1
         write_json(folder / f"{attempt}.json", {"started": time.time(), **about})
         return attempt
+
+    def forget_attempt(self) -> None:
+        """Take the last attempt back: it ended by no fault of the trial's."""
+        paths = list((self.path / "attempts").glob("*.json"))
+        if paths:
+            max(paths, key=lambda path: int(path.stem)).unlink()
 
     def end_attempt(self, attempt: int, about: Mapping[str, Any]) -> None:
         """Add how an attempt ended."""
@@ -133,6 +180,10 @@ class RunDir:
         self.study = path / "study.log"
         self.members = path / "members.json"
         self.scores = path / "scores.json"
+        self.validation_counts = path / "counts" / "validation.npz"
+        self.test_counts = path / "counts" / "test.npz"
+        self.clock = path / "clock.json"
+        self.store = path / "store.json"
         self.results = path / "results.json"
         self.report = path / "report"
         self._driver: IO[str] | None = None
@@ -172,7 +223,8 @@ class RunDir:
             UserError: another process drives it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        file = open(self.path / "driver", "a+", encoding="utf-8")  # noqa: SIM115
+        (self.path / "driver").touch()
+        file = open(self.path / "driver", "r+", encoding="utf-8")  # noqa: SIM115
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -184,12 +236,24 @@ class RunDir:
         file.seek(0)
         text = file.read()
         self.generation = 1 + (json.loads(text)["generation"] if text else 0)
-        file.truncate(0)
-        file.write(json.dumps({"generation": self.generation, "pid": os.getpid(),
-                               "host": socket.gethostname()}))  # fmt: skip
+        file.seek(0)
+        # Over the old text in one write: cut off first, a kill would set the generation back.
+        about = {"generation": self.generation, "pid": os.getpid(), "host": socket.gethostname()}
+        file.write(json.dumps(about).ljust(_DRIVER))
         file.flush()
         self._driver = file
         return self
+
+    def is_driven(self) -> bool:
+        """Whether a process drives the run now."""
+        try:
+            with open(self.path / "driver", encoding="utf-8") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return False
 
     def close(self) -> None:
         """Give the run up."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import time
@@ -10,15 +9,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
-from orchestrator.members import OutOfFold, decision_variants, is_transductive
+from orchestrator.counts import save_counts
+from orchestrator.members import OutOfFold, decision_variants, is_transductive, variants_of
 from orchestrator.plan import Plan
+from orchestrator.report.examples import choose_examples
 from orchestrator.rundir import RunDir, read_json, write_json
 from orchestrator.stacking.base import learner
-from systems.data.dataset import Dataset, Event, Labels
+from orchestrator.stacking.event_thresholds import Frames, GeneticEventThresholds
+from systems.data.dataset import Dataset, Labels
 from systems.data.store import WaveformStore
-from systems.frontend.log_mel import LogMel, LogMelFrontEnd
 from systems.metrics.events import (
     class_er_of_counts,
     event_counts,
@@ -28,8 +28,6 @@ from systems.metrics.events import (
 from systems.metrics.intervals import bootstrap
 from systems.metrics.tagging import f1_of_counts, macro_f1_of_counts, tag_counts
 from systems.predictions import Predictions
-
-EXAMPLES = 3  # clips shown of the worst and of the best
 
 
 def score_test_once(
@@ -41,13 +39,14 @@ def score_test_once(
     """
     if run.scores.exists():
         return
-    candidates = _candidates(run, plan, rows)
+    seconds = {clip.clip_id: clip.duration for clip in dataset.clips}
+    candidates = _candidates(run, plan, rows, seconds)
     labels, openings = open_test_labels(
         run, plan, dataset, [f"{c['who']}, {c['variant']}" for c in candidates]
     )
     clip_ids = tuple(c.clip_id for c in dataset.part(dataset.test_part))
     targets = labels.tag_matrix(clip_ids, plan.classes)
-    scored, event_f1 = [], None
+    scored, counts, shown = [], [], None
     for candidate in candidates:
         predictions = candidate.pop("predictions")
         tags = tag_counts(targets, predictions.clip_scores > 0.5)
@@ -55,10 +54,13 @@ def score_test_once(
         if labels.kind == "events" and predictions.events is not None:
             estimated = dict(zip(clip_ids, predictions.events, strict=True))
             events = event_counts({i: labels.values[i] for i in clip_ids}, estimated, plan.classes)
-        if event_f1 is None:
-            event_f1 = np.zeros(len(clip_ids)) if events is None else _clip_f1(events)
-            shown = _examples(predictions, targets, labels, tags, event_f1, store)
+        if shown is None:
+            shown = choose_examples(
+                predictions, targets, labels, tags, events, store, run.path / "examples"
+            )
         scored.append({**candidate, **_metrics(tags, events, plan.classes)})
+        counts.append((tags, events))
+    save_counts(run.test_counts, clip_ids, scored, counts)
     write_json(
         run.scores,
         {
@@ -83,7 +85,7 @@ def open_test_labels(
         "part": dataset.test_part,
         "run": plan.name,
         "run_id": plan.run_id,
-        "protocol": "honest",
+        "protocol": plan.protocol,
         "predictions": list(predictions),
     }
 
@@ -99,15 +101,17 @@ def open_test_labels(
     return labels, len(same)
 
 
-def _candidates(run: RunDir, plan: Plan, rows: OutOfFold) -> list[dict[str, Any]]:
+def _candidates(
+    run: RunDir, plan: Plan, rows: OutOfFold, seconds: Mapping[str, float]
+) -> list[dict[str, Any]]:
     variants = decision_variants(plan)
-    first = next(iter(variants))
+    first, refit = next(iter(variants)), plan.final_is_refit()
     found: list[dict[str, Any]] = []
     for place, number in enumerate(rows.members):
-        for variant in variants if place == 0 else [first]:
+        for variant in variants_of(plan, variants, place):
             found.append(
                 {
-                    "who": f"trial {number}, refitted",
+                    "who": f"trial {number}, refitted" if refit else f"training {number}",
                     "trial": number,
                     "learner": None,
                     "variant": variant,
@@ -123,8 +127,13 @@ def _candidates(run: RunDir, plan: Plan, rows: OutOfFold) -> list[dict[str, Any]
         stored = read_json(folder / "learner.json")
         fitted = learner(stored["name"])
         fitted.load(stored["state"])
-        scores = fitted.predict(stacked)
-        predictions = Predictions.of(members[0].clip_ids, plan.classes, clip_scores=scores)
+        events = None
+        if isinstance(fitted, GeneticEventThresholds):
+            frames = Frames.of(members, [seconds[i] for i in members[0].clip_ids])
+            events = frames.events(fitted.thresholds, plan.classes)
+        predictions = Predictions.of(
+            members[0].clip_ids, plan.classes, clip_scores=fitted.predict(stacked), events=events
+        )
         predictions.with_data(**members[0].data).save(folder / "test.npz")
         found.append(
             {
@@ -160,53 +169,3 @@ def _metrics(tags: np.ndarray, events: np.ndarray | None, classes: Sequence[str]
 
 def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _clip_f1(counts: np.ndarray) -> np.ndarray:
-    return f1_of_counts(counts.sum(axis=1))
-
-
-def _examples(
-    predictions: Predictions,
-    targets: np.ndarray,
-    labels: Labels,
-    tags: np.ndarray,
-    event_f1: np.ndarray,
-    store: WaveformStore,
-) -> list[dict[str, Any]]:
-    """The worst clips by tags, then by events, and the best ones: spectrogram, truth, decision."""
-    order = np.lexsort((event_f1, _clip_f1(tags)))
-    chosen = [(int(row), "worst clips") for row in order[:EXAMPLES]]
-    chosen += [(int(row), "best clips") for row in order[::-1][:EXAMPLES]]
-    front_end = LogMelFrontEnd(LogMel(rate=store.rate, hop=store.rate // 50))
-    assert predictions.clip_scores is not None
-    found = []
-    for row, why in chosen:
-        clip_id = predictions.clip_ids[row]
-        present = np.flatnonzero((predictions.clip_scores[row] > 0.5) | (targets[row] > 0.5))
-        found.append(
-            {
-                "clip": clip_id,
-                "why": why,
-                "log_mel": _picture(front_end, store, clip_id),
-                "true": _times(labels.values[clip_id]) if labels.kind == "events" else [],
-                "predicted": _times(predictions.events[row]) if predictions.events else [],
-                "tags": {
-                    predictions.classes[k]: float(predictions.clip_scores[row, k]) for k in present
-                },
-            }
-        )
-    return found
-
-
-def _times(events: Sequence[Event]) -> list[list[Any]]:
-    return [[round(e.onset, 3), round(e.offset, 3), e.label] for e in events]
-
-
-def _picture(front_end: LogMelFrontEnd, store: WaveformStore, clip_id: str) -> Mapping[str, Any]:
-    with torch.no_grad():
-        features = front_end(torch.from_numpy(np.array(store[clip_id]))[None])[0, 0].numpy()
-    low, high = np.percentile(features, [5, 99.8])
-    scaled = np.clip((features - low) / max(high - low, 1e-6), 0, 1)
-    data = base64.b64encode((255 * scaled).astype(np.uint8).tobytes()).decode()
-    return {"data": data, "shape": list(features.shape), "seconds": store.duration(clip_id)}

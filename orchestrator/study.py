@@ -21,11 +21,12 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from orchestrator.rundir import disk_is_full
 from search_spaces import SearchSpace
 from systems.context import seed_of
 from systems.errors import UserError
 
-__all__ = ["HalvingSettings", "SamplerSettings", "Search", "TrialState", "state_name"]
+__all__ = ["HalvingSettings", "SamplerSettings", "Search", "TrialState", "cause_of", "state_name"]
 
 MOST_ATTEMPTS = 3
 _STATES = {
@@ -41,6 +42,12 @@ STUDY_NAME = "soundsweep"  # samplers and pruners may hang on it: never change i
 def state_name(trial: FrozenTrial) -> str:
     """How a trial ended, as the report says it: a diverged one is told as pruned with a cause."""
     return "diverged" if "diverged" in trial.user_attrs else _STATES[trial.state]
+
+
+def cause_of(trial: FrozenTrial) -> str | None:
+    """Why a trial diverged, failed, or was stopped by other than the pruner."""
+    found = (trial.user_attrs.get(key) for key in ("diverged", "error", "stopped"))
+    return next((cause for cause in found if cause), None)
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,7 @@ class Journal(BaseJournalBackend):
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
-        self.failed: OSError | None = None
+        self.failed: str | None = None  # why nothing more is written
         if not read_only:
             path.touch()
         text = path.read_bytes()
@@ -119,18 +126,20 @@ class Journal(BaseJournalBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         if self.failed is not None:
-            raise UserError(f"the study {self.path} could not be written: {self.failed}")
+            raise UserError(self.failed)
         text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with open(self.path, "ab") as file:
-            size = file.tell()
+        # Unbuffered: a buffer keeps what a full disk refused, and closing would write it after all.
+        with open(self.path, "ab", buffering=0) as file:
+            size, rest = file.tell(), text.encode()
             try:
-                file.write(text.encode())
-                file.flush()
+                while rest:
+                    rest = rest[file.write(rest) :]
                 os.fsync(file.fileno())
             except OSError as error:
-                self.failed = error
                 os.truncate(self.path, size)
-                raise UserError(f"the study {self.path} could not be written: {error}") from error
+                full = disk_is_full(error, self.path)
+                self.failed = full or f"{self.path} cannot be written: {error}."
+                raise UserError(self.failed) from error
         self._logs += json.loads(f"[{','.join(text.splitlines())}]")
 
 
@@ -211,9 +220,15 @@ class Search:
     def complete(self, number: int, value: float) -> None:
         self._tell(number, TrialState.COMPLETE, value)
 
-    def prune(self, number: int, cause: str | None = None) -> None:
-        """Stopped by the pruner, or diverged: then with its cause."""
+    def stop(self, number: int, cause: str | None = None) -> None:
+        """Stopped by the pruner, or for another cause, such as the end of the time budget."""
         if cause is not None and self._is_running(number):
+            self._note(number, "stopped", cause)
+        self._tell(number, TrialState.PRUNED)
+
+    def diverge(self, number: int, cause: str) -> None:
+        """The loss is not finite: told as pruned, which teaches the sampler to stay away."""
+        if self._is_running(number):
             self._note(number, "diverged", cause)
         self._tell(number, TrialState.PRUNED)
 

@@ -35,6 +35,7 @@ os.environ.update(
 
 import ray
 from ray import tune
+from ray._private.services import get_ray_address_from_environment
 from ray.tune.error import TuneError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -42,22 +43,29 @@ from ray.tune.search import Searcher
 from orchestrator.interrupts import Stop
 from orchestrator.plan import Plan
 from orchestrator.progress import Progress
-from orchestrator.rundir import RunDir
-from orchestrator.study import MOST_ATTEMPTS, Search
-from orchestrator.trial import Job, run_trial
+from orchestrator.rundir import RunDir, disk_is_full
+from orchestrator.study import MOST_ATTEMPTS, Search, TrialState, cause_of
+from orchestrator.timing import Clock
+from orchestrator.training import Job
+from orchestrator.trial import run_trial
 from systems.errors import UserError
+
+OUT_OF_TIME = "time budget"  # why a trial was stopped that the pruner did not stop
 
 
 class StudySearcher(Searcher):
     """Tune's questions, answered by the study: first the trials that a kill left running."""
 
-    def __init__(self, search: Search, total: int, stop: Stop, progress: Progress) -> None:
+    def __init__(
+        self, search: Search, total: int, stop: Stop, progress: Progress, clock: Clock
+    ) -> None:
         super().__init__(metric="metric", mode="max")
         self.search, self.total, self.stop, self.progress = search, total, stop, progress
+        self.clock = clock
         self._left_running = search.running()
 
     def suggest(self, trial_id: str) -> Any:
-        if self.stop.requested:
+        if self.stop.requested or _is_over(self.search, self.clock):
             return Searcher.FINISHED
         if self._left_running:
             number, params = self.search.adopt(self._left_running.pop(0))
@@ -91,9 +99,9 @@ class StudySearcher(Searcher):
 class StudyScheduler(FIFOScheduler):
     """Each report goes to the study, which says whether the trial goes on."""
 
-    def __init__(self, search: Search, stop: Stop, progress: Progress) -> None:
+    def __init__(self, search: Search, stop: Stop, progress: Progress, clock: Clock) -> None:
         super().__init__()
-        self.search, self.stop, self.progress = search, stop, progress
+        self.search, self.stop, self.progress, self.clock = search, stop, progress, clock
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: as the searcher."""
@@ -101,26 +109,40 @@ class StudyScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         number = trial.config["number"]
+        self.clock.beat()
         if "outcome" in result:
             self._settle(number, result)
             return TrialScheduler.CONTINUE
         if "fold" in result:  # a later fold: alive, but never judged
             self.progress.fold(number, result["fold"], result["step"])
-            return TrialScheduler.STOP if self.stop.requested else TrialScheduler.CONTINUE
-        self.progress.step(number, result["step"], result["metric"], result["loss"])
-        if self.search.report(number, result["step"], result["metric"]):
-            self.search.prune(number)
-            self.progress.ended(number, "stopped")
+        else:
+            self.progress.step(number, result["step"], result["metric"], result["loss"])
+            if self.search.report(number, result["step"], result["metric"]):
+                self.search.stop(number)
+                self.progress.ended(number, "stopped")
+                return TrialScheduler.STOP
+        if self.stop.requested:
             return TrialScheduler.STOP
-        return TrialScheduler.STOP if self.stop.requested else TrialScheduler.CONTINUE
+        # Without a completed trial there is nothing to refit: then the budget waits for one.
+        if _is_over(self.search, self.clock):
+            self.search.stop(number, OUT_OF_TIME)
+            self.progress.ended(number, "stopped", OUT_OF_TIME)
+            return TrialScheduler.STOP
+        return TrialScheduler.CONTINUE
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """A process was lost; Tune starts another one unless it was the last attempt."""
+        self.progress.say(f"trial {trial.config['number']} lost its process")
 
     def _settle(self, number: int, result: dict[str, Any]) -> None:
         if result["outcome"] == "complete":
             self.search.complete(number, result["value"])
             self.progress.ended(number, "complete", f"value {result['value']:.4f}")
         elif result["outcome"] == "diverged":
-            self.search.prune(number, result["cause"])
+            self.search.diverge(number, result["cause"])
             self.progress.ended(number, "diverged", result["cause"])
+        elif result["outcome"] == "halted":  # no fault of its own: it stays running, for --resume
+            self.stop.fail(f"trial {number}: {result['cause']}")
         else:
             self.search.fail(number, result["cause"])
             self.progress.ended(number, "failed", result["cause"])
@@ -133,42 +155,59 @@ def tune_trial(config: dict[str, Any], job: Job) -> None:
 
 
 def search(
-    run: RunDir, plan: Plan, job: Job, study: Search, stop: Stop, progress: Progress
+    run: RunDir, plan: Plan, job: Job, study: Search, stop: Stop, progress: Progress, clock: Clock
 ) -> None:
     """Run what is missing of the search: adopted trials first, then new ones.
 
     Raises:
-        UserError: no trial completed.
+        UserError: no trial completed, or the run was halted, by a full disk say.
     """
-    if study.asked() < plan.trials or study.running():
-        sweep(tune.with_parameters(tune_trial, job=job), run, plan, study, stop, progress)
+    if study.running() or (study.asked() < plan.trials and not _is_over(study, clock)):
+        sweep(tune.with_parameters(tune_trial, job=job), run, plan, study, stop, progress, clock)
+    clock.note()
     for number in study.running():
         if len(run.trial(number).attempts()) >= MOST_ATTEMPTS and not stop.requested:
             study.fail(number, f"its process was lost {MOST_ATTEMPTS} times")
             progress.ended(number, "failed", "its process was lost")
     stop.check()
+    for number in study.running() if _is_over(study, clock) else []:
+        study.stop(number, OUT_OF_TIME)
+    for trial in study.trials():
+        if trial.state in (TrialState.PRUNED, TrialState.FAIL):
+            run.trial(trial.number).clear_checkpoints()
     if not study.best(1):
-        causes = [t.user_attrs.get("error") or t.user_attrs.get("diverged") for t in study.trials()]
+        causes = map(cause_of, study.trials())
         first = next((cause for cause in causes if cause), "no trial ended")
         raise UserError(f"no trial of {run.path} completed. The first cause: {first}")
 
 
+def _is_over(study: Search, clock: Clock) -> bool:
+    return clock.search_is_over() and bool(study.best(1))
+
+
 def sweep(
-    trainable: Any, run: RunDir, plan: Plan, study: Search, stop: Stop, progress: Progress
+    trainable: Any,
+    run: RunDir,
+    plan: Plan,
+    study: Search,
+    stop: Stop,
+    progress: Progress,
+    clock: Clock,
 ) -> None:
     """Let Tune execute what the study asks for."""
     resources = plan.resources
-    start_ray(resources.concurrency * resources.cpus, stop)
+    cpus, gpus = resources.of_process()
+    start_ray(resources.total_cpus, stop, plan.ray_address)
     progress.phase(f"search: {plan.trials} trials, {resources.concurrency} at a time", plan.trials)
     scratch = Path(tempfile.mkdtemp(prefix="soundsweep-"))
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"CPU": resources.cpus, "GPU": resources.gpus}),
+        tune.with_resources(trainable, {"CPU": cpus, "GPU": gpus}),
         tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(study, plan.trials, stop, progress),
-            scheduler=StudyScheduler(study, stop, progress),
+            search_alg=StudySearcher(study, plan.trials, stop, progress, clock),
+            scheduler=StudyScheduler(study, stop, progress, clock),
             num_samples=-1,
             max_concurrent_trials=resources.concurrency,
-            reuse_actors=True,
+            reuse_actors=resources.workers == 1,  # a stopped trial's workers end with its actor
             trial_name_creator=lambda trial: f"trial_{trial.config['number']:05d}",
             trial_dirname_creator=lambda trial: f"trial_{trial.trial_id}",
         ),
@@ -182,24 +221,59 @@ def sweep(
     try:
         tuner.fit()
     except TuneError as error:
-        if study.journal.failed is None:
-            raise
-        raise UserError(f"{run.study} could not be written: {study.journal.failed}") from error
+        raise _cause(error, run.path) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def start_ray(cpus: int, stop: Stop) -> None:
-    """A local Ray with at least these many CPUs, unless one is there."""
+def _cause(error: BaseException, path: Path) -> BaseException:
+    """What a user can mend of what Tune has wrapped; the error itself where nothing is."""
+    cause: BaseException | None = error
+    while cause is not None:
+        full = disk_is_full(cause, path)
+        if full or isinstance(cause, UserError):
+            return UserError(full) if full else cause
+        cause = cause.__cause__ or cause.__context__
+    return error
+
+
+def start_ray(cpus: int, stop: Stop, address: str | None = None) -> None:
+    """Connect to the Ray cluster at an address, or start a local Ray with at least these CPUs.
+
+    Without an address that is the cluster that ``ray start`` began on this machine (or that
+    ``RAY_ADDRESS`` names), as under ``ray submit``, and a Ray of the run's own where there is none.
+
+    Raises:
+        UserError: nothing answers at the address, or it does not let us in.
+    """
     if ray.is_initialized():
         return
     warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
     logging.getLogger("ray").setLevel(logging.ERROR)
-    ray.init(
-        num_cpus=max(cpus, os.cpu_count() or 1),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=False,
-    )
+    # Tune prints a traceback of its own for each lost process, which is told in one line.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    quiet: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "configure_logging": False,
+    }
+    if address is None:  # Ray has no public way to ask; only with "auto" it uses a cluster's token
+        found = get_ray_address_from_environment(None, None)  # type: ignore[arg-type]
+        address = "auto" if found else "local"
+    if address == "local":
+        cores = max(cpus, os.cpu_count() or 1)
+        ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
+    else:
+        _connect(address, quiet)
     stop.install()  # Ray has put handlers of its own in their place
+
+
+def _connect(address: str, quiet: dict[str, Any]) -> None:
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"--ray-address {address}: no Ray cluster can be joined there ({reason}). If the head "
+            "asks for a token, give this node the same token file and set RAY_AUTH_MODE=token."
+        ) from error

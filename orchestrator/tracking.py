@@ -23,6 +23,11 @@ meta-learner; ``test/NAME`` wherever predictions of the test part were scored,
 ``test_variant/VARIANT/NAME`` under other decisions and ``test_class/CLASS/NAME`` by class
 (``test_transductive...`` where the sound of the test part was used). The ends of a 95 % interval
 are ``.../low`` and ``.../high``.
+
+Once the test part is scored, the best model and every stack are logged as models of MLflow, each
+named ``model`` below its own run (the best trial's, the meta-learner's), so that
+``mlflow.pyfunc.load_model("runs:/RUN_ID/model")`` loads it without pickles (``pyfunc_model.py``).
+The run's tag ``soundsweep.best_model`` is that address of the best one.
 """
 
 from __future__ import annotations
@@ -41,22 +46,29 @@ import select
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from orchestrator.inference import export, sources
 from orchestrator.plan import Plan
 from orchestrator.rundir import RunDir, TrialDir, best_line, read_json
-from orchestrator.study import Search, TrialState, state_name
+from orchestrator.study import Search, TrialState, cause_of, state_name
 from systems.errors import UserError
 
 TAG = "soundsweep."
 SYNCED = TAG + "synced_steps"  # how many lines of metrics.jsonl MLflow has
+MODEL = "model"  # name of each logged model below its run
+REQUIREMENTS = ("soundsweep", "mlflow", "torch", "numpy", "scikit-learn", "librosa", "soundfile",
+                "soxr", "safetensors")  # fmt: skip
 LONGEST_NAME = 250  # MLflow's limit
 LONGEST_VALUE = 2000  # of a parameter or tag; MLflow takes 6,000, but 1 MB in one request
 POINTS, FINALS, PARAMS, TAGS = 600, 200, 100, 90  # of one request; MLflow takes 1,000 together
@@ -185,6 +197,7 @@ class _View:
     metrics: dict[str, float] = field(default_factory=dict)
     lines: list[dict[str, Any]] = field(default_factory=list)
     artifacts: list[Path] = field(default_factory=list)
+    model: str | None = None  # what `inference.export` calls it
 
 
 @dataclass
@@ -216,13 +229,14 @@ def _views(run: RunDir, plan: Plan, driving: bool) -> list[_View]:
     """The parent's view, then those of its children."""
     results = read_json(run.results) if run.results.exists() else {}
     members = read_json(run.members)["members"] if run.members.exists() else []
+    numbers = [member["trial"] for member in members]
     trials = _trials(run, plan, driving)
     test = _test(run, results, driving)
     stacks = [folder for folder in run.stacks() if (folder / "scores.json").exists()]
     return [
         _parent_view(run, plan, trials, test, driving),
-        *(_trial_view(run, plan, trial, results, members, test) for trial in trials),
-        *(_stack_view(folder, test) for folder in stacks),
+        *(_trial_view(run, plan, trial, results, numbers, test) for trial in trials),
+        *(_stack_view(run, plan, folder, test) for folder in stacks),
     ]
 
 
@@ -345,19 +359,29 @@ def _plan_params(plan: Plan) -> dict[str, str]:
 
 
 def _plan_tags(run: RunDir, plan: Plan) -> dict[str, str]:
+    """Tags of the parent alone."""
+    about = {
+        "data": plan.data,
+        "created": plan.created,
+        "trials": plan.trials,
+        "transductive": plan.transductive,
+        "directory": run.path.resolve(),
+    }
+    tags = {TAG + key: _text(value) for key, value in about.items() if value is not None}
+    return tags | _shared_tags(plan)
+
+
+def _shared_tags(plan: Plan) -> dict[str, str]:
+    """Tags of the parent and its children: what was trained on what, and by which code."""
     about = {
         "system": plan.system,
         "paper": plan.system.split("/")[0],
         "dataset": plan.dataset,
-        "data": plan.data,
         "fingerprint": plan.fingerprint,
         "protocol": plan.splits.get("protocol"),
         "splits": plan.splits.get("digest"),
-        "created": plan.created,
-        "trials": plan.trials,
-        "transductive": plan.transductive,
         "git_commit": plan.git_commit,
-        "directory": run.path.resolve(),
+        "seed": plan.seed,
     }
     tags = {TAG + key: _text(value) for key, value in about.items() if value is not None}
     tags |= {metric_name(f"{TAG}version.{name}"): v for name, v in plan.versions.items()}
@@ -396,14 +420,14 @@ def _trial_view(
     test: Sequence[Mapping[str, Any]],
 ) -> _View:  # fmt: skip
     number = trial.frozen.number
-    cause = trial.frozen.user_attrs.get("diverged") or trial.frozen.user_attrs.get("error")
+    folder = run.trial(number)
     tags = {
         "trial": number,
         "state": trial.state,
         "attempts": len(trial.attempts),
         "published": bool(trial.frozen.user_attrs.get("published")),
         "member": number in members,
-        "cause": cause,
+        "cause": cause_of(trial.frozen),
     }
     ended = trial.state not in ("running", "interrupted")
     return _View(
@@ -413,22 +437,27 @@ def _trial_view(
         start=trial.start,
         end=trial.end,
         params=_texts({(key,): value for key, value in trial.frozen.params.items()}),
-        tags={TAG + key: _text(value) for key, value in tags.items() if value is not None},
+        tags={
+            **_shared_tags(plan),
+            **_device([trial]),
+            **{TAG + key: _text(value) for key, value in tags.items() if value is not None},
+        },
         metrics={
-            **(_trial_metrics(trial, results) if ended else {}),
+            **(_trial_metrics(plan, trial, results) if ended else {}),
             **_test_metrics([row for row in test if row["trial"] == number]),
         },
         lines=trial.lines,
-        artifacts=[run.trial(number).config],
+        artifacts=[folder.config, folder.result, folder.refit / "predictions"],
+        model="best" if run.scores.exists() and members[:1] == [number] else None,
     )
 
 
-def _trial_metrics(trial: _Trial, results: Mapping[str, Any]) -> dict[str, float]:
+def _trial_metrics(plan: Plan, trial: _Trial, results: Mapping[str, Any]) -> dict[str, float]:
     """Final metrics; the interval is the report's, if that knows the same value."""
     found: dict[str, Any] = {
         "value": trial.value,
         "best_step": trial.best_step,
-        "seconds": trial.seconds,
+        **_cost(plan, [trial]),
     }
     for row in results.get("trials", ()):
         same = row["number"] == trial.frozen.number and row["value"] == trial.value
@@ -437,13 +466,14 @@ def _trial_metrics(trial: _Trial, results: Mapping[str, Any]) -> dict[str, float
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _stack_view(folder: Path, test: Sequence[Mapping[str, Any]]) -> _View:
+def _stack_view(run: RunDir, plan: Plan, folder: Path, test: Sequence[Mapping[str, Any]]) -> _View:
     path = folder / "scores.json"
     scores, when = read_json(path), path.stat().st_mtime
     members = ",".join(map(str, scores["members"]))
     params: dict[tuple[str, ...], Any] = {("members",): members}
     params |= {(key,): value for key, value in _flat(scores.get("parameters") or {})}
-    metrics: dict[str, float] = {"seconds": scores["seconds"]}
+    # Meta-learners are fitted in the driver, on its CPU.
+    metrics: dict[str, float] = {"seconds": scores["seconds"], "gpu_seconds": 0.0}
     for part in ("out_of_fold", "versus_best"):
         metrics |= _score((part,), scores.get(part) or {})
     return _View(
@@ -453,9 +483,15 @@ def _stack_view(folder: Path, test: Sequence[Mapping[str, Any]]) -> _View:
         start=_ms(when - scores["seconds"]),
         end=_ms(when),
         params=_texts(params),
-        tags={TAG + "stack": scores["name"], TAG + "state": "complete"},
+        tags={
+            **_shared_tags(plan),
+            TAG + "stack": scores["name"],
+            TAG + "state": "complete",
+            TAG + "device": "cpu",
+        },
         metrics=metrics | _test_metrics([r for r in test if r["learner"] == scores["name"]]),
-        artifacts=[path],
+        artifacts=[path, *(folder / n for n in ("learner.json", "out_of_fold.npz", "test.npz"))],
+        model=scores["name"] if run.scores.exists() else None,
     )
 
 
@@ -524,6 +560,10 @@ def _put(uri: str, run: RunDir, plan: Plan, views: Sequence[_View]) -> Synced:
     ids = [parent, *(store.put(view, parent) for view in views[1:])]
     for view, run_id in zip(views, ids, strict=True):  # last, as they need a store of their own
         store.put_artifacts(view, run_id)
+        if view.model is not None:
+            store.put_model(view, run_id, run)
+            if view.model == "best":
+                store.tag_best_model(parent, f"runs:/{run_id}/{MODEL}")
     return Synced(_without_password(uri), name, parent, len(views) - 1)
 
 
@@ -601,6 +641,50 @@ class _Store:
                 self.client.log_artifact(run_id, str(path))
             self.client.set_tag(run_id, tag, digest)
 
+    def put_model(self, view: _View, run_id: str, run: RunDir) -> None:
+        """Log a view's model unless it is there as it is now; one of before is put aside.
+
+        The tag comes last: what a kill left half done is made anew.
+        """
+        from mlflow.entities import LoggedModelOutput, Metric
+
+        assert view.model is not None
+        digests = [_digest(path) for path in sources(run, view.model)]
+        if None in digests:  # cleaned away
+            return
+        digest, tag = hashlib.sha256(str(digests).encode()).hexdigest()[:32], TAG + MODEL
+        if self.runs[view.key].data.tags.get(tag) == digest:
+            return
+        self._delete_models(run_id)
+        logged = self.client.create_logged_model(
+            self.experiment, MODEL, run_id, view.tags, view.params, model_type="audio tagging"
+        )
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = _save_model(run, view.model, Path(temporary), run_id, logged)
+            self.client.log_model_artifacts(logged.model_id, str(folder))
+        self.client.finalize_logged_model(logged.model_id, "READY")
+        self.client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
+        metrics = [
+            Metric(m.key, m.value, m.timestamp, m.step, logged.model_id, run_id=run_id)
+            for key in view.metrics
+            if key.startswith("test/")
+            for m in self.client.get_metric_history(run_id, key)[-1:]
+        ]
+        self.client.log_batch(run_id, metrics, synchronous=True)
+        self.client.set_tag(run_id, tag, digest)
+
+    def tag_best_model(self, parent: str, address: str) -> None:
+        """Name the best model on the parent."""
+        tag = TAG + "best_model"
+        if self.runs["run", ""].data.tags.get(tag) != address:
+            self.client.set_tag(parent, tag, address)
+
+    def _delete_models(self, run_id: str) -> None:
+        for model in self.client.search_logged_models(
+            [self.experiment], f"source_run_id = '{run_id}'"
+        ):
+            self.client.delete_logged_model(model.model_id)
+
     def _current(self, view: _View) -> Any:
         """The run that shows a view; a meta-learner's that was fitted anew since is put aside."""
         found = self.runs.get(view.key)
@@ -609,6 +693,7 @@ class _Store:
         params = found.data.params
         if all(view.params.get(key) == value for key, value in params.items()):
             return found
+        self._delete_models(found.info.run_id)
         self.client.delete_run(found.info.run_id)  # parameters cannot be changed
         return None
 
@@ -630,6 +715,43 @@ class _Store:
         end = view.end or info.start_time
         if (info.status, info.end_time) != (view.status, end):
             self.client.set_terminated(info.run_id, view.status, end)
+
+
+def _save_model(run: RunDir, model: str, folder: Path, run_id: str, logged: Any) -> Path:
+    """The bundle of a model as MLflow's folder of a model made from code."""
+    import mlflow.pyfunc
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    bundle = export(run, folder / "bundle", model=model)
+    classes = read_json(bundle / "bundle.json")["classes"]
+    # The input has no name: then a list of paths will do as well as a frame.
+    outputs = [ColSpec("string", "path"), *(ColSpec("double", name) for name in classes)]
+    signature = ModelSignature(
+        Schema([ColSpec("string")]), Schema([*outputs, ColSpec("string", "events")])
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it misses an example, for which there is no audio
+        mlflow.pyfunc.save_model(
+            str(folder / MODEL),
+            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+            artifacts={"bundle": str(bundle)},
+            signature=signature,
+            pip_requirements=_requirements(),
+            model_config={"device": "cpu"},
+            mlflow_model=Model(
+                artifact_path=logged.artifact_location, run_id=run_id, model_id=logged.model_id
+            ),
+        )
+    return folder / MODEL
+
+
+def _requirements() -> list[str]:
+    found = []
+    for name in REQUIREMENTS:
+        with contextlib.suppress(PackageNotFoundError):  # a checkout that is not installed
+            found.append(f"{name}=={version(name)}")
+    return found
 
 
 def _key(tags: Mapping[str, str]) -> tuple[str, str]:
@@ -907,7 +1029,8 @@ def _log(text: str) -> None:
 def _signature(run: RunDir) -> list[tuple[str, int, int]]:
     """Names, times and sizes of the files that are shown."""
     patterns = ("*.json", "study.log", "trials/*/metrics.jsonl", "trials/*/*.json",
-                "trials/*/attempts/*.json", "stack/*/scores.json", "report/*")  # fmt: skip
+                "trials/*/attempts/*.json", "trials/*/refit/predictions/*",
+                "stack/*/*", "report/*")  # fmt: skip
     found = []
     for path in itertools.chain.from_iterable(map(run.path.glob, patterns)):
         with contextlib.suppress(FileNotFoundError):

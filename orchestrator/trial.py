@@ -10,93 +10,83 @@ import os
 import shutil
 import socket
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
 from orchestrator.plan import Plan
-from orchestrator.rundir import (
-    RunDir,
-    TrialDir,
-    best_line,
-    check_generation,
-    read_json,
-    write_json,
-)
+from orchestrator.rundir import TrialDir, best_line, disk_is_full, read_json, write_json
+from orchestrator.training import Job, Report, Task, progress, tell_nobody, trained
 from systems import config as configs
-from systems.context import Context, seed_of
-from systems.data.splits import TrainingData
-from systems.data.store import WaveformStore
+from systems.context import Context
 from systems.errors import Diverged, UserError
-from systems.metrics import clip_metric
+from systems.metrics import clip_interval
 from systems.postprocessing.refinement import Refinement
 from systems.predictions import Predictions
 from systems.system import Fitted
-
-Report = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What trials of a run share: the plan, the sound, and what each fold may see.
-
-    No test label is in here. ``test`` names the clips that a refit predicts once it is selected.
-    """
-
-    run: str
-    generation: int
-    plan: Plan
-    folds: tuple[TrainingData, ...]
-    refit: TrainingData
-    store: WaveformStore
-    test: tuple[str, ...]
-    device: str
-
-    def context(self, folder: Path, report: Callable[..., None], seed: int) -> Context:
-        return Context(
-            folder,
-            device=self.device,
-            seed=seed,
-            threads=self.plan.resources.cpus,
-            on_report=report,
-            may_publish=partial(check_generation, Path(self.run), self.generation),
-        )
 
 
 def run_trial(job: Job, number: int, params: dict[str, Any], report: Report) -> dict[str, Any]:
     """Train one configuration on the folds that the search scores, and return its outcome.
 
     The outcome is ``complete`` with the value, ``diverged`` with the cause, or ``failed`` with the
-    error; it is also in the trial's ``result.json``. Every exception ends in one of them.
+    error; it is also in the trial's ``result.json``. Every exception ends in one of them, but for a
+    disk that is full: ``halted`` with the cause, after which the trial is as a kill leaves it.
     """
-    trial = RunDir(Path(job.run)).trial(number)
+    trial = job.trial(number)
     for line in trial.read_metrics():  # what an earlier driver may not have heard
         if line["fold"] == 0:
-            report(_progress(job.plan, line["step"], line))
+            report(progress(job.plan, 0, line["step"], line))
     if trial.result.exists():
         outcome: dict[str, Any] = read_json(trial.result)
         return outcome
-    attempt = trial.begin_attempt(
-        {"pid": os.getpid(), "host": socket.gethostname(), "device": job.device,
-         "threads": job.plan.resources.cpus, "generation": job.generation}
-    )  # fmt: skip
     try:
-        outcome = _train_folds(job, trial, params, report)
-    except Diverged as error:
-        outcome = {"outcome": "diverged", "cause": str(error)}
-    except UserError as error:
-        outcome = {"outcome": "failed", "cause": str(error)}
-    except Exception as error:
-        cause = f"{type(error).__name__}: {error}"
-        outcome = {"outcome": "failed", "cause": cause, "traceback": traceback.format_exc()}
-    check_generation(Path(job.run), job.generation)
-    trial.end_attempt(attempt, outcome)
-    write_json(trial.result, outcome)
+        attempt = trial.begin_attempt(
+            {"pid": os.getpid(), "host": socket.gethostname(), "device": job.device,
+             "threads": job.plan.resources.cpus, "generation": job.generation}
+        )  # fmt: skip
+        outcome = _outcome(job, trial, params, report)
+        job.check_generation()
+        trial.end_attempt(attempt, outcome)
+        write_json(trial.result, outcome)
+    except OSError as error:
+        full = disk_is_full(error, trial.path)
+        if full is None:
+            return _failed(error)
+        trial.forget_attempt()  # no fault of the trial's
+        return {"outcome": "halted", "cause": full}
     return outcome
+
+
+def _outcome(job: Job, trial: TrialDir, params: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Train, and say how it ended. Raises OSError where the disk is full."""
+    try:
+        return _train_folds(job, trial, params, report)
+    except Diverged as error:
+        return {"outcome": "diverged", "cause": str(error)}
+    except UserError as error:
+        return {"outcome": "failed", "cause": str(error)}
+    except Exception as error:
+        if disk_is_full(error, trial.path):
+            raise
+        return _failed(error)
+
+
+def _failed(error: Exception) -> dict[str, Any]:
+    trace = "".join(traceback.format_exception(error))
+    return {"outcome": "failed", "cause": cause_in_words(error), "traceback": trace}
+
+
+def cause_in_words(error: BaseException) -> str:
+    """An error in one line; of one that a user can mend, with what to do."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            "out of GPU memory: give a trial more of a GPU (--gpus-per-trial 1), a smaller batch "
+            "(--set training.labelled=...) or a narrower network"
+        )
+    return f"{type(error).__name__}: {error}".split("\n")[0]
 
 
 def _train_folds(
@@ -107,50 +97,29 @@ def _train_folds(
     write_json(trial.config, {"params": params, "config": json.loads(configs.to_json(config))})
     scores, best_steps = [], []
     for fold in range(plan.splits["searched"]):
-        best_steps.append(train_fold(job, trial, config, fold, report))
+        best_steps.append(train_fold(job, trial.number, fold, report))
         scores.append(_best_scores(trial, fold))
     targets = np.concatenate([job.folds[f].validation.targets for f in range(len(scores))])  # type: ignore[union-attr]
-    value = clip_metric(plan.metric)(targets, np.concatenate(scores))
-    return {"outcome": "complete", "value": value, "best_steps": best_steps}
+    value, low, high = clip_interval(plan.metric, targets, np.concatenate(scores))
+    return {"outcome": "complete", "value": value, "interval": [low, high],
+            "best_steps": best_steps}  # fmt: skip
 
 
-def train_fold(
-    job: Job, trial: TrialDir, config: Any, fold: int, report: Report | None = None
-) -> int:
-    """Train one fold to its end and keep model, predictions and epoch scores; its best step.
+def train_fold(job: Job, number: int, fold: int, report: Report = tell_nobody) -> int:
+    """Train one fold to its end and keep model, epoch scores and predictions; its best step.
 
-    A fold whose predictions are there is not trained again. Folds after the first report that they
-    are alive, no metric: they are never stopped early, only by an interruption.
+    A fold whose predictions are there is not trained again.
     """
-    plan, data = job.plan, job.folds[fold]
+    plan, data, trial = job.plan, job.folds[fold], job.trial(number)
     assert data.validation is not None
     if not trial.predictions(fold).exists():
-
-        def on_report(step: int, metrics: Mapping[str, float]) -> None:
-            trial.append_metrics(fold, step, metrics)
-            if report is not None:
-                report(
-                    _progress(plan, step, metrics) if fold == 0 else {"fold": fold, "step": step}
-                )
-
-        seed = seed_of(plan.seed, "trial", trial.number, fold)
-        context = job.context(trial.path / f"fold{fold}", on_report, seed)
-        fitted = plan.entry().build(config).train(data, job.store, context)
-        check_generation(Path(job.run), job.generation)
-        fitted.save(trial.model(fold))
-        epochs = np.stack([scores.numpy() for scores in fitted.history.validation_scores])
-        trial.predictions(fold).parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(trial.epoch_scores(fold), scores=epochs)
-        predicted = fitted.predict(data.validation.clip_ids, job.store, context, fold)
+        fitted = trained(job, Task(number, fold), report)
+        predicted = fitted.predict(data.validation.clip_ids, job.store, job.context(), fold)
         predicted.with_data(
             fingerprint=plan.fingerprint, splits=plan.splits["digest"]
         ).save(trial.predictions(fold))  # fmt: skip
     shutil.rmtree(trial.path / f"fold{fold}", ignore_errors=True)
     return best_step(trial, fold, plan)
-
-
-def _progress(plan: Plan, step: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    return {"step": step, "metric": metrics[plan.metric], "loss": metrics["loss"]}
 
 
 def best_step(trial: TrialDir, fold: int, plan: Plan) -> int:
@@ -174,35 +143,27 @@ def _best_scores(trial: TrialDir, fold: int) -> np.ndarray:
     return scores
 
 
-def run_refit(job: Job, number: int, last_step: int, variants: Mapping[str, Any]) -> None:
-    """Train a member on all labelled clips for a share of the schedule; predict the test part.
+def run_final(job: Job, number: int, last_step: int, variants: Mapping[str, Any]) -> None:
+    """Make a member's final model and predict the test part with it.
+
+    After a search that is a training on all labelled clips for a share of the schedule; of a single
+    training it is the held-out fold's model.
 
     Args:
         job: what the run shares.
         number: the trial whose configuration is trained.
-        last_step: where the schedule ends.
+        last_step: where the schedule of a refit ends.
         variants: decision variants to predict under: name -> overrides of the decision's keys.
 
     Does nothing where all predictions are there.
     """
-    plan = job.plan
-    trial = RunDir(Path(job.run)).trial(number)
+    plan, trial, context = job.plan, job.trial(number), job.context()
     if all(trial.test_predictions(variant).exists() for variant in variants):
         return
-    config = plan.trial_config(read_json(trial.config)["params"])
-    system = plan.entry().build(config)
-    seed = seed_of(plan.seed, "refit", number)
-    context = job.context(trial.refit, lambda step, metrics: None, seed)
-    context.last_step = last_step
-    model = trial.refit / "model"
-    fitted: Fitted
-    if (model / "model.json").exists():
-        fitted = system.load(model)
-    else:
-        fitted = system.train(job.refit, job.store, context)
-        fitted.save(model)
+    task = Task(number, None, last_step) if plan.final_is_refit() else Task(number, 0)
+    fitted = trained(job, task)
     for variant, overrides in variants.items():
-        decided = _decide(fitted, configs.replace(config, overrides), job, context)
+        decided = _decide(fitted, configs.replace(job.config(trial), overrides), job, context)
         write_json(trial.decision(variant), decided.decision())
         predicted = decided.predict(job.test, job.store, context)
         predicted.with_data(fingerprint=plan.fingerprint, splits="test").save(

@@ -6,14 +6,19 @@ A system trains the same in a bare process, in a Tune trial and in a refit; the 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
+import torch.distributed
+from torch import nn
+
+T = TypeVar("T")
 
 
 def seed_of(*parts: int | str) -> int:
@@ -30,6 +35,9 @@ class Context:
         device: torch device name, e.g. ``cpu`` or ``cuda:0``.
         seed: everything random in the training is drawn from it.
         threads: torch threads; equal threads give equal bits on the CPU. 0 leaves them alone.
+        rank: which of ``world`` data-parallel workers this is; they share torch's default process
+            group.
+        world: number of workers.
         last_step: end the schedule after this many steps (a refit runs a fixed share of it).
         on_report: called with (step, metrics) after each step's checkpoint is on disk.
         may_publish: asked before each checkpoint; raises where another driver took the run over.
@@ -42,6 +50,8 @@ class Context:
         device: str = "cpu",
         seed: int = 0,
         threads: int = 0,
+        rank: int = 0,
+        world: int = 1,
         last_step: int | None = None,
         on_report: Callable[[int, Mapping[str, float]], None] = lambda step, metrics: None,
         may_publish: Callable[[], None] = lambda: None,
@@ -50,6 +60,7 @@ class Context:
         self.device = torch.device(device)
         self.seed = seed
         self.threads = threads
+        self.rank, self.world = rank, world
         self.last_step = last_step
         self.may_publish = may_publish
         self._on_report = on_report
@@ -67,6 +78,8 @@ class Context:
             device=str(self.device),
             seed=seed_of(self.seed, phase),
             threads=self.threads,
+            rank=self.rank,
+            world=self.world,
             last_step=self.last_step if last_step is None else last_step,
             on_report=(lambda step, metrics: None) if silent else self._on_report,
             may_publish=self.may_publish,
@@ -76,13 +89,45 @@ class Context:
         """Seed Python, NumPy and torch for one step and return a generator for its batches.
 
         Each step is a function of (seed, step) alone, so that a restored training continues as an
-        uninterrupted one would.
+        uninterrupted one would. All workers draw the same batches, and other dropout.
         """
         seed = seed_of(self.seed, step)
         random.seed(seed)
         np.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
+        torch.manual_seed(seed_of(seed, self.rank) if self.rank else seed)
         return np.random.default_rng(seed)
+
+    def mixed_precision(self) -> torch.autocast:
+        """bfloat16 where that is faster, on CUDA; float32 elsewhere. For the network's forward
+        pass alone: front ends, losses and what differentiates to its input stay in float32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+    def data_parallel(self, network: nn.Module) -> nn.Module:
+        """The network; of several workers with their gradients averaged."""
+        if self.world == 1:
+            return network
+        # VAT runs the network several times a step: buffers that change in place would break that.
+        return nn.parallel.DistributedDataParallel(network, broadcast_buffers=False)
+
+    def share(self, rows: np.ndarray) -> np.ndarray:
+        """This worker's part of a batch."""
+        return rows[self.rank :: self.world]
+
+    def from_first(self, compute: Callable[[], T]) -> T:
+        """What the first worker computes, on all of them."""
+        if self.world == 1:
+            return compute()
+        box = [compute() if self.rank == 0 else None]
+        torch.distributed.broadcast_object_list(box)
+        return cast(T, box[0])
+
+    def mean(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Means over all workers."""
+        if self.world == 1:
+            return dict(values)
+        summed = torch.tensor(list(values.values()), device=self.device, dtype=torch.float32)
+        torch.distributed.all_reduce(summed)
+        return dict(zip(values, (summed / self.world).tolist(), strict=True))
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Tell the metrics of a finished step. Call it after :meth:`save`."""
@@ -90,11 +135,17 @@ class Context:
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Publish a checkpoint (tensors, numbers, strings, lists, dicts) atomically."""
-        if self.folder is None:
+        if self.folder is None or self.rank > 0:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / "checkpoint.pt.new"
-        torch.save(dict(state), temporary)
+        # Through memory: torch's own writer hides from us that a disk is full.
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        with open(temporary, "wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
         self.may_publish()
         os.replace(temporary, self.folder / "checkpoint.pt")
 

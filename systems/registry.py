@@ -145,6 +145,12 @@ def papers() -> dict[str, str]:
     return found
 
 
+def bibtex(paper: str) -> str:
+    """The BibTeX entry of a paper: its module's ``BIBTEX``."""
+    module = importlib.import_module(papers()[paper])
+    return str(module.BIBTEX).strip()
+
+
 def _of_paper(paper: str) -> dict[str, Entry]:
     return {entry.name: entry for entry in _ENTRIES.values() if entry.paper == paper}
 

@@ -6,6 +6,7 @@ A paper module composes one, usually a :class:`NetworkSystem`; nothing here know
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from systems.context import Context
+from systems.data.dataset import Event
 from systems.data.splits import TrainingData
 from systems.data.store import WaveformStore
 from systems.frontend.log_mel import LogMel, LogMelFrontEnd, Standardise
@@ -24,6 +26,7 @@ from systems.postprocessing.decoding import Decoding, decode
 from systems.postprocessing.refinement import Refined, Refinement, refine
 from systems.predictions import Predictions
 from systems.training.losses import LossTerm
+from systems.training.probe import Probe, probe
 from systems.training.supervised import History, Model, Training, fit, network_outputs
 
 
@@ -36,9 +39,33 @@ class Input:
 
 
 class Fitted(Protocol):
-    """A trained system."""
+    """A trained system.
+
+    ``rate`` in Hz; ``samples``: length of a training clip; ``frame_hop`` in seconds.
+    """
 
     history: History
+
+    @property
+    def rate(self) -> int: ...
+
+    @property
+    def samples(self) -> int: ...
+
+    @property
+    def frame_hop(self) -> float: ...
+
+    def score(
+        self, waveforms: Sequence[np.ndarray], context: Context
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Clip scores [B, K] and frame scores [B, T, K] of mono waveforms [S], S <= samples."""
+        ...
+
+    def timed(
+        self, frame_scores: np.ndarray, duration: float
+    ) -> tuple[np.ndarray, tuple[Event, ...]]:
+        """Frame scores [T, K] of a clip up to its end, and the events that they hold."""
+        ...
 
     def predict(
         self, clip_ids: Sequence[str], waveforms: WaveformStore, context: Context, fold: int = 0
@@ -58,6 +85,10 @@ class Fitted(Protocol):
         """Thresholds and filters by class, and what a reader should know of how they came about."""
         ...
 
+    def with_decision(self, decision: dict[str, Any] | None) -> Fitted:
+        """The same system with a decision that :meth:`decision` gave; ``None``: nothing adapted."""
+        ...
+
     def save(self, folder: Path) -> None: ...
 
 
@@ -69,6 +100,10 @@ class System(Protocol):
     def train(self, data: TrainingData, waveforms: WaveformStore, context: Context) -> Fitted: ...
 
     def load(self, folder: Path) -> Fitted: ...
+
+    def probe(self, data: TrainingData, waveforms: WaveformStore, context: Context) -> Probe | None:
+        """What one training step costs on this device; ``None`` without steps."""
+        ...
 
     def network(self, classes: int) -> nn.Module | None:
         """The bare network for shapes and parameter counts; ``None`` without gradients."""
@@ -117,10 +152,7 @@ class NetworkSystem:
         self, data: TrainingData, waveforms: WaveformStore, context: Context
     ) -> FittedNetwork:
         """Train from scratch or from the context's checkpoint, then adapt the decision."""
-        torch.manual_seed(context.seed)
-        model = self._model(len(data.classes)).to(context.device)
-        longest = max(len(waveforms[i]) for i in data.labelled.clip_ids)
-        samples = min(round(self.clip_seconds * self.front_end.rate), longest)
+        model, samples = self._start(data, waveforms, context)
         history = fit(model, self.loss, data, waveforms, self.training, samples, context)
         plain = Decoding.plain(len(data.classes))
         fitted = FittedNetwork(self, model, data.classes, samples, plain, history)
@@ -131,6 +163,14 @@ class NetworkSystem:
             return fitted.adapt(self.decision, ids, waveforms, context)
         return fitted
 
+    def probe(self, data: TrainingData, waveforms: WaveformStore, context: Context) -> Probe:
+        """The cost of a step, from two of them on some of the data."""
+        model, samples = self._start(data, waveforms, context)
+        frames_per_second = 1 / self.front_end.hop_seconds
+        return probe(
+            model, self.loss, data, waveforms, self.training, samples, frames_per_second, context
+        )
+
     def load(self, folder: Path) -> FittedNetwork:
         """What :meth:`FittedNetwork.save` wrote."""
         about = json.loads((folder / "model.json").read_text())
@@ -139,6 +179,15 @@ class NetworkSystem:
         decoding = Decoding(tuple(about["thresholds"]), tuple(about["medians"]))
         classes = tuple(about["classes"])
         return FittedNetwork(self, model, classes, about["samples"], decoding, History())
+
+    def _start(
+        self, data: TrainingData, waveforms: WaveformStore, context: Context
+    ) -> tuple[Model, int]:
+        """A fresh model, and the length of a training clip in samples."""
+        torch.manual_seed(context.seed)
+        model = self._model(len(data.classes)).to(context.device)
+        longest = max(len(waveforms[i]) for i in data.labelled.clip_ids)
+        return model, min(round(self.clip_seconds * self.front_end.rate), longest)
 
     def _model(self, classes: int) -> Model:
         front_end = LogMelFrontEnd(self.front_end)
@@ -157,21 +206,27 @@ class FittedNetwork:
     history: History
     refined: Refined | None = None
 
+    @property
+    def rate(self) -> int:
+        return self.system.front_end.rate
+
+    @property
+    def frame_hop(self) -> float:
+        return self.system.front_end.hop_seconds
+
     def predict(
         self, clip_ids: Sequence[str], waveforms: WaveformStore, context: Context, fold: int = 0
     ) -> Predictions:
         """Clip scores, frame scores and events of some clips."""
         self.model.to(context.device)
-        hop = self.system.front_end.hop_seconds
         clips, frames, events = [], [], []
         done = 0
         for clip, frame in network_outputs(self.model, waveforms, clip_ids, self.samples, context):
             clips.append(clip.numpy())
             for scores in frame.numpy():
-                duration = waveforms.duration(clip_ids[done])
-                kept = scores[: max(1, int(np.ceil(duration / hop)))]
+                kept, found = self.timed(scores, waveforms.duration(clip_ids[done]))
                 frames.append(kept)
-                events.append(decode(kept, self.decoding, self.classes, hop, duration))
+                events.append(found)
                 done += 1
         return Predictions.of(
             clip_ids,
@@ -179,9 +234,31 @@ class FittedNetwork:
             fold,
             clip_scores=np.concatenate(clips),
             frame_scores=tuple(frames),
-            frame_hop=hop,
+            frame_hop=self.frame_hop,
             events=tuple(events),
         )
+
+    def score(
+        self, waveforms: Sequence[np.ndarray], context: Context
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Clip scores [B, K] and frame scores [B, T, K] of waveforms [S] that are in no store.
+
+        Shorter ones are padded to ``samples``, as :meth:`predict` does it; none may be longer.
+        """
+        batch = np.zeros((len(waveforms), self.samples), np.float32)
+        for row, waveform in zip(batch, waveforms, strict=True):
+            row[: len(waveform)] = waveform
+        self.model.to(context.device).eval()
+        with torch.inference_mode():
+            clips, frames, *_ = self.model(torch.from_numpy(batch).to(context.device))
+        return clips.cpu().numpy(), frames.cpu().numpy()
+
+    def timed(
+        self, frame_scores: np.ndarray, duration: float
+    ) -> tuple[np.ndarray, tuple[Event, ...]]:
+        """Frame scores [T, K] of a clip up to its end (in seconds), and the events they hold."""
+        kept = frame_scores[: max(1, int(np.ceil(duration / self.frame_hop)))]
+        return kept, decode(kept, self.decoding, self.classes, self.frame_hop, duration)
 
     def adapt(
         self,
@@ -244,15 +321,25 @@ class FittedNetwork:
             "whole_clip_wins": [self.classes[k] for k in self.refined.whole_clip_wins],
         }
 
+    def with_decision(self, decision: dict[str, Any] | None) -> FittedNetwork:
+        """The same network with thresholds and medians of a :meth:`decision`."""
+        if decision is None:
+            return replace(self, decoding=Decoding.plain(len(self.classes)), refined=None)
+        decoding = Decoding(tuple(decision["thresholds"]), tuple(decision["medians"]))
+        return replace(self, decoding=decoding, refined=None)
+
     def save(self, folder: Path) -> None:
         """Weights as safetensors, the rest as JSON."""
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {k: v.contiguous() for k, v in self.model.state_dict().items()}
-        save_file(tensors, folder / "model.safetensors")
+        # Through memory: safetensors' own writer hides from us that a disk is full.
+        (folder / "model.safetensors").write_bytes(save(tensors))
         about = {
             "classes": self.classes,
             "samples": self.samples,
             "thresholds": self.decoding.thresholds,
             "medians": self.decoding.medians,
         }
-        (folder / "model.json").write_text(json.dumps(about, indent=1))
+        temporary = folder / "model.json.new"  # renamed last: where model.json is, all is
+        temporary.write_text(json.dumps(about, indent=1))
+        os.replace(temporary, folder / "model.json")

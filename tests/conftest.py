@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from command import SEARCH, on_data, soundsweep
 
+from orchestrator.rundir import RunDir
 from systems.data.dcase2018_task4 import CLASSES
 
 RATE = 16_000  # Hz
@@ -35,6 +37,16 @@ def task4_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _timed_part(root, "test", [timed_events(i) for i in range(8)])
     _timed_part(root, "eval", [timed_events(3), []])
     return root
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory, task4_folder: Path) -> RunDir:
+    """An uninterrupted run over ``task4_folder``, named ``it``; what it printed lies beside it."""
+    cwd = tmp_path_factory.mktemp("whole")
+    done = soundsweep("run", *on_data(task4_folder, "--name", "it", *SEARCH), cwd=cwd)
+    run = RunDir(cwd / "runs" / "it")
+    (run.root / "printed.txt").write_text(done.stdout)
+    return run
 
 
 @pytest.fixture

@@ -9,43 +9,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
+from command import SEARCH, on_data, soundsweep
 
 from orchestrator.rundir import RunDir, read_json
 from systems.predictions import Predictions
 
-TINY = (
-    "--max-epochs", "6", "--set", "training.steps_per_epoch=2", "--set", "network.width=8",
-    "--set", "network.recurrent_units=8", "--trials", "5", "--top-k", "2", "--concurrency", "1",
-)  # fmt: skip
-
-
-def soundsweep(*arguments: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "orchestrator.run", *arguments],
-        cwd=cwd, capture_output=True, text=True, timeout=500, check=False,
-    )  # fmt: skip
-    if check:
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done
-
 
 def run_arguments(data: Path, *more: str) -> tuple[str, ...]:
-    return ("run", "--dataset", "dcase2018_task4", "--data", str(data), "--storage", "runs",
-            "--name", "it", *TINY, *more)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, task4_folder: Path) -> RunDir:
-    """An uninterrupted run."""
-    cwd = tmp_path_factory.mktemp("whole")
-    done = soundsweep(*run_arguments(task4_folder), cwd=cwd)
-    assert "trial 0 started (the published point)" in done.stdout
-    return RunDir(cwd / "runs" / "it")
+    return ("run", *on_data(data, "--name", "it", *SEARCH, *more))
 
 
 def fingerprint_of_run(run: RunDir) -> Any:
@@ -62,6 +40,7 @@ def fingerprint_of_run(run: RunDir) -> Any:
 
 
 def test_a_run_leaves_the_whole_directory(whole: RunDir) -> None:
+    assert "trial 0 started (the published point)" in (whole.root / "printed.txt").read_text()
     results = read_json(whole.results)
     trials = results["trials"]
     assert [t["number"] for t in trials] == list(range(5))
@@ -188,18 +167,98 @@ BAD = {
     "trials": (("--trials", "many"), "--trials takes a number"),
     "embedded": (("--dataset", "synthetic", "--data", "."), "takes no folder"),
     "resume": (("--resume", "nothing"), "no run 'nothing'"),
+    "protocol": (("--protocol", "papr"), "did you mean 'paper'"),
+    "name": (("--name", "a/b"), "a name is one folder's name"),
+    "time": (("--time-budget", "soon"), "2h, 90m or 1h30m"),
+    "ray": (("--ray-address", "127.0.0.1:9"), "nothing answers there"),
+    "ray address": (("--ray-address", "head"), "HOST:PORT, auto or local"),
+    "gpus": (("--gpus-per-trial", "-1"), "--gpus-per-trial takes 0 or more"),
+    "workers": (("--workers-per-trial", "0"), "--workers-per-trial takes 1 or more"),
+    "no folder": (("--data", "nowhere"), "nowhere does not exist"),
+    "layout": (("--data", "/usr"), "holds no folder 'metadata'"),
+    "permission": (("--storage", "/proc/runs"), "the storage root /proc/runs cannot be made"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_message_and_nothing_is_written(case: str, tmp_path: Path) -> None:
     options, expected = BAD[case]
-    done = soundsweep("run", "--storage", "runs", *options, cwd=tmp_path, check=False)
+    done = soundsweep(*("run", "--storage", "runs", *options), cwd=tmp_path, check=False)
     assert done.returncode == 2
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("error: ")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_command_offers_the_nearest(tmp_path: Path) -> None:
+    done = soundsweep("trian", cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert "did you mean 'train'" in done.stderr
+
+
+def _break_audio(data: Path) -> tuple[str, ...]:
+    missing, empty, corrupt = sorted((data / "dataset/audio/train/weak").glob("*.wav"))[:3]
+    missing.unlink()
+    empty.write_bytes(b"")
+    corrupt.write_bytes(b"no sound at all" * 20)
+    return missing.name, empty.name, corrupt.name, "and missing", "is empty", "is no audio file"
+
+
+def _silence(data: Path) -> tuple[str, ...]:
+    """Seen only when it is decoded."""
+    sounds = sorted((data / "dataset/audio/train/weak").glob("*.wav"))[:2]
+    for sound in sounds:
+        samples, rate = soundfile.read(sound)
+        soundfile.write(sound, np.zeros_like(samples), rate)
+    return (*(sound.name for sound in sounds), "silent")
+
+
+def _break_labels(data: Path) -> tuple[str, ...]:
+    weak, test = (data / "dataset/metadata" / name for name in ("train/weak.csv", "test/test.csv"))
+    weak.write_text(weak.read_text().replace("Blender", "Blendr"))
+    test.write_text(test.read_text().replace("0.100\t0.450", "0.100\t7.450"))
+    return "'Blendr' is no class (did you mean 'Blender'?)", "event 0.1 to 7.45 s does not lie"
+
+
+def _lose_a_class(data: Path) -> tuple[str, ...]:
+    weak = data / "dataset/metadata/train/weak.csv"
+    lines = weak.read_text().splitlines()
+    weak.write_text("\n".join(line for line in lines if "Dishes" not in line) + "\n")
+    return "Dishes", "no training clip"
+
+
+@pytest.mark.parametrize("breaks", [_break_audio, _silence, _break_labels, _lose_a_class])
+def test_unusable_data_is_one_message_with_all_offenders(
+    breaks: Callable[[Path], tuple[str, ...]], task4_copy: Path, tmp_path: Path
+) -> None:
+    expected = breaks(task4_copy)
+    done = soundsweep(*run_arguments(task4_copy), cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    for words in expected:
+        assert words in done.stderr
+    assert not list(tmp_path.glob("runs/*/trials")), "a trial was started"
+    assert not list(tmp_path.glob("runs/store/*/index.json")), "a store was published"
+
+
+CHANGED = {
+    "system": ("--system", "gcrnn_vat/gcrnn"),
+    "dataset": ("--dataset", "synthetic"),
+    "data": ("--data", "elsewhere"),
+    "seed": ("--seed", "7"),
+    "set": ("--set", "vat.epsilon=3"),
+}
+
+
+@pytest.mark.parametrize("option", CHANGED)
+def test_a_run_is_not_resumed_as_another(option: str, whole: RunDir) -> None:
+    before = whole.plan.read_bytes()
+    done = soundsweep("run", "--resume", "it", *CHANGED[option], cwd=whole.root.parent, check=False)
+    assert done.returncode == 2
+    assert f"was planned with --{option}" in done.stderr
+    assert whole.plan.read_bytes() == before
 
 
 def test_a_name_that_exists_is_refused(whole: RunDir, task4_folder: Path) -> None:
@@ -228,12 +287,3 @@ def test_a_driven_run_is_refused(whole: RunDir) -> None:
         done = soundsweep("run", "--resume", str(whole.path), cwd=whole.root.parent, check=False)
     assert done.returncode == 2
     assert "being driven by another process" in done.stderr
-
-
-def test_listings_and_dry_run(tmp_path: Path) -> None:
-    assert "gcrnn_vat/gcrnn" in soundsweep("systems", cwd=tmp_path).stdout
-    assert "dataset/metadata/train/weak.csv" in soundsweep("datasets", cwd=tmp_path).stdout
-    plan = soundsweep("run", "--dry-run", cwd=tmp_path).stdout
-    assert "synthetic (embedded)" in plan
-    assert "log:0.0001:0.01" in plan
-    assert list(tmp_path.iterdir()) == []

@@ -14,12 +14,15 @@ from sklearn.linear_model import LogisticRegression
 
 from orchestrator.members import OutOfFold, out_of_fold
 from orchestrator.rundir import RunDir, read_json
-from orchestrator.stacking.base import cross_fitted, fit_learner, learner
+from orchestrator.stacking.base import cross_fitted, fit_clip_learner, learner
+from orchestrator.stacking.event_thresholds import LEVELS, Frames, GeneticEventThresholds
 from orchestrator.stacking.genetic_thresholds import GeneticThresholds
 from orchestrator.stacking.logistic_regression import LogisticPerClass
-from systems.data.dataset import ClipSet
+from systems.data.dataset import ClipSet, Event
 from systems.errors import UserError
-from systems.metrics.tagging import class_f1, macro_f1
+from systems.metrics.events import event_counts, event_f1_of_counts
+from systems.metrics.tagging import class_f1, f1_of_counts, macro_f1
+from systems.postprocessing.decoding import mean_frames
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -95,13 +98,15 @@ def test_a_class_without_positives_keeps_the_mean_of_its_members() -> None:
 @pytest.mark.parametrize("name", ["logreg", "genetic"])
 def test_a_learner_survives_json_and_its_folder_is_whole(name: str, tmp_path: Path) -> None:
     data = rows()
-    fit_learner(name, data, CLASSES, {"fingerprint": "f"}, tmp_path / name, 0)
-    stored = read_json(tmp_path / name / "learner.json")
+    plan: Any = SimpleNamespace(classes=CLASSES, fingerprint="f", splits={"digest": "d"}, seed=0)
+    run = RunDir(tmp_path)
+    fit_clip_learner(name, run, plan, data)
+    stored = read_json(run.stack(name) / "learner.json")
     loaded, fresh = learner(stored["name"]), learner(name)
     loaded.load(json.loads(json.dumps(stored["state"])))
     fresh.fit(data.scores, data.targets, 0)
     np.testing.assert_allclose(loaded.predict(data.scores), fresh.predict(data.scores))
-    scores = read_json(tmp_path / name / "scores.json")
+    scores = read_json(run.stack(name) / "scores.json")
     assert scores["out_of_fold"]["low"] <= scores["out_of_fold"]["value"]
     assert scores["members"] == [0, 1, 2]
 
@@ -172,3 +177,49 @@ def test_with_one_fold_each_half_is_scored_by_the_other_halfs_best_epoch(tmp_pat
     for rows_, others in zip(halves, reversed(halves), strict=True):
         values = [macro_f1(targets[others], e[others]) for e in epochs]
         assert used[rows_[0]] == int(np.argmax(values))
+
+
+def timed_rows(seed: int, clips: int = 12) -> tuple[Frames, dict[str, tuple[Event, ...]]]:
+    """Clips of 40 frames of 0.1 s with an event of each class, whose scores rise to a height of the
+    class's own over a floor of its own: each class has levels that are right for it alone."""
+    r = np.random.default_rng(seed)
+    scores, truth = [], {}
+    for clip in range(clips):
+        frames = r.uniform(0, 0.1, (40, len(CLASSES))) + np.linspace(0.05, 0.5, len(CLASSES))
+        starts = r.integers(0, 25, len(CLASSES))
+        for k, start in enumerate(starts):
+            frames[start : start + 10, k] += 0.3
+        scores.append(frames)
+        truth[f"clip{clip}"] = tuple(
+            Event(0.1 * start, 0.1 * (start + 10), name)
+            for start, name in zip(starts, CLASSES, strict=True)
+        )
+    return Frames(tuple(truth), tuple(scores), 0.1, (4.0,) * clips), truth
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_event_thresholds_reach_the_exact_optimum_of_their_levels(seed: int) -> None:
+    frames, truth = timed_rows(seed)
+    counts = np.stack([
+        event_counts(
+            truth,
+            dict(zip(truth, frames.events((level,) * len(CLASSES), CLASSES), strict=True)),
+            CLASSES,
+        )
+        for level in LEVELS
+    ])  # fmt: skip
+    exact = f1_of_counts(counts.sum(axis=1)).max(axis=0).mean()  # the classes are independent
+    fitted = GeneticEventThresholds()
+    fitted.fit_counts(counts, seed)
+    decided = dict(zip(truth, frames.events(fitted.thresholds, CLASSES), strict=True))
+    assert event_f1_of_counts(event_counts(truth, decided, CLASSES)) == pytest.approx(exact)
+    plain = dict(zip(truth, frames.events((0.5,) * len(CLASSES), CLASSES), strict=True))
+    assert event_f1_of_counts(event_counts(truth, plain, CLASSES)) < 0.7 < exact
+
+
+def test_mean_frames_of_two_hops_lie_on_the_finer_one() -> None:
+    coarse = np.array([[0.0], [1.0]])  # 0.2 s a frame
+    fine = np.array([[0.2], [0.4], [0.6], [0.8]])
+    mean, hop = mean_frames([coarse, fine], [0.2, 0.1])
+    assert hop == 0.1
+    np.testing.assert_allclose(mean[:, 0], [0.1, 0.2, 0.8, 0.9])

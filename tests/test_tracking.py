@@ -6,7 +6,6 @@ import json
 import os
 import random
 import socket
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,7 +79,7 @@ def make_run(root: Path, name: str, trials: int = 4, steps: int = STEPS, **chang
         if number % 3 == 0:
             search.complete(number, 0.1 * steps + number / 1000)
         elif number % 3 == 1:
-            search.prune(number)
+            search.stop(number)
         else:
             search.fail(number, "OutOfMemoryError: it was too large")
     return run
@@ -114,15 +113,17 @@ def add_results(run: RunDir) -> None:
         "classes": {"Cat / dog: 100 %": {"clip_f1": 0.7, "event_f1": None}},
     }  # fmt: skip
     refined = {**scores, "variant": "refined", "transductive": True}
+    (run.stack("logreg") / "test.npz").write_bytes(b"scores of the test part")
+    predictions = run.trial(0).test_predictions("no refinement")
+    predictions.parent.mkdir(parents=True, exist_ok=True)
+    predictions.write_bytes(b"predictions of the test part")
     learner = {**scores, "trial": None, "learner": "logreg", "variant": None, "best": False}
-    write_json(run.members, {"members": [0, 3]})
-    write_json(
-        run.results,
-        {
-            "trials": [{"number": 0, "value": 0.1 * STEPS, "interval": [0.3, 0.5]}],
-            "test": {"rows": [scores, refined, learner]},
-        },
-    )
+    write_json(run.members, {"members": [{"trial": 0}, {"trial": 3}]})
+    results = {
+        "trials": [{"number": 0, "value": 0.1 * STEPS, "interval": [0.3, 0.5]}],
+        "test": {"rows": [scores, refined, learner]},
+    }
+    run.results.write_text(json.dumps(results))  # as of a version that wrote infinity
     run.report.mkdir(exist_ok=True)
     (run.report / "index.html").write_text("<html>1</html>")
 
@@ -254,16 +255,41 @@ def test_scores_intervals_and_meta_learners(root: Path) -> None:
     assert parent.data.metrics["test_transductive_variant/refined/clip_macro_f1"] == 0.5
     assert parent.data.metrics["gpu_seconds"] == 0.5 * 4 * STEPS * 0.5
     assert trial.data.metrics["value/high"] == 0.5
-    assert trial.data.tags["soundsweep.member"] == "true"
+    assert trial.data.metrics["gpu_seconds"] == 0.5 * STEPS * 0.5
+    members = {n: runs[f"trial {n:05d}"].data.tags["soundsweep.member"] for n in range(4)}
+    assert members == {0: "true", 1: "false", 2: "false", 3: "true"}
     assert stack.data.params == {"members": "0,3", "C": "1.0"}
     assert stack.data.metrics["versus_best/p_not_better"] == 0.25
     assert parent.data.params["config/front_end.bands"] == "64"
-    assert parent.data.tags["soundsweep.version.torch"] == "2.11.0"
 
     names = {a.path for a in client.list_artifacts(parent.info.run_id)}
     assert names == {"plan.json", "results.json", "report"}
     assert parent.info.artifact_uri.startswith((root / "mlartifacts").as_uri())
-    assert [a.path for a in client.list_artifacts(trial.info.run_id)] == ["config.json"]
+    assert artifacts(client, trial) == {"config.json", "predictions"}
+    assert artifacts(client, trial, "predictions") == {"predictions/test_no_refinement.npz"}
+    assert artifacts(client, stack) == {"scores.json", "test.npz"}
+
+
+def artifacts(client: Any, run: Any, folder: str | None = None) -> set[str]:
+    return {artifact.path for artifact in client.list_artifacts(run.info.run_id, folder)}
+
+
+def test_the_run_and_all_below_it_say_what_was_trained_on_what(root: Path) -> None:
+    run = make_run(root, "tagged", trials=2)
+    add_results(run)
+    tracking.sync(run)
+    _, runs = read_store(run)
+    expected = {
+        "system": "gcrnn_vat/gcrnn_vat", "paper": "gcrnn_vat", "dataset": "synthetic",
+        "fingerprint": "f00d", "protocol": "official", "git_commit": "c0ffee", "seed": "1",
+        "version.torch": "2.11.0", "device": "cpu",
+    }  # fmt: skip
+    assert set(runs) == {"tagged", "trial 00000", "trial 00001", "stack logreg"}
+    for one in runs.values():
+        tags = {key.removeprefix("soundsweep."): value for key, value in one.data.tags.items()}
+        assert {key: tags.get(key) for key in expected} == expected, one.info.run_name
+    for name in ("tagged", "trial 00000", "stack logreg"):  # trial 1 has no end yet
+        assert {"seconds", "gpu_seconds"} <= set(runs[name].data.metrics)
 
 
 def test_files_are_uploaded_again_only_when_their_contents_change(root: Path) -> None:
@@ -330,10 +356,8 @@ def closed_port() -> str:
 def test_a_server_that_is_down_costs_nothing_and_is_made_up_for(root: Path) -> None:
     run = make_run(root, "down", trials=3, mlflow=closed_port())
     add_results(run)
-    began = time.monotonic()
     with pytest.raises(UserError, match=r"soundsweep sync .*down") as caught:
         tracking.sync(run)
-    assert time.monotonic() - began < 10
     assert "secret" not in str(caught.value)
 
     plan = Plan.from_json(read_json(run.plan))

@@ -9,18 +9,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from orchestrator.plan import Plan, reload
+from orchestrator.plan import Plan
 from orchestrator.report.importance import importances
 from orchestrator.rundir import RunDir, TrialDir, best_line, read_json, read_steps, write_json
 from orchestrator.study import Search, TrialState, cause_of, state_name
 from systems import config as configs
-from systems.data.splits import clip_set
-from systems.metrics.intervals import bootstrap
-from systems.metrics.tagging import macro_f1_of_counts, tag_counts
-from systems.predictions import Predictions
 
 SCHEMA = 1
 
@@ -95,15 +90,14 @@ def trial_rows(run: RunDir, plan: Plan) -> list[dict[str, Any]]:
     study = Search(
         run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial, read_only=True
     )
-    intervals = _Intervals(plan)
     return [
-        _trial_row(run.trial(t.number), t, plan, intervals)
+        _trial_row(run.trial(t.number), t, plan)
         for t in study.trials()
         if t.state != TrialState.WAITING
     ]
 
 
-def _trial_row(trial: TrialDir, frozen: Any, plan: Plan, intervals: _Intervals) -> dict[str, Any]:
+def _trial_row(trial: TrialDir, frozen: Any, plan: Plan) -> dict[str, Any]:
     lines = [line for line in trial.read_metrics() if line["fold"] == 0]
     best = best_line(lines, plan.metric, plan.mode)
     return {
@@ -112,7 +106,7 @@ def _trial_row(trial: TrialDir, frozen: Any, plan: Plan, intervals: _Intervals) 
         "published": bool(frozen.user_attrs.get("published")),
         "params": frozen.params,
         "value": frozen.value if frozen.value is not None else best and best[plan.metric],
-        "interval": intervals.of(trial) if frozen.state == TrialState.COMPLETE else None,
+        "interval": read_json(trial.result).get("interval") if trial.result.exists() else None,
         "best_step": best and best["step"],
         "steps": lines[-1]["step"] if lines else 0,
         "seconds": sum(line["seconds"] for line in trial.read_metrics()),
@@ -120,27 +114,6 @@ def _trial_row(trial: TrialDir, frozen: Any, plan: Plan, intervals: _Intervals) 
         "cause": cause_of(frozen),
         "curve": lines,
     }
-
-
-class _Intervals:
-    """95 % intervals of completed trials; the data set is read once, and only if one completed."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self._dataset: Any = None
-
-    def of(self, trial: TrialDir) -> list[float]:
-        if self._dataset is None:
-            self._dataset, self._splits = reload(self.plan)
-        counts = []
-        for fold in range(self.plan.splits["searched"]):
-            predicted = Predictions.load(trial.predictions(fold))
-            targets = clip_set(self._dataset, self._splits.folds[fold].validation).targets
-            assert predicted.clip_scores is not None
-            assert targets is not None
-            counts += [*tag_counts(targets, predicted.clip_scores > 0.5)]
-        interval = bootstrap(np.stack(counts), macro_f1_of_counts)
-        return [interval.low, interval.high]
 
 
 def _about(plan: Plan) -> dict[str, Any]:

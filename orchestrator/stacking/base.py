@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from orchestrator.members import OutOfFold, interval_of
-from orchestrator.rundir import write_json
+from orchestrator.plan import Plan
+from orchestrator.rundir import RunDir, write_json
+from systems.data.dataset import Dataset
 from systems.data.splits import FOLDS, stratified_groups
 from systems.errors import UserError
 from systems.metrics.intervals import paired_bootstrap
@@ -44,15 +45,17 @@ class Learner(Protocol):
 
 def learner(name: str) -> Learner:
     """A fresh meta-learner by name."""
+    from orchestrator.stacking.event_thresholds import GeneticEventThresholds
     from orchestrator.stacking.genetic_thresholds import GeneticThresholds
     from orchestrator.stacking.logistic_regression import LogisticPerClass
 
-    kinds: dict[str, type[Learner]] = {
-        kind.name: kind for kind in (LogisticPerClass, GeneticThresholds)
+    kinds: dict[str, type[Any]] = {
+        kind.name: kind for kind in (LogisticPerClass, GeneticThresholds, GeneticEventThresholds)
     }
     if name not in kinds:
         raise UserError(f"unknown meta-learner '{name}'. Known: {', '.join(kinds)}.")
-    return kinds[name]()
+    fresh: Learner = kinds[name]()
+    return fresh
 
 
 def cross_fitted(name: str, rows: OutOfFold, seed: int) -> np.ndarray:
@@ -67,14 +70,22 @@ def cross_fitted(name: str, rows: OutOfFold, seed: int) -> np.ndarray:
     return out
 
 
-def fit_learner(
-    name: str, rows: OutOfFold, classes: tuple[str, ...], data: dict[str, str], folder: Path,
-    seed: int,
-) -> None:  # fmt: skip
-    """Cross-fit, score, fit on all rows, and write learner, predictions and scores to a folder.
+def fit_learner(name: str, run: RunDir, plan: Plan, dataset: Dataset, rows: OutOfFold) -> None:
+    """Cross-fit, score, fit on all rows, and write learner, predictions and scores to the run.
 
     ``scores.json`` is written last: where it is, the learner is whole.
     """
+    from orchestrator.stacking.event_thresholds import fit_event_thresholds
+
+    if "frame_scores" in learner(name).takes:
+        fit_event_thresholds(run, plan, dataset, rows)
+    else:
+        fit_clip_learner(name, run, plan, rows)
+
+
+def fit_clip_learner(name: str, run: RunDir, plan: Plan, rows: OutOfFold) -> None:
+    """A learner of clip scores."""
+    folder, seed = run.stack(name), plan.seed
     began = time.monotonic()
     scores = cross_fitted(name, rows, seed)
     final = learner(name)
@@ -82,14 +93,17 @@ def fit_learner(
     # The reference is the member that the search put first, not the one that these rows favour.
     counts = tag_counts(rows.targets, scores > 0.5)
     reference = tag_counts(rows.targets, rows.scores[:, 0] > 0.5)
-    predictions = Predictions.of(rows.clip_ids, classes, clip_scores=scores).with_data(**data)
-    predictions.save(folder / "out_of_fold.npz")
+    predictions = Predictions.of(rows.clip_ids, plan.classes, clip_scores=scores)
+    predictions.with_data(fingerprint=plan.fingerprint, splits=plan.splits["digest"]).save(
+        folder / "out_of_fold.npz"
+    )
     write_json(folder / "learner.json", {"name": name, "state": final.state()})
     write_json(
         folder / "scores.json",
         {
             "name": name,
             "title": final.title,
+            "metric": "clip_macro_f1",
             "members": list(rows.members),
             "parameters": final.parameters(),
             "out_of_fold": interval_of(rows.targets, scores),

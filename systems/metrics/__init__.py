@@ -10,7 +10,8 @@ import numpy as np
 
 from systems.data.dataset import LabelKind
 from systems.errors import unknown
-from systems.metrics.tagging import macro_f1
+from systems.metrics.intervals import Interval, OfCounts, bootstrap
+from systems.metrics.tagging import macro_f1, macro_f1_of_counts, tag_counts
 
 ClipMetric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -45,6 +46,7 @@ METRICS = {
 }  # fmt: skip
 
 _CLIP: dict[str, ClipMetric] = {"clip_macro_f1": macro_f1}
+_CLIP_COUNTS: dict[str, OfCounts] = {"clip_macro_f1": macro_f1_of_counts}
 
 
 def metric(name: str) -> Metric:
@@ -59,3 +61,9 @@ def clip_metric(name: str) -> ClipMetric:
     if name not in _CLIP:
         raise unknown("clip metric", name, _CLIP)
     return _CLIP[name]
+
+
+def clip_interval(name: str, targets: np.ndarray, scores: np.ndarray) -> Interval:
+    """A metric of clip scores [N, K] at threshold 0.5 with its 95 % interval over clips."""
+    clip_metric(name)
+    return bootstrap(tag_counts(targets, scores > 0.5), _CLIP_COUNTS[name])

@@ -21,6 +21,18 @@ from systems.training.losses import ClipBce, LossTerm, VatTerm
 from systems.training.supervised import Training
 from systems.training.vat import Vat
 
+BIBTEX = """
+@inproceedings{harb2018gcrnn,
+  author    = {Harb, Robert and Pernkopf, Franz},
+  title     = {Sound Event Detection Using Weakly-Labelled Semi-Supervised Data with {GCRNNs},
+               {VAT} and Self-Adaptive Label Refinement},
+  booktitle = {Detection and Classification of Acoustic Scenes and Events (DCASE) Workshop},
+  year      = {2018},
+  eprint    = {1810.06897},
+  archivePrefix = {arXiv},
+}
+"""
+
 
 @dataclass(frozen=True)
 class GcrnnConfig:

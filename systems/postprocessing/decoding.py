@@ -66,3 +66,19 @@ def decode(
         if start * hop < duration
     ]
     return tuple(sorted(events))
+
+
+def mean_frames(scores: Sequence[np.ndarray], hops: Sequence[float]) -> tuple[np.ndarray, float]:
+    """The mean of several models' frame scores [T_m, K] of one clip, at the finest of their hops.
+
+    A frame takes the score that each model gives at its middle. Returns the scores [T, K] and the
+    hop in seconds.
+    """
+    hop = min(hops)
+    frames = min(int(np.ceil(len(s) * h / hop - 1e-9)) for s, h in zip(scores, hops, strict=True))
+    middles = (np.arange(frames) + 0.5) * hop
+    taken = [
+        s[np.minimum((middles / h).astype(int), len(s) - 1)]
+        for s, h in zip(scores, hops, strict=True)
+    ]
+    return np.mean(taken, axis=0), hop

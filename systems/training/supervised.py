@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from systems.context import Context
+from systems.data.dataset import ClipSet
 from systems.data.splits import TrainingData
 from systems.data.store import WaveformStore
 from systems.errors import Diverged
@@ -44,6 +45,10 @@ class Training:
                 "epochs must be at least 1, labelled at least 2, unlabelled at least 0, "
                 "learning_rate above 0"
             )
+
+    def steps(self, labelled: int) -> int:
+        """Steps of an epoch over so many labelled clips."""
+        return self.steps_per_epoch or math.ceil(labelled / self.labelled)
 
 
 class Model(nn.Module):
@@ -115,17 +120,14 @@ def fit(
     Raises:
         Diverged: the loss is not finite.
     """
-    labelled = Clips(waveforms, data.labelled.clip_ids, samples)
-    unlabelled = Clips(waveforms, data.unlabelled["unlabelled"].clip_ids, samples)
-    targets = torch.as_tensor(data.labelled.targets)
-    optimiser = torch.optim.Adam(model.network.parameters(), lr=training.learning_rate)
+    loop = Loop.start(model, terms, data, waveforms, training, samples, context)
     history, start, best = History(), 1, None
     state = context.restore()
     if state is None:
-        fit_standardisation(model, labelled, context)
+        fit_standardisation(model, loop.labelled, context)
     else:
         model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
+        loop.optimiser.load_state_dict(state["optimiser"])
         history, best, start = History(**state["history"]), state["best"], state["step"] + 1
         context.report(state["step"], history.metrics[-1])
     last = min(training.epochs, context.last_step or training.epochs)
@@ -134,10 +136,9 @@ def fit(
             break
         began = time.monotonic()
         generator = context.seed_step(epoch)
-        metrics = _epoch(model, terms, labelled, unlabelled, targets, training, optimiser,
-                         generator, context, epoch)  # fmt: skip
+        metrics = loop.steps(training.steps(len(loop.targets)), generator, epoch)
         if data.validation is not None:
-            scores = clip_scores(model, waveforms, data.validation.clip_ids, samples, context)
+            scores = _validate(model, waveforms, data.validation, samples, context)
             assert data.validation.targets is not None
             value = clip_metric(data.metric)(data.validation.targets, scores.numpy())
             metrics[data.metric] = value
@@ -147,11 +148,20 @@ def fit(
                 best = copy.deepcopy(model.state_dict())
         metrics["seconds"] = time.monotonic() - began
         history.metrics.append(metrics)
-        context.save(_state(model, optimiser, history, best, epoch))
+        context.save(_state(model, loop.optimiser, history, best, epoch))
         context.report(epoch, metrics)
     if best is not None:
         model.load_state_dict(best)
     return history
+
+
+def _validate(
+    model: Model, waveforms: WaveformStore, clips: ClipSet, samples: int, context: Context
+) -> Tensor:
+    """Clip posteriors [N, K]; of several workers the first one's, so that all judge alike."""
+    return context.from_first(
+        lambda: clip_scores(model, waveforms, clips.clip_ids, samples, context)
+    )
 
 
 def _state(
@@ -166,40 +176,88 @@ def _state(
     }
 
 
-def _epoch(
-    model: Model,
-    terms: Sequence[LossTerm],
-    labelled: Clips,
-    unlabelled: Clips,
-    targets: Tensor,
-    training: Training,
-    optimiser: torch.optim.Optimizer,
-    generator: np.random.Generator,
-    context: Context,
-    epoch: int,
-) -> dict[str, float]:
-    model.train()
-    steps = training.steps_per_epoch or math.ceil(len(targets) / training.labelled)
-    labelled_rows = index_batches(len(targets), training.labelled, steps, generator)
-    shares = training.unlabelled if len(unlabelled.clip_ids) else 0
-    unlabelled_rows = index_batches(len(unlabelled.clip_ids), shares, steps, generator)
-    sums: dict[str, float] = {}
-    for rows, other_rows in zip(labelled_rows, unlabelled_rows, strict=True):
-        features = model.features(labelled.batch(rows, generator).to(context.device))
+@dataclass(frozen=True)
+class Loop:
+    """What the steps of one training work on. ``network`` is the model's, joined to its workers'.
+
+    ``targets`` [N, K] are those of the labelled clips.
+    """
+
+    model: Model
+    network: nn.Module
+    terms: Sequence[LossTerm]
+    labelled: Clips
+    unlabelled: Clips
+    targets: Tensor
+    training: Training
+    optimiser: torch.optim.Optimizer
+    context: Context
+
+    @classmethod
+    def start(
+        cls,
+        model: Model,
+        terms: Sequence[LossTerm],
+        data: TrainingData,
+        waveforms: WaveformStore,
+        training: Training,
+        samples: int,
+        context: Context,
+    ) -> Loop:
+        """The loop before its first step."""
+        assert data.labelled.targets is not None
+        return cls(
+            model,
+            context.data_parallel(model.network),
+            terms,
+            Clips(waveforms, data.labelled.clip_ids, samples),
+            Clips(waveforms, data.unlabelled["unlabelled"].clip_ids, samples),
+            torch.as_tensor(data.labelled.targets),
+            training,
+            torch.optim.Adam(model.network.parameters(), lr=training.learning_rate),
+            context,
+        )
+
+    def steps(self, count: int, generator: np.random.Generator, epoch: int) -> dict[str, float]:
+        """So many steps of the optimiser; the mean loss and its terms.
+
+        Raises:
+            Diverged: the loss is not finite.
+        """
+        self.model.train()
+        labelled_rows = index_batches(len(self.targets), self.training.labelled, count, generator)
+        shares = self.training.unlabelled if len(self.unlabelled.clip_ids) else 0
+        unlabelled_rows = index_batches(len(self.unlabelled.clip_ids), shares, count, generator)
+        sums: dict[str, float] = {}
+        for rows, other_rows in zip(labelled_rows, unlabelled_rows, strict=True):
+            values = self._step(rows, other_rows, generator, epoch)
+            for name, value in values.items():
+                sums[name] = sums.get(name, 0.0) + value / count
+        return self.context.mean(sums)
+
+    def _step(
+        self, rows: np.ndarray, other_rows: np.ndarray, generator: np.random.Generator, epoch: int
+    ) -> dict[str, float]:
+        context, network = self.context, self.network
+        mine, other_mine = context.share(rows), context.share(other_rows)
+        features = self._features(self.labelled, mine, generator)
         others = None
-        if len(other_rows):
-            others = model.features(unlabelled.batch(other_rows, generator).to(context.device))
-        target = targets[rows].to(context.device)
-        step = Step(model.network, features, target, model.network(features), others)
-        loss, values = total(terms, step)
+        if len(other_mine):
+            others = self._features(self.unlabelled, other_mine, generator)
+        with context.mixed_precision():
+            outputs = tuple(output.float() for output in network(features))
+        target = self.targets[mine].to(context.device)
+        loss, values = total(self.terms, Step(network, features, target, outputs, others))
         if not torch.isfinite(loss):
             raise Diverged(f"the loss is {loss.item()} in epoch {epoch}")
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        for name, value in {"loss": loss, **values}.items():
-            sums[name] = sums.get(name, 0.0) + value.item() / steps
-    return sums
+        self.optimiser.zero_grad(set_to_none=True)
+        # Workers' gradients are averaged: one with fewer clips counts for less.
+        (loss * (context.world * len(mine) / len(rows))).backward()
+        self.optimiser.step()
+        return {name: value.item() for name, value in {"loss": loss, **values}.items()}
+
+    def _features(self, clips: Clips, rows: np.ndarray, generator: np.random.Generator) -> Tensor:
+        return self.model.features(clips.batch(rows, generator).to(self.context.device))
 
 
 def index_batches(

@@ -1,0 +1,135 @@
+"""One training of a trial: a fold, or the refit on all labelled clips; here or in workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.plan import Plan
+from orchestrator.rundir import RunDir, TrialDir, append_step, check_generation, read_json
+from systems.context import Context, seed_of
+from systems.data.splits import TrainingData
+from systems.data.store import WaveformStore
+from systems.system import Fitted
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def tell_nobody(report: dict[str, Any]) -> None:
+    """The report of a training that nobody watches."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What trials of a run share: the plan, the sound, and what each fold may see.
+
+    No test label is in here. ``test`` names the clips that a final model predicts.
+    """
+
+    run: str
+    generation: int
+    plan: Plan
+    folds: tuple[TrainingData, ...]
+    refit: TrainingData
+    store: WaveformStore
+    test: tuple[str, ...]
+    device: str
+
+    def trial(self, number: int) -> TrialDir:
+        return RunDir(Path(self.run)).trial(number)
+
+    def config(self, trial: TrialDir) -> Any:
+        """The configuration that a trial trains."""
+        return self.plan.trial_config(read_json(trial.config)["params"])
+
+    def check_generation(self) -> None:
+        """Raise :class:`Superseded` where another driver has taken the run over."""
+        check_generation(Path(self.run), self.generation)
+
+    def context(self, folder: Path | None = None, **about: Any) -> Context:
+        """A context on the job's device whose checkpoints lie in a folder."""
+        return Context(
+            folder,
+            device=self.device,
+            threads=self.plan.resources.cpus,
+            may_publish=partial(check_generation, Path(self.run), self.generation),
+            **about,
+        )
+
+
+@dataclass(frozen=True)
+class Task:
+    """Train trial ``number`` on a fold; ``None`` is the refit on all labelled clips, which ends at
+    ``last_step``."""
+
+    number: int
+    fold: int | None
+    last_step: int | None = None
+
+    def model(self, trial: TrialDir) -> Path:
+        """Where the trained model goes."""
+        return trial.refit / "model" if self.fold is None else trial.model(self.fold)
+
+    def folder(self, trial: TrialDir) -> Path:
+        """Where checkpoints go."""
+        return trial.refit if self.fold is None else trial.path / f"fold{self.fold}"
+
+    def seed(self, plan: Plan) -> int:
+        if self.fold is None:
+            return seed_of(plan.seed, "refit", self.number)
+        return seed_of(plan.seed, "trial", self.number, self.fold)
+
+
+def trained(job: Job, task: Task, report: Report = tell_nobody) -> Fitted:
+    """The trained model of a task; trained now where it is not there, from its checkpoint on."""
+    trial = job.trial(task.number)
+    if not (task.model(trial) / "model.json").exists():
+        if job.plan.resources.workers > 1:
+            from orchestrator.workers import train_in_workers
+
+            train_in_workers(job, task, report)
+        else:
+            train(job, task, report)
+    return job.plan.entry().build(job.config(trial)).load(task.model(trial))
+
+
+def train(job: Job, task: Task, report: Report, rank: int = 0, world: int = 1) -> None:
+    """Train in this process, as one of ``world`` workers, and keep the model.
+
+    Epochs of fold 0 are reported with metric and loss. Later folds report that they are alive, no
+    metric: they are never stopped early, only by an interruption.
+    """
+    trial, plan = job.trial(task.number), job.plan
+    log = trial.refit_metrics if task.fold is None else trial.metrics
+
+    def on_report(step: int, metrics: Mapping[str, float]) -> None:
+        if rank == 0:
+            append_step(log, task.fold or 0, step, metrics)
+        report(progress(plan, task.fold, step, metrics))
+
+    context = job.context(
+        task.folder(trial), on_report=on_report, seed=task.seed(plan), last_step=task.last_step,
+        rank=rank, world=world,
+    )  # fmt: skip
+    data = job.refit if task.fold is None else job.folds[task.fold]
+    fitted = plan.entry().build(job.config(trial)).train(data, job.store, context)
+    if rank > 0:
+        return
+    job.check_generation()
+    if task.fold is not None:
+        epochs = np.stack([scores.numpy() for scores in fitted.history.validation_scores])
+        trial.epoch_scores(task.fold).parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(trial.epoch_scores(task.fold), scores=epochs)
+    fitted.save(task.model(trial))
+
+
+def progress(plan: Plan, fold: int | None, step: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What an epoch tells the sweep."""
+    if fold == 0:
+        return {"step": step, "metric": metrics[plan.metric], "loss": metrics["loss"]}
+    return {"fold": fold, "step": step}

@@ -1,0 +1,29 @@
+"""The real command as tests call it, and the options that make it tiny."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+TINY = (
+    "--max-epochs", "6", "--set", "training.steps_per_epoch=2", "--set", "network.width=8",
+    "--set", "network.recurrent_units=8", "--concurrency", "1",
+)  # fmt: skip
+SEARCH = (*TINY, "--trials", "5", "--top-k", "2")
+
+
+def soundsweep(*arguments: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run ``soundsweep ARGUMENTS`` in a folder; with ``check`` it must end well."""
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrator.run", *arguments],
+        cwd=cwd, capture_output=True, text=True, timeout=500, check=False,
+    )  # fmt: skip
+    if check:
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+def on_data(folder: Path, *more: str) -> tuple[str, ...]:
+    """Options for a run over a DCASE 2018 task 4 folder, below ``runs``."""
+    return ("--dataset", "dcase2018_task4", "--data", str(folder), "--storage", "runs", *more)

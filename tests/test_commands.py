@@ -1,0 +1,207 @@
+"""Every command but ``run`` by its real command line, on a tiny data set."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+from subprocess import run as run_process
+
+import numpy as np
+import pytest
+import soundfile
+from command import TINY, on_data, soundsweep
+
+from orchestrator.report.results import figures
+from orchestrator.rundir import RunDir, read_json
+
+NARROW = ("--set", "refinement.thresholds=0.3,0.5", "--set", "refinement.medians=1,9")
+
+
+@pytest.fixture(scope="module")
+def trained(whole: RunDir, task4_folder: Path) -> RunDir:
+    """Two trainings of the published point without a search, beside the whole run."""
+    options = on_data(task4_folder, "--name", "tr", "--seeds", "2", "--seed", "1", *TINY, *NARROW)
+    soundsweep("train", "gcrnn_vat", *options, cwd=whole.root.parent)
+    return RunDir(whole.root / "tr")
+
+
+@pytest.fixture
+def copied(whole: RunDir, tmp_path: Path) -> RunDir:
+    """A copy of the whole run that a test may change."""
+    shutil.copytree(whole.path, tmp_path / "runs" / "it")
+    shutil.copy(whole.ledger, tmp_path / "runs" / whole.ledger.name)
+    return RunDir(tmp_path / "runs" / "it")
+
+
+def openings(run: RunDir) -> list[dict[str, object]]:
+    return [json.loads(line) for line in run.ledger.read_text().splitlines()]
+
+
+def test_train_trains_once_a_seed_and_scores_that_model(trained: RunDir) -> None:
+    results = read_json(trained.results)
+    assert [trial["state"] for trial in results["trials"]] == ["complete", "complete"]
+    curves = [[line["loss"] for line in trial["curve"]] for trial in results["trials"]]
+    assert curves[0] != curves[1]
+    assert results["stack"] == []
+    rows = {(row["trial"], row["variant"]) for row in results["test"]["rows"]}
+    assert rows == {(n, v) for n in (0, 1) for v in ("no refinement", "SALR_train")}
+    for trial in trained.trials():
+        assert {line["fold"] for line in trial.read_metrics()} == {0}
+        assert not (trial.refit / "model").exists(), "it was trained a second time"
+    assert [line["run"] for line in openings(trained)].count("tr") == 1
+
+
+def test_compare_gives_the_difference_of_the_reported_figures(
+    whole: RunDir, trained: RunDir, tmp_path: Path
+) -> None:
+    output = tmp_path / "difference.json"
+    done = soundsweep(
+        "compare", str(whole.path), str(trained.path), "--output", str(output), cwd=tmp_path
+    )
+    assert "clip_macro_f1" in done.stdout
+    found = read_json(output)
+    first, second = (_reported(run, "no refinement", "event_f1") for run in (whole, trained))
+    row = next(
+        r
+        for r in found["rows"]
+        if (r["part"], r["who"], r["metric"]) == ("test", "best, no refinement", "event_f1")
+    )
+    assert (row["first"], row["second"]) == (first, second)
+    assert row["difference"]["value"] == pytest.approx(second - first)
+    assert row["difference"]["low"] <= row["difference"]["value"] <= row["difference"]["high"]
+    assert found["settings"]["purpose"] == ["search", "train"]
+
+
+def _reported(run: RunDir, variant: str, metric: str) -> float:
+    rows = read_json(run.results)["test"]["rows"]
+    return next(row["metrics"][metric]["value"] for row in rows
+                if row["best"] and row["variant"] == variant)  # fmt: skip
+
+
+def test_runs_of_other_data_are_not_compared(copied: RunDir, whole: RunDir) -> None:
+    plan = read_json(copied.plan)
+    copied.plan.write_text(json.dumps({**plan, "fingerprint": "other", "name": "elsewhere"}))
+    done = soundsweep("compare", str(whole.path), str(copied.path), cwd=copied.root, check=False)
+    assert done.returncode == 2
+    assert "their fingerprint differs" in done.stderr
+    assert "elsewhere" in done.stderr
+
+
+def test_stack_fits_others_over_the_same_search(copied: RunDir, whole: RunDir) -> None:
+    soundsweep("stack", "it", "--stack", "logreg", "--top-k", "1", cwd=copied.root.parent)
+    results = read_json(copied.results)
+    assert results["trials"] == read_json(whole.results)["trials"]
+    assert [stack["name"] for stack in results["stack"]] == ["logreg"]
+    assert len(results["members"]) == len(results["stack"][0]["members"]) == 1
+    assert len(openings(copied)) == len(openings(whole)[:1]) + 1
+
+
+def test_clean_removes_what_can_be_made_again_and_nothing_else(copied: RunDir) -> None:
+    unread = copied.root / "store" / "synthetic-16000-000000000000"
+    unread.mkdir(parents=True)
+    (unread / "waveforms.f32").write_bytes(b"\0" * 2000)
+    stopped = [t["number"] for t in read_json(copied.results)["trials"] if t["state"] == "stopped"]
+    checkpoint = copied.trial(stopped[0]).path / "fold0" / "checkpoint.pt"
+    checkpoint.parent.mkdir(exist_ok=True)
+    checkpoint.write_bytes(b"\0" * 1000)
+    before = {path for path in copied.path.rglob("*") if path.is_file()}
+    listed = soundsweep("clean", "--dry-run", cwd=copied.root.parent).stdout
+    assert "3.0 kB could be freed" in listed
+    assert {path for path in copied.path.rglob("*") if path.is_file()} == before
+    soundsweep("clean", cwd=copied.root.parent)
+    assert not unread.exists()
+    after = {path for path in copied.path.rglob("*") if path.is_file()}
+    assert before - after == {checkpoint}
+
+
+def test_reproduce_sets_the_papers_table_beside_ours(whole: RunDir, task4_folder: Path) -> None:
+    options = on_data(task4_folder, *TINY, *NARROW, "--set", "training.epochs=2", "--name", "rep")
+    done = soundsweep("reproduce", "gcrnn_vat/gcrnn", *options, cwd=whole.root.parent)
+    assert "the budget quick is not the paper's" in done.stdout
+    table = read_json(whole.root / "rep" / "table.json")
+    published = figures()
+    assert len(table["rows"]) == (published.paper == "gcrnn_vat").sum()
+    rows = {(r["system"], r["variant"], r["metric"], r["label"]): r for r in table["rows"]}
+    run = RunDir(whole.root / "rep-gcrnn")
+    for variant in ("no refinement", "SALR_train", "SALR_dev"):
+        row = rows["gcrnn", variant, "event_f1", ""]
+        assert row["ours"] == pytest.approx(100 * _reported(run, variant, "event_f1"))
+        assert row["transductive"] == (variant == "SALR_dev")
+    assert rows["gcrnn", "SALR_dev", "event_er", ""]["paper"] == 1.23
+    assert rows["gcrnn_vat", "no refinement", "event_f1", ""]["why"] == "not asked for"
+    with open(whole.root / "rep" / "table.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(table["rows"])
+    opened = [line for line in openings(run) if line["run"] == "rep-gcrnn"]
+    assert [line["protocol"] for line in opened] == ["paper"]
+
+
+def test_predict_names_what_the_run_itself_predicted(whole: RunDir, task4_folder: Path) -> None:
+    sound = sorted(task4_folder.glob("dataset/audio/test/*.wav"))[0]
+    done = soundsweep("predict", str(whole.path), str(sound), "--format", "json", cwd=whole.root)
+    (found,) = json.loads(done.stdout)
+    assert found["file"] == str(sound)
+    assert len(found["tags"]) == 10
+    assert all(0 <= score <= 1 for score in found["tags"].values())
+
+
+def test_a_users_own_table_runs_the_whole_way(tmp_path: Path, task4_folder: Path) -> None:
+    """Sounds of two rates, tags in training, no part column: a fifth becomes the test part."""
+    sounds = sorted(task4_folder.glob("dataset/audio/train/weak/*.wav"))
+    rows = ["path,labels,group"]
+    for place, sound in enumerate(sounds):
+        samples, rate = soundfile.read(sound)
+        target = tmp_path / "sounds" / f"{place}.flac"
+        target.parent.mkdir(exist_ok=True)
+        if place % 2:  # another rate, two channels
+            samples, rate = np.repeat(np.stack([samples, samples], 1), 2, axis=0), 2 * rate
+        soundfile.write(target, samples, rate)
+        rows.append(f"sounds/{place}.flac,{'even' if place % 2 else 'odd'},{place // 2}")
+    (tmp_path / "mine.csv").write_text("\n".join(rows) + "\n")
+    soundsweep(
+        "train", "gcrnn_vat/gcrnn", "--dataset", "table", "--data", "mine.csv", "--name", "mine",
+        *TINY, *NARROW, cwd=tmp_path,
+    )  # fmt: skip
+    results = read_json(tmp_path / "runs" / "mine" / "results.json")
+    assert results["run"]["classes"] == ["even", "odd"]
+    assert set(results["test"]["rows"][0]["metrics"]) == {"clip_macro_f1"}
+    assert any("test" in note for note in results["run"]["notes"])
+
+
+@pytest.mark.all
+def test_data_parallel_workers_train_the_whole_way(tmp_path: Path, task4_folder: Path) -> None:
+    options = on_data(task4_folder, "--name", "two", "--workers-per-trial", "2", *TINY, *NARROW)
+    soundsweep("train", "gcrnn_vat", *options, cwd=tmp_path)
+    (trial,) = read_json(tmp_path / "runs" / "two" / "results.json")["trials"]
+    assert trial["state"] == "complete"
+    assert trial["steps"] == 6
+
+
+def test_a_dry_run_says_what_it_would_take_and_writes_nothing(tmp_path: Path) -> None:
+    done = soundsweep("run", "--dry-run", "--time-budget", "1h30m", cwd=tmp_path)
+    for words in ("first configuration", "vat.epsilon", "estimated on", "s a step", "whole run",
+                  "memory of one trial", "disk", "90 min, the search at most"):  # fmt: skip
+        assert words in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_script_runs_as_a_lone_copy_from_anywhere(tmp_path: Path) -> None:
+    import orchestrator.run
+
+    lone = shutil.copy(orchestrator.run.__file__, tmp_path / "job.py")
+    done = run_process(
+        [sys.executable, lone, "systems"], cwd="/", capture_output=True, text=True, check=True
+    )
+    assert "gcrnn_vat/gcrnn" in done.stdout
+
+
+def test_listings(tmp_path: Path) -> None:
+    assert "gcrnn_vat/gcrnn" in soundsweep("systems", cwd=tmp_path).stdout
+    listed = soundsweep("datasets", cwd=tmp_path).stdout
+    assert "dataset/metadata/train/weak.csv" in listed
+    assert "table" in listed
+    cited = soundsweep("systems", "--cite", "gcrnn_vat", cwd=tmp_path).stdout
+    assert cited.startswith("@inproceedings{")
+    assert "1810.06897" in cited

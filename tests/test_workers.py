@@ -1,0 +1,96 @@
+"""Data-parallel workers: together they take the steps that one process takes."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+import torch.multiprocessing
+from torch import Tensor, nn
+
+from systems.context import Context
+from systems.data.dataset import ClipSet
+from systems.data.splits import TrainingData
+from systems.frontend.log_mel import Standardise
+from systems.training.losses import ClipBce
+from systems.training.supervised import Model, Training, fit
+
+BANDS, FRAMES, CLASSES = 4, 5, 2
+
+
+class Rows(nn.Module):
+    """Waveforms [B, S] as features [B, 1, F, T]."""
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        return waveforms.view(-1, 1, BANDS, FRAMES)
+
+
+class Toy(nn.Module):
+    """No batch norm and no dropout, so that a batch may be split without changing its gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(BANDS, CLASSES)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        frames = torch.sigmoid(self.layer(x[:, 0].transpose(1, 2)))
+        return frames.mean(1), frames
+
+
+class Sounds:
+    """Waveforms by clip id."""
+
+    def __getitem__(self, clip_id: str) -> np.ndarray:
+        generator = np.random.default_rng(int(clip_id))
+        return generator.standard_normal(BANDS * FRAMES).astype(np.float32)
+
+
+def trained(context: Context) -> tuple[dict[str, Tensor], list[Any]]:
+    """Weights and metrics after two epochs over seven clips in batches of three."""
+    torch.manual_seed(0)
+    model = Model(Rows(), Standardise(BANDS), Toy())
+    ids = tuple(map(str, range(7)))
+    targets = np.eye(CLASSES, dtype=np.float32)[np.arange(7) % CLASSES]
+    data = TrainingData(
+        ("a", "b"), ClipSet(ids, targets), ClipSet(ids, targets), {"unlabelled": ClipSet(())}
+    )
+    training = Training(epochs=2, labelled=3, unlabelled=0, learning_rate=0.1)
+    sounds: Any = Sounds()
+    history = fit(model, [ClipBce()], data, sounds, training, BANDS * FRAMES, context)
+    values = [metrics["clip_macro_f1"] for metrics in history.metrics]
+    return model.network.state_dict(), values
+
+
+def work(rank: int, world: int, port: int, folder: str) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=world)
+    context = Context(Path(folder) / "checkpoints", rank=rank, world=world)
+    torch.save(trained(context), Path(folder) / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_workers_train_what_one_trains(tmp_path: Path) -> None:
+    """Batches of three are shared two and one: each clip must count the same."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(work, (2, port, str(tmp_path)), nprocs=2)
+    alone, values = trained(Context())
+    for rank in (0, 1):
+        weights, seen = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert seen == values
+        for name, value in alone.items():
+            torch.testing.assert_close(weights[name], value, rtol=1e-5, atol=1e-6)
+    assert (tmp_path / "checkpoints" / "checkpoint.pt").exists()
+
+
+def test_the_cpu_trains_in_float32() -> None:
+    layer = nn.Linear(2, 2)
+    with Context().mixed_precision():
+        assert layer(torch.ones(1, 2)).dtype == torch.float32
