@@ -202,7 +202,7 @@ def predict(
     device: str,
 ) -> None:  # fmt: skip
     """Tags and events of audio files."""
-    from orchestrator.inference import predict_command
+    from orchestrator.predict import predict_command
 
     text = predict_command(
         find(name, storage), files, model=model, format=format_, output=output, device=device

@@ -58,7 +58,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from orchestrator.inference import export, sources
+from orchestrator.bundle import export, sources
 from orchestrator.plan import Plan
 from orchestrator.rundir import RunDir, TrialDir, best_line, read_json
 from orchestrator.study import Search, TrialState, cause_of, state_name
@@ -197,7 +197,7 @@ class _View:
     metrics: dict[str, float] = field(default_factory=dict)
     lines: list[dict[str, Any]] = field(default_factory=list)
     artifacts: list[Path] = field(default_factory=list)
-    model: str | None = None  # what `inference.export` calls it
+    model: str | None = None  # what `bundle.export` calls it
 
 
 @dataclass

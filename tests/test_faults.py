@@ -184,8 +184,7 @@ def test_faults_one_after_another_leave_the_run_of_none(
     assert done.code == 0, done.output
     assert_equal_to(whole, run)
     assert openings(run) == 2  # one without scores: the kill came between the two
-    # At most the one under way when its process was killed, and the one that found no space.
-    assert repeated(run) <= 3
+    assert repeated(run) <= 3  # under way at the kill, at the freeze, and when space ran out
     assert_wakes_without_a_word(frozen, run)
 
 
@@ -320,7 +319,7 @@ AFTER_SEARCH = {
     "refit, disk": (fault(REFIT, 2, "full"), 2, 1),
     "prediction": (fault("*/refit/predictions/*.npz", 2, "kill driver"), KILLED, 1),
     "ledger": (fault("*/test_ledger.jsonl", 1, "kill", when="closed"), KILLED, 2),
-    "ledger, torn": (fault("*/test_ledger.jsonl", 1, "kill"), KILLED, 2),
+    "ledger, torn": (fault("*/test_ledger.jsonl", 1, "kill"), KILLED, 1),  # nothing was opened yet
     "ledger, disk": (fault("*/test_ledger.jsonl", 1, "full"), 2, 1),
     "scores": (fault("*/it/scores.json.new", 1, "kill"), KILLED, 2),
     "results": (fault("*/it/results.json.new", 1, "kill"), KILLED, 1),
@@ -360,12 +359,16 @@ def test_a_fault_after_the_search_leaves_the_run_of_none(
     assert_equal_to(whole, searched)
 
 
+# Files that a worker writes, and which of their openings a fault may meet: of trial 0, which trains
+# five folds of six epochs each, every epoch but the first, where nothing is there to go on from.
+EPOCHS = [epoch for epoch in range(1, 31) if epoch % 6 != 1]
 WORKER_FILES = {
-    "checkpoint": (CHECKPOINT, 2, 50),
-    "metrics": ("*/metrics.jsonl", 2, 50),
-    "prediction": ("*/predictions/fold*.npz", 1, 10),
-    "result": ("*/result.json.new", 1, 3),
+    "checkpoint": (CHECKPOINT, EPOCHS),
+    "metrics": ("*/metrics.jsonl", EPOCHS),
+    "prediction": ("*/predictions/fold*.npz", range(1, 10)),
+    "result": ("*/result.json.new", range(1, 3)),
 }
+STUDY = ("*/study.log", range(2, 70))
 # What happens to a run during its search, and how the command ends.
 DURING_SEARCH = {
     **{f"{name}, {do}": (WORKER_FILES[name], do, code)
@@ -373,9 +376,9 @@ DURING_SEARCH = {
     "checkpoint, driver": (WORKER_FILES["checkpoint"], "kill driver", KILLED),
     "checkpoint, both": (WORKER_FILES["checkpoint"], "kill both", KILLED),
     "metrics, both": (WORKER_FILES["metrics"], "kill both", KILLED),
-    "study, driver": (("*/study.log", 2, 70), "kill", KILLED),
-    "study, disk": (("*/study.log", 2, 70), "full", 2),
-    "clock, disk": (("*/clock.json.new", 1, 2), "full", 2),
+    "study, driver": (STUDY, "kill", KILLED),
+    "study, disk": (STUDY, "full", 2),
+    "clock, disk": (("*/clock.json.new", [1]), "full", 2),
     "SIGINT": (WORKER_FILES["checkpoint"], "SIGINT", 3),
     "SIGTERM": (WORKER_FILES["checkpoint"], "SIGTERM", 3),
     "SIGUSR1": (WORKER_FILES["checkpoint"], "SIGUSR1", 3),
@@ -388,8 +391,8 @@ def test_a_fault_during_the_search_leaves_the_run_of_none(
     case: str, whole: RunDir, tmp_path: Path, task4_folder: Path
 ) -> None:
     """At a random moment: each case has its own, always the same."""
-    (file, first, last), do, code = DURING_SEARCH[case]
-    nth = int(np.random.default_rng(list(case.encode())).integers(first, last))
+    (file, moments), do, code = DURING_SEARCH[case]
+    nth = int(np.random.default_rng(list(case.encode())).choice(moments))
     run = RunDir(tmp_path / "runs" / "it")
     done = faulty(tmp_path, start(task4_folder), fault(file, nth, do))
     assert done.code == code, done.output

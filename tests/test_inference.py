@@ -21,10 +21,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from orchestrator import inference, stacking, tracking
-from orchestrator.inference import Predictor, export, join, predict_command, windows
+from orchestrator import bundle, inference, stacking, tracking
+from orchestrator.bundle import export
+from orchestrator.inference import Predictor, join, windows
 from orchestrator.members import OutOfFold, decision_variants, variants_of
 from orchestrator.plan import Options, Plan, make_plan
+from orchestrator.predict import predict_command
 from orchestrator.rundir import RunDir, read_json, write_json
 from orchestrator.scoring import score_test_once
 from orchestrator.trial import Job, run_final
@@ -67,7 +69,7 @@ def run(task4_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
         write_json(run.members, {"members": [{"trial": number} for number in MEMBERS]})
         rows = make_rows(plan)
         for name in plan.stack:
-            stacking.fit_learner(name, rows, plan.classes, {}, run.stack(name), 0)
+            stacking.fit_learner(name, run, plan, dataset, rows)
         score_test_once(run, plan, dataset, store, rows)
     return run
 
@@ -166,7 +168,7 @@ def test_a_bundle_is_whole_or_not_there(
     def fail(*_: Any) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(inference, "write_json", fail)
+    monkeypatch.setattr(bundle, "write_json", fail)
     with pytest.raises(OSError, match="full"):
         export(run, tmp_path / "new")
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]

@@ -47,11 +47,14 @@ class Frames:
         self, thresholds: Sequence[float], classes: Sequence[str]
     ) -> tuple[tuple[Event, ...], ...]:
         """Runs of frames above each class's threshold."""
-        decoding = Decoding(tuple(thresholds), (1,) * len(classes))
         return tuple(
-            decode(scores, decoding, classes, self.hop, seconds)
+            decode(scores, _decoding(thresholds), classes, self.hop, seconds)
             for scores, seconds in zip(self.scores, self.seconds, strict=True)
         )
+
+
+def _decoding(thresholds: Sequence[float]) -> Decoding:
+    return Decoding(tuple(thresholds), (1,) * len(thresholds))
 
 
 class GeneticEventThresholds:
@@ -84,6 +87,12 @@ class GeneticEventThresholds:
         """Clip scores [N, K]: the members' mean, which the thresholds leave alone."""
         mean: np.ndarray = scores.mean(axis=1)
         return mean
+
+    def decode(
+        self, frame_scores: np.ndarray, hop: float, duration: float, classes: Sequence[str]
+    ) -> tuple[Event, ...]:
+        """Events of one clip from the members' mean frame scores [T, K]."""
+        return decode(frame_scores, _decoding(self.thresholds), classes, hop, duration)
 
     def weights(self) -> None:
         """None: every member counts the same."""
