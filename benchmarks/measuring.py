@@ -20,7 +20,6 @@ from orchestrator.progress import Progress
 from orchestrator.rundir import RunDir, write_json
 from orchestrator.training import Job
 from systems.data.dataset import Dataset
-from systems.data.splits import training_data
 from systems.data.store import open_store
 from systems.errors import UserError
 
@@ -77,18 +76,8 @@ def ready(
     clips = tuple(clip.clip_id for clip in dataset.clips)
     run = RunDir(root / plan.name).drive()
     write_json(run.plan, plan.to_json())
-    folds = range(len(splits.folds))
-    job = Job(
-        run=str(run.path),
-        generation=run.generation,
-        plan=plan,
-        folds=tuple(training_data(dataset, splits, fold, plan.metric) for fold in folds),
-        refit=training_data(dataset, splits, None, plan.metric),
-        store=open_store(dataset, clips, rate, root / "store"),
-        test=tuple(clip.clip_id for clip in dataset.part(dataset.test_part)),
-        device="cpu",
-    )
-    return run, job, dataset
+    store = open_store(dataset, clips, rate, root / "store")
+    return run, Job.of(run, plan, dataset, splits, store), dataset
 
 
 def processes(count: int) -> ProcessPoolExecutor:

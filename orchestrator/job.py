@@ -24,7 +24,7 @@ from orchestrator.tracking import Projector
 from orchestrator.training import Job
 from orchestrator.trial import cause_in_words, disk_is_full
 from systems.data.dataset import Dataset
-from systems.data.splits import Splits, training_data
+from systems.data.splits import Splits
 from systems.data.store import WaveformStore, open_store
 from systems.errors import UserError
 
@@ -78,18 +78,7 @@ def _work(
 ) -> None:
     store = _store(run, plan, dataset, splits, stop, progress)
     stop.check()
-    job = Job(
-        run=str(run.path),
-        generation=run.generation,
-        plan=plan,
-        folds=tuple(
-            training_data(dataset, splits, f, plan.metric) for f in range(len(splits.folds))
-        ),
-        refit=training_data(dataset, splits, None, plan.metric),
-        store=store,
-        test=tuple(c.clip_id for c in dataset.part(dataset.test_part)),
-        device="cuda" if plan.resources.gpus else "cpu",
-    )
+    job = Job.of(run, plan, dataset, splits, store)
     study = Search(run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial)
     end = None if plan.time_budget is None else plan.search_share() * plan.time_budget
     sweep.search(run, plan, job, study, stop, progress, Clock(run.clock, end))

@@ -234,7 +234,7 @@ def _views(run: RunDir, plan: Plan, driving: bool) -> list[_View]:
     test = _test(run, results, driving)
     stacks = [folder for folder in run.stacks() if (folder / "scores.json").exists()]
     return [
-        _parent_view(run, plan, trials, test, driving),
+        _parent_view(run, plan, trials, results, test, driving),
         *(_trial_view(run, plan, trial, results, numbers, test) for trial in trials),
         *(_stack_view(run, plan, folder, test) for folder in stacks),
     ]
@@ -301,8 +301,8 @@ def _ms(seconds: float | None) -> int | None:
 
 
 def _parent_view(
-    run: RunDir, plan: Plan, trials: Sequence[_Trial], test: Sequence[Mapping[str, Any]],
-    driving: bool,
+    run: RunDir, plan: Plan, trials: Sequence[_Trial], results: Mapping[str, Any],
+    test: Sequence[Mapping[str, Any]], driving: bool,
 ) -> _View:  # fmt: skip
     start = _ms(datetime.strptime(plan.created, "%Y-%m-%dT%H:%M:%S%z").timestamp())
     state = _state(trials, bool(test), driving)
@@ -318,7 +318,7 @@ def _parent_view(
         tags={**_plan_tags(run, plan), **_device(trials), TAG + "state": state},
         metrics={
             **_search_metrics(plan, trials),
-            **({} if driving else _cost(plan, trials)),
+            **({} if driving else _whole_cost(plan, trials, results)),
             **_test_metrics([row for row in test if row["best"]]),
         },
         artifacts=[run.plan, run.results, run.report],
@@ -412,7 +412,17 @@ def _search_metrics(plan: Plan, trials: Sequence[_Trial]) -> dict[str, float]:
 
 def _cost(plan: Plan, trials: Iterable[_Trial]) -> dict[str, float]:
     seconds = sum(trial.seconds for trial in trials)
-    return {"seconds": seconds, "gpu_seconds": seconds * plan.resources.gpus}
+    gpus = plan.resources.gpus * plan.resources.workers
+    return {"seconds": seconds, "gpu_seconds": seconds * gpus}
+
+
+def _whole_cost(
+    plan: Plan, trials: Iterable[_Trial], results: Mapping[str, Any]
+) -> dict[str, float]:
+    """The report's cost, refits and stage two included, where there is a report."""
+    cost = results.get("cost", {})
+    known = {key: cost[key] for key in ("seconds", "gpu_seconds") if key in cost}
+    return known or _cost(plan, trials)
 
 
 def _trial_view(

@@ -13,7 +13,8 @@ import numpy as np
 from orchestrator.plan import Plan
 from orchestrator.rundir import RunDir, TrialDir, append_step, check_generation, read_json
 from systems.context import Context, seed_of
-from systems.data.splits import TrainingData
+from systems.data.dataset import Dataset
+from systems.data.splits import Splits, TrainingData, training_data
 from systems.data.store import WaveformStore
 from systems.system import Fitted
 
@@ -39,6 +40,23 @@ class Job:
     store: WaveformStore
     test: tuple[str, ...]
     device: str
+
+    @classmethod
+    def of(
+        cls, run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, store: WaveformStore
+    ) -> Job:
+        """The job of a run that is being driven, over a finished store."""
+        folds = range(len(splits.folds))
+        return cls(
+            run=str(run.path),
+            generation=run.generation,
+            plan=plan,
+            folds=tuple(training_data(dataset, splits, fold, plan.metric) for fold in folds),
+            refit=training_data(dataset, splits, None, plan.metric),
+            store=store,
+            test=tuple(clip.clip_id for clip in dataset.part(dataset.test_part)),
+            device="cuda" if plan.resources.gpus else "cpu",
+        )
 
     def trial(self, number: int) -> TrialDir:
         return RunDir(Path(self.run)).trial(number)

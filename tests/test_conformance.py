@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -166,3 +167,12 @@ def test_a_killed_training_goes_on_to_the_last_digit(
     assert resumed.history.best_step == whole.history.best_step
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("paper", sorted(registry.papers()))
+def test_every_paper_can_be_cited(paper: str) -> None:
+    entry = registry.bibtex(paper)
+    assert re.match(r"@\w+\{\w+,", entry)
+    for field in ("author", "title", "year"):
+        assert re.search(rf"^\s*{field}\s*=\s*\{{.+", entry, re.MULTILINE)
+    assert entry.count("{") == entry.count("}")

@@ -12,7 +12,8 @@ goes to the disk and then happens what ``do`` says (``"when": "closed"``: all of
     kill            SIGKILL to this process, with ``"always": true`` at every later such file too
     kill driver     SIGKILL to the run's driver
     kill both       SIGKILL to the driver, then to this process
-    freeze          SIGKILL to the driver and its raylet, SIGSTOP to this process (a Ray worker)
+    freeze          SIGKILL to the driver and to this process, which leaves a stopped copy of itself;
+                    Ray, which would end it, has no thread in the copy
     SIGINT, ...     that signal to the driver; SIGINT to its whole group, as Ctrl-C sends it
 
 Every opening of a checkpoint is noted in ``saves.log`` beside the JSON file.
@@ -63,10 +64,12 @@ def act(what: str, path: Path) -> None:
         raise RuntimeError("an injected error")
     if what in ("kill driver", "kill both", "freeze"):
         os.kill(driver_of(path), signal.SIGKILL)
-    if what == "freeze":
-        os.kill(os.getppid(), signal.SIGKILL)
+    if what == "freeze" and os.fork() == 0:
+        os.setsid()  # else the kernel wakes it when its group is orphaned
+        note(str(Path(PLAN).parent / "frozen.pid"), str(os.getpid()))
         os.kill(os.getpid(), signal.SIGSTOP)
-    if what in ("kill", "kill both"):
+        return
+    if what in ("kill", "kill both", "freeze"):
         os.kill(os.getpid(), signal.SIGKILL)
     if what.startswith("SIG"):
         send = os.killpg if what == "SIGINT" else os.kill
