@@ -79,7 +79,9 @@ def batches(
 ) -> Iterator[np.ndarray]:
     """``steps`` batches of ``size`` indices: shuffled passes over all."""
     passes = [generator.permutation(count) for _ in range(math.ceil(steps * size / count))]
-    return iter(np.concatenate(passes)[: steps * size].reshape(steps, size))
+    return iter(
+        np.concatenate([*passes, np.zeros(0, np.int64)])[: steps * size].reshape(steps, size)
+    )
 
 
 def plain_vat(network: nn.Module, x: Tensor, vat: Vat) -> Tensor:

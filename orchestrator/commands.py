@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
 import socket
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from orchestrator.plan import Options, Plan, make_plan, reload, stack_names
-from orchestrator.rundir import RunDir, read_json, write_json
+from orchestrator.rundir import RunDir, disk_is_full, read_json, write_json
 from orchestrator.timing import parse_duration
 from systems import config as configs
 from systems import data, registry
@@ -40,7 +42,7 @@ def run(given: dict[str, Any], dry_run: bool) -> int:
         )
     _check_ray(plan.ray_address)
     _writable(folder.root)
-    with folder.drive():
+    with _full_disk_is_told(folder), folder.drive():
         write_json(folder.plan, plan.to_json())
         return _go(folder, plan, dataset, splits)
 
@@ -70,7 +72,7 @@ def resume(name: str, storage: str, changed: dict[str, Any], dry_run: bool = Fal
     if dry_run:
         return 0
     _check_ray(plan.ray_address)
-    with folder.drive():
+    with _full_disk_is_told(folder), folder.drive():
         if changed.get("trials"):
             _forget_later_steps(folder)
         write_json(folder.plan, plan.to_json())
@@ -124,7 +126,7 @@ def stack(name: str, storage: str, learners: str, top_k: int | None) -> int:
         )
     dataset, splits = reload(plan)
     wanted = stack_names(learners, dataset)
-    with folder.drive():
+    with _full_disk_is_told(folder), folder.drive():
         new_k = top_k or plan.top_k
         plan = dataclasses.replace(plan, stack=wanted, top_k=new_k)
         _forget_later_steps(folder, keep_stack=len(read_json(folder.members)["members"]) == new_k)
@@ -360,6 +362,16 @@ def size(count: float) -> str:
 
 def _short(value: Any) -> str:
     return f"{len(value)} values" if isinstance(value, list | tuple) else str(value)
+
+
+@contextlib.contextmanager
+def _full_disk_is_told(folder: RunDir) -> Iterator[None]:
+    """Turn a full disk into one message, wherever in a run it is met."""
+    try:
+        yield
+    except OSError as error:
+        full = disk_is_full(error, folder.path)
+        raise UserError(full) if full else error from error
 
 
 def _go(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits) -> int:

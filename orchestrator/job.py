@@ -22,7 +22,7 @@ from orchestrator.study import Search
 from orchestrator.timing import Clock
 from orchestrator.tracking import Projector
 from orchestrator.training import Job
-from orchestrator.trial import cause_in_words, disk_is_full
+from orchestrator.trial import cause_in_words
 from systems.data.dataset import Dataset
 from systems.data.splits import Splits
 from systems.data.store import WaveformStore, open_store
@@ -34,6 +34,7 @@ def run_job(run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Sto
 
     Raises:
         UserError: what a user can mend; the run directory is whole and can be resumed.
+        OSError: the disk is full, say; so too.
     """
     finished = True
     with (
@@ -46,9 +47,6 @@ def run_job(run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Sto
         except Interrupted:
             finished = False
             progress.say("interrupted: what is done is kept")
-        except OSError as error:
-            full = disk_is_full(error, run.path)
-            raise UserError(full) if full else error from error
         finally:
             ray.shutdown()
             _report_so_far(run, progress)

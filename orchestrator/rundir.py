@@ -62,8 +62,8 @@ def best_line(lines: list[dict[str, Any]], metric: str, mode: str) -> dict[str, 
     return max(lines, key=lambda line: (sign * line[metric], -line["step"]), default=None)
 
 
-def read_steps(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; one that a kill tore off is left out."""
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a JSON-lines file; one that a kill tore off is left out."""
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")
@@ -72,7 +72,7 @@ def read_steps(path: Path) -> list[dict[str, Any]]:
 
 def append_step(path: Path, fold: int, step: int, values: Mapping[str, float]) -> None:
     """Add a step to a metrics.jsonl; one that is there already is left as it is."""
-    if any(line["fold"] == fold and line["step"] >= step for line in read_steps(path)):
+    if any(line["fold"] == fold and line["step"] >= step for line in read_lines(path)):
         return
     append_line(path, {"fold": fold, "step": step, "time": time.time(), **values})
 
@@ -136,7 +136,7 @@ class TrialDir:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All steps of all folds in order; a line that a kill tore off is left out."""
-        return read_steps(self.metrics)
+        return read_lines(self.metrics)
 
     def clear_checkpoints(self) -> int:
         """Remove the checkpoints of a trial that has ended; returns the bytes that were freed."""

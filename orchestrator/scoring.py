@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +12,7 @@ from orchestrator.counts import save_counts
 from orchestrator.members import OutOfFold, decision_variants, is_transductive, variants_of
 from orchestrator.plan import Plan
 from orchestrator.report.examples import choose_examples
-from orchestrator.rundir import RunDir, read_json, write_json
+from orchestrator.rundir import RunDir, append_line, read_json, read_lines, write_json
 from orchestrator.stacking.base import learner
 from orchestrator.stacking.event_thresholds import Frames, GeneticEventThresholds
 from systems.data.dataset import Dataset, Labels
@@ -89,15 +87,8 @@ def open_test_labels(
         "predictions": list(predictions),
     }
 
-    def record() -> None:
-        with open(run.ledger, "a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    labels = dataset.open_sealed(dataset.test_part, record)
-    lines = run.ledger.read_text(encoding="utf-8").splitlines()
-    same = [line for line in map(json.loads, lines) if line["fingerprint"] == plan.fingerprint]
+    labels = dataset.open_sealed(dataset.test_part, lambda: append_line(run.ledger, entry))
+    same = [line for line in read_lines(run.ledger) if line["fingerprint"] == plan.fingerprint]
     return labels, len(same)
 
 

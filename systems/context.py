@@ -142,6 +142,7 @@ class Context:
         # Through memory: torch's own writer hides from us that a disk is full.
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
+        temporary.unlink(missing_ok=True)  # a process that was thought dead may hold it open
         with open(temporary, "wb") as file:
             file.write(buffer.getbuffer())
             file.flush()

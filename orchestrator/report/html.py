@@ -51,6 +51,8 @@ def write(results: Mapping[str, Any], folder: Path) -> Path:
         The path of ``index.html``.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    for left_by_a_kill in folder.parent.glob(".report-*"):
+        shutil.rmtree(left_by_a_kill, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=".report-", dir=folder.parent) as scratch:
         new, old = Path(scratch) / "new", Path(scratch) / "old"
         new.mkdir()

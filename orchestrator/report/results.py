@@ -13,7 +13,7 @@ import pandas as pd
 
 from orchestrator.plan import Plan
 from orchestrator.report.importance import importances
-from orchestrator.rundir import RunDir, TrialDir, best_line, read_json, read_steps, write_json
+from orchestrator.rundir import RunDir, TrialDir, best_line, read_json, read_lines, write_json
 from orchestrator.study import Search, TrialState, cause_of, state_name
 from systems import config as configs
 
@@ -57,7 +57,7 @@ def _cost(
     """Seconds by phase, and what stopping trials early saved."""
     searched = plan.splits["searched"]
     lines = [line for trial in run.trials() for line in trial.read_metrics()]
-    refits = [line for trial in run.trials() for line in read_steps(trial.refit_metrics)]
+    refits = [line for trial in run.trials() for line in read_lines(trial.refit_metrics)]
     phases = {
         "search": _seconds(line for line in lines if line["fold"] < searched),
         "folds": _seconds(line for line in lines if line["fold"] >= searched),

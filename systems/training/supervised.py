@@ -246,6 +246,8 @@ class Loop:
             others = self._features(self.unlabelled, other_mine, generator)
         with context.mixed_precision():
             outputs = tuple(output.float() for output in network(features))
+        if not torch.isfinite(outputs[0]).all():
+            raise Diverged(f"the loss is not finite in epoch {epoch}: the network's output is not")
         target = self.targets[mine].to(context.device)
         loss, values = total(self.terms, Step(network, features, target, outputs, others))
         if not torch.isfinite(loss):

@@ -12,8 +12,8 @@ goes to the disk and then happens what ``do`` says (``"when": "closed"``: all of
     kill            SIGKILL to this process, with ``"always": true`` at every later such file too
     kill driver     SIGKILL to the run's driver
     kill both       SIGKILL to the driver, then to this process
-    freeze          SIGKILL to the driver and to this process, which leaves a stopped copy of itself;
-                    Ray, which would end it, has no thread in the copy
+    freeze          SIGKILL to the driver and to this process, which leaves a stopped copy of
+                    itself; Ray, which would end it, has no thread in the copy
     SIGINT, ...     that signal to the driver; SIGINT to its whole group, as Ctrl-C sends it
 
 Every opening of a checkpoint is noted in ``saves.log`` beside the JSON file.
