@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import shutil
 import socket
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,6 @@ def resume(name: str, storage: str, changed: dict[str, Any], dry_run: bool = Fal
         return 0
     _check_ray(plan.ray_address)
     with _full_disk_is_told(folder), folder.drive():
-        if changed.get("trials"):
-            _forget_later_steps(folder)
         write_json(folder.plan, plan.to_json())
         return _go(folder, plan, dataset, splits)
 
@@ -84,7 +82,10 @@ def _flag(option: str) -> str:
 
 
 def _planned(plan: Plan, option: str) -> Any:
-    asked = {"budget": plan.budget.text, "stack": ",".join(plan.stack) or "none"}
+    r, caps = plan.resources, list(plan.budget.caps.values())
+    asked = {"budget": plan.budget.text, "stack": ",".join(plan.stack) or "none",
+             "cpus_per_trial": r.cpus, "gpus_per_trial": r.gpus, "workers_per_trial": r.workers,
+             "max_epochs": caps[0] if caps else None}  # fmt: skip
     return asked.get(option, getattr(plan, option, "its own"))
 
 
@@ -108,7 +109,9 @@ def _with_changes(plan: Plan, changed: dict[str, Any]) -> Plan:
         new["trials"] = total
     if changed.get("time_budget"):
         new["time_budget"] = parse_duration(changed["time_budget"])
-    if changed.get("concurrency"):
+    if changed.get("concurrency") is not None:
+        if changed["concurrency"] < 1:
+            raise UserError(f"--concurrency takes 1 or more, not {changed['concurrency']}.")
         new["resources"] = dataclasses.replace(plan.resources, concurrency=changed["concurrency"])
     for key in ("mlflow", "ray_address"):
         if key in changed:
@@ -126,20 +129,28 @@ def stack(name: str, storage: str, learners: str, top_k: int | None) -> int:
         )
     dataset, splits = reload(plan)
     wanted = stack_names(learners, dataset)
+    if top_k is not None and top_k < 1:
+        raise UserError(f"--top-k takes 1 or more, not {top_k}.")
     with _full_disk_is_told(folder), folder.drive():
-        new_k = top_k or plan.top_k
-        plan = dataclasses.replace(plan, stack=wanted, top_k=new_k)
-        _forget_later_steps(folder, keep_stack=len(read_json(folder.members)["members"]) == new_k)
+        new = dataclasses.replace(plan, stack=wanted, top_k=plan.top_k if top_k is None else top_k)
+        if new != plan:
+            folder.scores.unlink(missing_ok=True)  # other models are to be scored
+        plan = new
         write_json(folder.plan, plan.to_json())
         return _go(folder, plan, dataset, splits)
 
 
-def reproduce(paper: str, seeds: int, given: dict[str, Any]) -> int:
-    """Train the paper's systems some times each, then print and write its table beside ours."""
+def reproduce(paper: str, seeds: int, given: dict[str, Any], written: dict[str, Any]) -> int:
+    """Train the paper's systems some times each, then print and write its table beside ours.
+
+    ``written`` are the options that stand on the command line: a table that was begun is gone on
+    with, so they must be those that it was begun with.
+    """
     from orchestrator import reproduce as table
 
     entries = table.reproducible(paper)
-    name = given.pop("name") or f"reproduce-{paper.replace('/', '-')}"
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    name = given.pop("name") or f"reproduce-{paper.replace('/', '-')}-{stamp}"
     root = _root(given["storage"])
     _writable(root)
     runs = {entry.name: RunDir(root / f"{name}-{entry.name}") for entry in entries}
@@ -147,9 +158,9 @@ def reproduce(paper: str, seeds: int, given: dict[str, Any]) -> int:
         folder = runs[entry.name]
         options = {**given, "system": entry.address, "name": folder.path.name,
                    "trials": str(seeds), "purpose": "train", "protocol": "paper"}  # fmt: skip
-        changed = {"system": entry.address, "storage": given["storage"]}
+        again = {"system": entry.address, **written}
         begun = folder.plan.exists()
-        code = resume(str(folder.path), given["storage"], changed) if begun else run(options, False)
+        code = resume(str(folder.path), given["storage"], again) if begun else run(options, False)
         if code != 0:
             console.print(f"go on with the same command and --name {name}", markup=False)
             return code
@@ -309,7 +320,7 @@ def print_plan(plan: Plan) -> None:
 def _search_lines(plan: Plan) -> list[tuple[str, str]]:
     if plan.purpose == "train":
         return []
-    share = f", the search at most {plan.search_share():.0%} of it"
+    share = f", the search at most {plan.search_share:.0%} of it"
     budget = "none" if plan.time_budget is None else f"{_time(plan.time_budget)}{share}"
     moved = f", moved into the space: {plan.moved}" if plan.moved else ""
     return [
@@ -396,14 +407,6 @@ def _print_outcome(results: dict[str, Any]) -> None:
         )
         who = row["who"] + (f", {row['variant']}" if row["variant"] else "")
         console.print(f"test  {who:<44} {values}", markup=False)
-
-
-def _forget_later_steps(folder: RunDir, *, keep_stack: bool = False) -> None:
-    """Other members may come: what follows the search is made again."""
-    for path in (folder.members, folder.scores):
-        path.unlink(missing_ok=True)
-    if not keep_stack:
-        shutil.rmtree(folder.path / "stack", ignore_errors=True)
 
 
 def _options(given: dict[str, Any]) -> Options:

@@ -27,7 +27,7 @@ class Scored:
     @property
     def key(self) -> str:
         """What it is compared under: its decision or its learner, whatever trial it came from."""
-        return self.learner or (f"best, {self.variant}" if self.best else self.who)
+        return self.learner or f"{'best' if self.best else self.who}, {self.variant}"
 
 
 def save_counts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import tempfile
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from orchestrator.plan import Plan
+from orchestrator.plan import Plan, stored_clips
 from systems.context import Context
 from systems.data.dataset import ClipSet, Dataset
 from systems.data.splits import Splits, TrainingData, training_data
@@ -54,7 +55,8 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
     if probe is None:
         return None
     seconds = {clip.clip_id: clip.duration for clip in dataset.clips}
-    stored = sum(seconds.values())
+    stored = sum(seconds[i] for i in stored_clips(plan, dataset, splits))
+    tested = sum(clip.duration for clip in dataset.part(dataset.test_part))
     rate = decoding / max(sum(seconds[i] for i in ids), 1e-9)
     fold = splits.folds[0]
     steps = probe.steps_per_epoch(len(fold.train))
@@ -62,7 +64,7 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
         steps * probe.step + len(fold.validation) * probe.validation_per_clip
     )
     search, following = _search(plan, training), _following(plan, training)
-    store_seconds = rate * stored / plan.resources.concurrency
+    store_seconds = rate * stored / (os.cpu_count() or 1)
     return Estimate(
         device=_device_name(device),
         step=probe.step,
@@ -72,7 +74,7 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
         whole=tuple(store_seconds + part + following for part in search),  # type: ignore[arg-type]
         memory=_memory(device),
         store_bytes=round(4 * stored * needed.rate),
-        run_bytes=_run_bytes(plan, probe, len(fold.validation), stored),
+        run_bytes=_run_bytes(plan, probe, len(fold.validation), tested),
     )
 
 
@@ -111,13 +113,13 @@ def _memory(device: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _run_bytes(plan: Plan, probe: Probe, validation: int, stored: float) -> int:
+def _run_bytes(plan: Plan, probe: Probe, validation: int, tested: float) -> int:
     """Models and epoch scores of all trials, checkpoints of those that run, test predictions."""
     folds, members = len(plan.splits["folds"]), min(plan.top_k, plan.trials)
     epochs = 4 * plan.steps() * validation * len(plan.classes)
     models = (plan.trials * plan.splits["searched"] + members * folds) * (probe.bytes + epochs)
     checkpoints = 4 * probe.bytes * plan.resources.concurrency  # model, its best, Adam's moments
-    frames = 4 * stored * probe.frames_per_second * len(plan.classes)
+    frames = 4 * tested * probe.frames_per_second * len(plan.classes)
     return round(models + checkpoints + members * frames)
 
 

@@ -117,7 +117,7 @@ class Predictor:
         Raises:
             UserError: one error that names every file that is missing, empty or broken.
         """
-        names = {str(path): "the files given" for path in paths}
+        names = {str(path): "" for path in paths}
         seconds, broken = examine(Files("", {name: name for name in names}), names, decode=False)
         _refuse(broken, len(names))
         found, torn = [], []

@@ -14,7 +14,7 @@ import ray
 
 from orchestrator import members, scoring, stacking, sweep
 from orchestrator.interrupts import Interrupted, Stop
-from orchestrator.plan import Plan
+from orchestrator.plan import Plan, stored_clips
 from orchestrator.progress import Progress
 from orchestrator.report import html, results
 from orchestrator.rundir import RunDir, write_json
@@ -25,7 +25,7 @@ from orchestrator.training import Job
 from orchestrator.trial import cause_in_words
 from systems.data.dataset import Dataset
 from systems.data.splits import Splits
-from systems.data.store import WaveformStore, open_store
+from systems.data.store import WaveformStore, open_store, store_key
 from systems.errors import UserError
 
 
@@ -74,47 +74,45 @@ def _report_so_far(run: RunDir, progress: Progress) -> None:
 def _work(
     run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Stop, progress: Progress
 ) -> None:
+    clock = Clock(run.clock, plan.search_end())
     store = _store(run, plan, dataset, splits, stop, progress)
+    clock.note()
     stop.check()
     job = Job.of(run, plan, dataset, splits, store)
     study = Search(run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial)
-    end = None if plan.time_budget is None else plan.search_share() * plan.time_budget
-    sweep.search(run, plan, job, study, stop, progress, Clock(run.clock, end))
+    sweep.search(run, plan, job, study, stop, progress, clock)
     groups = {clip.clip_id: clip.group for clip in dataset.clips}
     rows = members.choose(run, plan, job, study, groups, stop, progress)
     stop.check()
     for name in plan.stack:
         if not (run.stack(name) / "scores.json").exists():
+            stop.check()
             progress.phase(f"stage two: {name}", None)
             stacking.fit_learner(name, run, plan, dataset, rows)
     members.finish(run, plan, job, rows, stop, progress)
     stop.check()
     progress.phase("score the test part", None)
     scoring.score_test_once(run, plan, dataset, store, rows)
+    clock.note()
 
 
 def _store(
     run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Stop, progress: Progress
 ) -> WaveformStore:
     """The one store of the sound that this run needs, test part included."""
-    system = plan.entry().build(plan.trial_config(plan.first_trial))
-    inputs = system.inputs()
-    if set(inputs) != {"audio"}:
-        raise UserError(f"{plan.system} takes other inputs than sound: {', '.join(inputs)}.")
-    needed = inputs["audio"]
-    ids = dict.fromkeys(i for fold in splits.folds for i in (*fold.train, *fold.validation))
-    for role in needed.roles:
-        ids |= dict.fromkeys(splits.unlabelled.get(role, ()))
-    ids |= dict.fromkeys(clip.clip_id for clip in dataset.part(dataset.test_part))
+    ids = stored_clips(plan, dataset, splits)
+    rate = plan.entry().build(plan.trial_config(plan.first_trial)).inputs()["audio"].rate
+    # Noted first: `clean` leaves alone what a run reads, also while it is being built.
+    write_json(run.store, {"store": store_key(dataset, ids, rate)})
 
     def ray_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
         sweep.start_ray(plan.resources.total_cpus, stop, plan.ray_address)
-        return on_ray(function, items)
+        for result in on_ray(function, items):
+            stop.check()
+            yield result
 
-    counter = progress.counter(f"waveform store: {len(ids)} clips at {needed.rate} Hz", len(ids))
-    store = open_store(dataset, tuple(ids), needed.rate, run.root / "store", ray_map, counter)
-    write_json(run.store, {"store": Path(store.folder).name})
-    return store
+    counter = progress.counter(f"waveform store: {len(ids)} clips at {rate} Hz", len(ids))
+    return open_store(dataset, ids, rate, run.root / "store", ray_map, counter)
 
 
 def on_ray(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:

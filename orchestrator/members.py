@@ -19,7 +19,7 @@ from orchestrator.counts import save_counts
 from orchestrator.interrupts import Interrupted, Stop
 from orchestrator.plan import Plan, Resources
 from orchestrator.progress import Progress
-from orchestrator.rundir import RunDir, write_json
+from orchestrator.rundir import RunDir, read_json, write_json
 from orchestrator.study import Search
 from orchestrator.sweep import start_ray
 from orchestrator.training import Job
@@ -32,7 +32,7 @@ from orchestrator.trial import (
     train_fold,
 )
 from systems import config as configs
-from systems.data.splits import stratified_groups
+from systems.data.splits import cross_fitting_folds
 from systems.errors import UserError
 from systems.metrics import clip_metric
 from systems.metrics.intervals import bootstrap
@@ -72,6 +72,10 @@ def choose(
         progress.phase(f"folds: {len(missing)} of the best {len(members)} trials", len(missing))
         in_parallel(train_fold, job, missing, plan.resources, stop, progress)
     rows = out_of_fold(run, plan, job, members, groups)
+    if run.members.exists():
+        before = [member["trial"] for member in read_json(run.members)["members"]]
+        if before != members:
+            run.forget_scores()  # they are of other members
     save_counts(
         run.validation_counts,
         rows.clip_ids,
@@ -125,7 +129,7 @@ def out_of_fold(
             parts = [e[min(step, len(e)) - 1] for e, step in zip(epochs, chosen, strict=True)]
             scores.append(np.concatenate(parts))
         else:
-            halves = stratified_groups(targets, [groups[i] for i in ids], 2, plan.seed)
+            halves = cross_fitting_folds(targets, [groups[i] for i in ids], plan.seed, most=2)
             scores.append(_by_other_half(epochs[0], targets, halves, plan))
     return OutOfFold(
         tuple(members), tuple(ids), tuple(groups[i] for i in ids), np.stack(scores, axis=1),
@@ -192,14 +196,23 @@ def decision_variants(plan: Plan) -> dict[str, dict[str, Any]]:
         if all(key.startswith(prefix) for key in overrides)
         and (plan.transductive or not is_transductive(plan, overrides))
     }
-    own = [n for n, o in variants.items() if configs.replace(config, o) == config]
+    searched = any(parameter.key.startswith(prefix) for parameter in plan.space)
+    own = [
+        name
+        for name, overrides in variants.items()
+        if not searched and configs.replace(config, overrides) == config
+    ]
     first = {own[0]: variants[own[0]]} if own else {CONFIGURED: {}}
     return {**first, **variants}
 
 
 def is_transductive(plan: Plan, overrides: Mapping[str, Any]) -> bool:
     """Whether a variant adapts on the sound of the clips that it is scored on."""
-    return overrides.get(f"{plan.entry().decision}.on") == "target"
+    decision = plan.entry().decision
+    if decision is None:
+        return False
+    decided = configs.replace(plan.trial_config(plan.first_trial), overrides)
+    return bool(configs.get(decided, f"{decision}.on") == "target")
 
 
 def in_parallel(

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -133,6 +133,7 @@ class Plan:
     purpose: Purpose = "search"
     protocol: str = "honest"
     time_budget: float | None = None  # seconds, of the whole run
+    search_share: float = 1.0  # of the time budget
     ray_address: str | None = None
     mixed_precision: bool = False
     skip_broken: bool = False
@@ -163,7 +164,11 @@ class Plan:
         """Whether members train again on all labelled clips; else the fold's model is the model."""
         return self.purpose == "search"
 
-    def search_share(self) -> float:
+    def search_end(self) -> float | None:
+        """The run's time at which its search ends, in seconds; ``None`` for never."""
+        return None if self.time_budget is None else self.search_share * self.time_budget
+
+    def planned_share(self) -> float:
         """The share of the time budget at which the search ends.
 
         What follows it are the members' missing folds and refits; a search that stops trials early
@@ -226,6 +231,8 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
     _check_options(options, trials)
     epochs = _steps(entry, budget.apply(config))
     resources = _resources(options, entry)
+    transductive = options.transductive or options.protocol == "paper"
+    _check_decision(entry, config, space, splits, transductive)
     searching = options.purpose == "search"
     if not searching:
         space = replace(space, parameters=())
@@ -258,7 +265,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         resources=resources,
         stack=stack_names(options.stack, dataset) if searching else (),
         top_k=options.top_k if searching else trials,
-        transductive=options.transductive or options.protocol == "paper",
+        transductive=transductive,
         mlflow=options.mlflow,
         purpose=options.purpose,
         protocol=options.protocol,
@@ -271,7 +278,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         versions=_versions(),
         git_commit=_git_commit(),
     )
-    return plan, dataset, splits
+    return replace(plan, search_share=plan.planned_share()), dataset, splits
 
 
 def reload(plan: Plan) -> tuple[Dataset, Splits]:
@@ -328,6 +335,48 @@ def _check_kinds(entry: registry.Entry, dataset: Dataset) -> None:
                 f"{entry.address} trains on labels of kind {' or '.join(entry.labels)}; part "
                 f"'{part}' of {dataset.name} has {kind}."
             )
+
+
+def _check_decision(
+    entry: registry.Entry, config: Any, space: SearchSpace, splits: Splits, transductive: bool
+) -> None:
+    """What the decision adapts on, set or searched, is there and may be used."""
+    if entry.decision is None:
+        return
+    key = f"{entry.decision}.on"
+    searched = [p.choices for p in space.parameters if p.key == key]
+    asked = {configs.get(config, key), *(choice for choices in searched for choice in choices)}
+    if "target" in asked and not transductive:
+        raise UserError(
+            f"{key}=target adapts on the sound of the test clips: ask for it with --transductive, "
+            "which marks the figures."
+        )
+    if "unlabelled" in asked and not splits.unlabelled.get("unlabelled"):
+        raise UserError(f"{key}=unlabelled: this data set has no unlabelled clips.")
+
+
+def stored_clips(plan: Plan, dataset: Dataset, splits: Splits) -> tuple[str, ...]:
+    """Every clip whose sound the run needs, in the data set's order, test part included."""
+    roles = {role for config in _corners(plan) for role in _roles(plan, config)}
+    needed = {i for fold in splits.folds for i in (*fold.train, *fold.validation)}
+    needed |= {i for role in roles for i in splits.unlabelled.get(role, ())}
+    needed |= {clip.clip_id for clip in dataset.part(dataset.test_part)}
+    return tuple(clip.clip_id for clip in dataset.clips if clip.clip_id in needed)
+
+
+def _roles(plan: Plan, config: Any) -> tuple[str, ...]:
+    inputs = plan.entry().build(config).inputs()
+    if set(inputs) != {"audio"}:
+        raise UserError(f"{plan.system} takes other inputs than sound: {', '.join(inputs)}.")
+    return inputs["audio"].roles
+
+
+def _corners(plan: Plan) -> Iterator[Any]:
+    """The first trial's configuration, and it with each searched value at either end."""
+    yield plan.trial_config(plan.first_trial)
+    for parameter in plan.space:
+        for value in parameter.choices or (parameter.low, parameter.high):
+            yield plan.trial_config({**plan.first_trial, parameter.key: value})
 
 
 def _check_metric(name: str, dataset: Dataset) -> None:
@@ -390,14 +439,15 @@ def _resources(options: Options, entry: registry.Entry) -> Resources:
     gpus = options.gpus_per_trial
     if gpus is None:
         gpus = 1.0 if torch.cuda.is_available() else 0.0
-    if gpus > 0 and not torch.cuda.is_available():
+    elsewhere = options.ray_address or os.environ.get("RAY_ADDRESS")
+    if gpus > 0 and not elsewhere and not torch.cuda.is_available():
         raise UserError(f"--gpus-per-trial {gpus:g}: this machine has no CUDA device.")
     workers = options.workers_per_trial
     if workers > 1 and not entry.traits.data_parallel:
         raise UserError(f"{entry.address} cannot train data-parallel: --workers-per-trial 1.")
     cores = os.cpu_count() or 1
     slots = max(1, cores // (options.cpus_per_trial * workers))
-    if gpus > 0:
+    if gpus > 0 and torch.cuda.is_available():
         slots = max(1, min(slots, int(torch.cuda.device_count() / (gpus * workers))))
     return Resources(options.concurrency or slots, options.cpus_per_trial, gpus, workers)
 

@@ -182,9 +182,13 @@ def reproduce(
     """Set a paper's own table (its systems and decision variants) beside ours."""
     from orchestrator import commands
 
-    given = _given(context)
+    given, written = _given(context), _changed(context)
+    for name in ("paper", "name"):
+        written.pop(name, None)
+    if "seeds" in written:
+        written["trials"] = str(written.pop("seeds"))
     del given["paper"]
-    raise typer.Exit(commands.reproduce(paper, given.pop("seeds"), given))
+    raise typer.Exit(commands.reproduce(paper, given.pop("seeds"), given, written))
 
 
 @app.command()

@@ -22,6 +22,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -215,6 +216,12 @@ class RunDir:
         """Folders of all fitted meta-learners."""
         folder = self.path / "stack"
         return sorted(p for p in folder.iterdir() if p.is_dir()) if folder.exists() else []
+
+    def forget_scores(self) -> None:
+        """Stage two and the test scores, which are made again where they are missing."""
+        self.scores.unlink(missing_ok=True)
+        for folder in self.stacks():
+            shutil.rmtree(folder)
 
     def drive(self) -> RunDir:
         """Become the run's one driver until the process ends or :meth:`close`.

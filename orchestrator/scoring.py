@@ -114,8 +114,8 @@ def _candidates(
             )
     members = [c["predictions"] for c in found if c["variant"] == first]
     stacked = np.stack([m.clip_scores for m in members], axis=1)
-    for folder in run.stacks():
-        stored = read_json(folder / "learner.json")
+    for name in plan.stack:
+        stored = read_json(run.stack(name) / "learner.json")
         fitted = learner(stored["name"])
         fitted.load(stored["state"])
         events = None
@@ -125,7 +125,7 @@ def _candidates(
         predictions = Predictions.of(
             members[0].clip_ids, plan.classes, clip_scores=fitted.predict(stacked), events=events
         )
-        predictions.with_data(**members[0].data).save(folder / "test.npz")
+        predictions.with_data(**members[0].data).save(run.stack(name) / "test.npz")
         found.append(
             {
                 "who": fitted.title,

@@ -16,7 +16,7 @@ from typing import Any
 import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, TPESampler
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -161,8 +161,11 @@ class Search:
         self.space = space
         self.sampler = sampler
         self.journal = Journal(path, read_only=read_only)
-        storage = JournalStorage(self.journal)
-        if not list(self.journal.read_logs(0)):  # creating appends, so only where nothing is there
+        storage: BaseStorage = JournalStorage(self.journal)
+        empty = not list(self.journal.read_logs(0))
+        if empty and read_only:
+            storage = optuna.storages.InMemoryStorage()
+        if empty:  # creating appends, so only where nothing is there
             optuna.create_study(
                 storage=storage,
                 study_name=STUDY_NAME,

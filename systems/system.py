@@ -142,7 +142,8 @@ class NetworkSystem:
         self._network = network
 
     def inputs(self) -> dict[str, Input]:
-        roles = ("labelled", "unlabelled") if self.training.unlabelled else ("labelled",)
+        unlabelled = self.training.unlabelled or self.decision.on == "unlabelled"
+        roles = ("labelled", "unlabelled") if unlabelled else ("labelled",)
         return {"audio": Input(roles, self.front_end.rate)}
 
     def network(self, classes: int) -> nn.Module:

@@ -100,6 +100,7 @@ def test_resuming_a_finished_run_repeats_nothing(whole: RunDir) -> None:
     assert len(whole.ledger.read_text().splitlines()) == 1
 
 
+@pytest.mark.all
 def test_killed_three_times_and_resumed_it_equals_the_uninterrupted_run(
     whole: RunDir, tmp_path: Path, task4_folder: Path
 ) -> None:
@@ -173,6 +174,8 @@ BAD = {
     "ray": (("--ray-address", "127.0.0.1:9"), "nothing answers there"),
     "ray address": (("--ray-address", "head"), "HOST:PORT, auto or local"),
     "gpus": (("--gpus-per-trial", "-1"), "--gpus-per-trial takes 0 or more"),
+    "target": (("--set", "refinement.on=target"), "ask for it with --transductive"),
+    "event thresholds": (("--stack", "genetic_events"), "which say nothing about time"),
     "workers": (("--workers-per-trial", "0"), "--workers-per-trial takes 1 or more"),
     "no folder": (("--data", "nowhere"), "nowhere does not exist"),
     "layout": (("--data", "/usr"), "holds no folder 'metadata'"),

@@ -19,6 +19,7 @@ from orchestrator.stacking.event_thresholds import LEVELS, Frames, GeneticEventT
 from orchestrator.stacking.genetic_thresholds import GeneticThresholds
 from orchestrator.stacking.logistic_regression import LogisticPerClass
 from systems.data.dataset import ClipSet, Event
+from systems.data.splits import cross_fitting_folds
 from systems.errors import UserError
 from systems.metrics.events import event_counts, event_f1_of_counts
 from systems.metrics.tagging import class_f1, f1_of_counts, macro_f1
@@ -223,3 +224,12 @@ def test_mean_frames_of_two_hops_lie_on_the_finer_one() -> None:
     mean, hop = mean_frames([coarse, fine], [0.2, 0.1])
     assert hop == 0.1
     np.testing.assert_allclose(mean[:, 0], [0.1, 0.2, 0.8, 0.9])
+
+
+def test_cross_fitting_takes_as_many_folds_as_there_are_groups() -> None:
+    targets = np.eye(2, dtype=np.float32)[np.arange(12) % 2]
+    three = cross_fitting_folds(targets, [str(row // 4) for row in range(12)], seed=0)
+    assert len(set(three)) == 3
+    assert all(len(set(three[start : start + 4])) == 1 for start in (0, 4, 8)), "a group is split"
+    one = cross_fitting_folds(targets, ["all"] * 12, seed=0, most=2)
+    assert sorted(np.bincount(one)) == [6, 6]

@@ -272,3 +272,10 @@ def test_what_a_full_disk_refused_is_not_written_after_all(
     with pytest.raises(UserError, match=r"cannot be written: No space left.*resume"):
         search.report(0, 1, 0.5)
     assert (tmp_path / "s").read_bytes() == before
+
+
+def test_a_study_that_was_killed_in_its_first_line_is_read_without_writing(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    path.write_bytes(b'{"op_code": 0, "wor')
+    assert open_search(path, read_only=True).trials() == []
+    assert path.read_bytes() == b'{"op_code": 0, "wor'

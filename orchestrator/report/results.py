@@ -25,7 +25,8 @@ def collect(run: RunDir) -> dict[str, Any]:
     plan = Plan.from_json(read_json(run.plan))
     scores = read_json(run.scores) if run.scores.exists() else None
     trials = trial_rows(run, plan)
-    stack = [read_json(f / "scores.json") for f in run.stacks() if (f / "scores.json").exists()]
+    fitted = (run.stack(name) / "scores.json" for name in plan.stack)
+    stack = [read_json(path) for path in fitted if path.exists()]
     results = {
         "schema": SCHEMA,
         "run": _about(plan),

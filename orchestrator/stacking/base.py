@@ -11,7 +11,7 @@ from orchestrator.members import OutOfFold, interval_of
 from orchestrator.plan import Plan
 from orchestrator.rundir import RunDir, write_json
 from systems.data.dataset import Dataset
-from systems.data.splits import FOLDS, stratified_groups
+from systems.data.splits import cross_fitting_folds
 from systems.errors import UserError
 from systems.metrics.intervals import paired_bootstrap
 from systems.metrics.tagging import macro_f1_of_counts, tag_counts
@@ -60,9 +60,9 @@ def learner(name: str) -> Learner:
 
 def cross_fitted(name: str, rows: OutOfFold, seed: int) -> np.ndarray:
     """Scores [N, K] of rows by a learner that was fitted on the other groups' rows."""
-    fold_of = stratified_groups(rows.targets, rows.groups, FOLDS, seed)
+    fold_of = cross_fitting_folds(rows.targets, rows.groups, seed)
     out = np.empty_like(rows.targets)
-    for fold in range(FOLDS):
+    for fold in np.unique(fold_of):
         inside = fold_of == fold
         fitted = learner(name)
         fitted.fit(rows.scores[~inside], rows.targets[~inside], seed)

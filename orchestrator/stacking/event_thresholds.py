@@ -17,7 +17,7 @@ from orchestrator.plan import Plan
 from orchestrator.rundir import RunDir, write_json
 from orchestrator.stacking.evolution import Evolution, evolve
 from systems.data.dataset import Dataset, Event
-from systems.data.splits import FOLDS, stratified_groups
+from systems.data.splits import cross_fitting_folds
 from systems.metrics.events import event_counts, event_f1_of_counts
 from systems.metrics.intervals import bootstrap, paired_bootstrap
 from systems.postprocessing.decoding import Decoding, decode, mean_frames
@@ -134,8 +134,8 @@ def fit_event_thresholds(run: RunDir, plan: Plan, dataset: Dataset, rows: OutOfF
     ])  # fmt: skip
     crossed = np.zeros_like(counts[0])
     events: list[tuple[Event, ...]] = [()] * len(frames.clip_ids)
-    fold_of = stratified_groups(rows.targets, rows.groups, FOLDS, plan.seed)
-    for fold in range(FOLDS):
+    fold_of = cross_fitting_folds(rows.targets, rows.groups, plan.seed)
+    for fold in np.unique(fold_of):
         inside = np.flatnonzero(fold_of == fold)
         fitted = GeneticEventThresholds()
         fitted.fit_counts(counts[:, fold_of != fold], plan.seed)

@@ -109,13 +109,14 @@ def examine(
     """Seconds of every usable file and, for the others, the path and why they cannot be used.
 
     Headers show missing, empty, corrupt and most truncated files. Silence and the rest are found
-    by ``decode`` alone.
+    by ``decode`` alone. ``listed_in``: per clip, the table that names it, or an empty text.
     """
 
     def check(clip_id: str) -> tuple[float, str]:
         path = files.where(clip_id)
         if not os.path.isfile(path):
-            return 0.0, f"is listed in {listed_in[clip_id]} and missing"
+            table = listed_in[clip_id]
+            return 0.0, f"is listed in {table} and missing" if table else "does not exist"
         if os.path.getsize(path) == 0:
             return 0.0, "is empty (0 bytes)"
         try:

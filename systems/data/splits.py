@@ -200,6 +200,18 @@ def _targets(dataset: Dataset, clip_ids: Sequence[str]) -> np.ndarray:
     return np.concatenate(rows) if rows else np.zeros((0, len(dataset.classes)), np.float32)
 
 
+def cross_fitting_folds(
+    targets: np.ndarray, groups: Sequence[str], seed: int, most: int = FOLDS
+) -> np.ndarray:
+    """A fold [N] of each row for cross-fitting: ``most`` folds, or as many as there are groups.
+
+    Rows of a single group are dealt out one by one: nothing else can be fitted on them.
+    """
+    found = len(set(groups))
+    units = groups if found > 1 else [str(row) for row in range(len(groups))]
+    return stratified_groups(targets, units, min(most, len(set(units))), seed)
+
+
 def stratified_groups(
     targets: np.ndarray, groups: Sequence[str], folds: int, seed: int
 ) -> np.ndarray:

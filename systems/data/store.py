@@ -105,6 +105,8 @@ def open_store(
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not (folder / "index.json").exists():
                     _build(dataset, places, rate, folder, map_, progress)
+        except ConnectionError:
+            raise
         except OSError as error:
             raise _unwritable(folder, error, places[-1].stop * BYTES) from error
     return WaveformStore(str(folder), rate)

@@ -117,7 +117,12 @@ def _with_test_part(items: list[Item]) -> tuple[list[Item], str, list[Fault]]:
     classes = sorted(set().union(*names))
     targets = np.array([[name in has for name in classes] for has in names], dtype=np.float32)
     assigned = stratified_groups(targets, groups, FOLDS, TEST_SEED)
-    test = {item.clip_id for item, fold in zip(labelled, assigned, strict=True) if fold == 0}
+    in_test = {group for group, fold in zip(groups, assigned, strict=True) if fold == 0}
+    for k in range(len(classes)):  # a class trains and validates first: that takes two groups
+        having = {group for group, row in zip(groups, targets, strict=True) if row[k]}
+        if len(having - in_test) < 2:
+            in_test -= having
+    test = {item.clip_id for item in labelled if item.group in in_test}
     note = (
         f"no column 'part': a fifth of the labelled clips ({len(test)} of {len(labelled)}; whole "
         "groups, classes spread evenly, always the same) is the test part"
