@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from systems.predictions import save_arrays
 
 KINDS = ("clip", "event")
 
@@ -43,12 +44,7 @@ def save_counts(
         "clip_ids": list(clip_ids),
         "rows": [{key: row[key] for key in ("who", "variant", "learner", "best")} for row in rows],
     }
-    arrays["head"] = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
-    with open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    os.replace(temporary, path)
+    save_arrays(path, arrays, head)
 
 
 def load_counts(path: Path) -> tuple[tuple[str, ...], list[Scored]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -77,12 +77,7 @@ class Predictions:
             "sequence": self.sequence,
             "data": self.data,
         }
-        arrays["head"] = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".new")
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, path)
+        save_arrays(path, arrays, head)
 
     @classmethod
     def load(cls, path: Path) -> Predictions:
@@ -132,6 +127,16 @@ class Predictions:
             data=first.data,
             **joined,
         )
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], head: Any) -> None:
+    """Arrays and a JSON head as one ``.npz`` without pickles, atomically."""
+    text = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".new")
+    with open(temporary, "wb") as file:
+        np.savez_compressed(file, head=text, **arrays)  # type: ignore[arg-type]
+    os.replace(temporary, path)
 
 
 _DENSE = ("clip_scores", "clip_values", "ranking", "direction", "clip_embeddings")

@@ -171,6 +171,32 @@ def test_a_users_own_table_runs_the_whole_way(tmp_path: Path, task4_folder: Path
 
 
 @pytest.mark.all
+def test_timed_events_in_training_fit_event_thresholds(tmp_path: Path, task4_folder: Path) -> None:
+    """A table whose every part has onsets: the third learner joins, and its model predicts."""
+    sounds = sorted(task4_folder.glob("dataset/audio/*/weak/*.wav"))
+    rows = ["path,labels,onset,offset,part"]
+    for place, sound in enumerate(sounds):
+        label, part = ("even", "odd")[place % 2], "test" if place >= 18 else "train"
+        rows.append(f"{sound},{label},0.{place % 3},0.9,{part}")
+    (tmp_path / "timed.csv").write_text("\n".join(rows) + "\n")
+    soundsweep(
+        "run", "--system", "gcrnn_vat/gcrnn", "--dataset", "table", "--data", "timed.csv",
+        "--name", "timed", *TINY, *NARROW, "--trials", "2", "--top-k", "2", cwd=tmp_path,
+    )  # fmt: skip
+    results = read_json(tmp_path / "runs" / "timed" / "results.json")
+    learners = {learner["name"]: learner for learner in results["stack"]}
+    assert learners["genetic_events"]["metric"] == "event_f1"
+    (row,) = [r for r in results["test"]["rows"] if r["learner"] == "genetic_events"]
+    assert set(row["metrics"]) == {"clip_macro_f1", "event_f1", "event_er"}
+    done = soundsweep(
+        "predict", "timed", str(sounds[0]), "--model", "genetic_events", "--format", "json",
+        cwd=tmp_path,
+    )  # fmt: skip
+    stored = json.loads(done.stdout)[0]
+    assert set(stored["tags"]) == {"even", "odd"}
+
+
+@pytest.mark.all
 def test_data_parallel_workers_train_the_whole_way(tmp_path: Path, task4_folder: Path) -> None:
     options = on_data(task4_folder, "--name", "two", "--workers-per-trial", "2", *TINY, *NARROW)
     soundsweep("train", "gcrnn_vat", *options, cwd=tmp_path)

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import time
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 
-from orchestrator.members import OutOfFold, interval_of
+from orchestrator.members import OutOfFold
 from orchestrator.plan import Plan
 from orchestrator.rundir import RunDir, write_json
 from systems.data.dataset import Dataset
 from systems.data.splits import cross_fitting_folds
 from systems.errors import UserError
-from systems.metrics.intervals import paired_bootstrap
+from systems.metrics.intervals import OfCounts, bootstrap, paired_bootstrap
 from systems.metrics.tagging import macro_f1_of_counts, tag_counts
 from systems.predictions import Predictions
 
 
 class Learner(Protocol):
-    """A meta-learner over members' clip scores [N, M, K].
+    """A meta-learner over members.
 
-    ``predict`` gives scores [N, K] whose decision threshold is 0.5. Its state is JSON.
+    ``predict`` gives clip scores [N, K], whose decision threshold is 0.5, from the members' clip
+    scores [N, M, K]. ``takes``: what it is fitted on. Its state is JSON.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     takes: ClassVar[tuple[str, ...]]
-
-    def fit(self, scores: np.ndarray, targets: np.ndarray, seed: int) -> None: ...
 
     def predict(self, scores: np.ndarray) -> np.ndarray: ...
 
@@ -41,6 +41,12 @@ class Learner(Protocol):
     def load(self, state: dict[str, Any]) -> None: ...
 
     def parameters(self) -> dict[str, Any]: ...
+
+
+class ClipLearner(Learner, Protocol):
+    """A learner that is fitted on the members' clip scores [N, M, K] and targets [N, K]."""
+
+    def fit(self, scores: np.ndarray, targets: np.ndarray, seed: int) -> None: ...
 
 
 def learner(name: str) -> Learner:
@@ -64,7 +70,7 @@ def cross_fitted(name: str, rows: OutOfFold, seed: int) -> np.ndarray:
     out = np.empty_like(rows.targets)
     for fold in np.unique(fold_of):
         inside = fold_of == fold
-        fitted = learner(name)
+        fitted = cast(ClipLearner, learner(name))
         fitted.fit(rows.scores[~inside], rows.targets[~inside], seed)
         out[inside] = fitted.predict(rows.scores[inside])
     return out
@@ -85,29 +91,55 @@ def fit_learner(name: str, run: RunDir, plan: Plan, dataset: Dataset, rows: OutO
 
 def fit_clip_learner(name: str, run: RunDir, plan: Plan, rows: OutOfFold) -> None:
     """A learner of clip scores."""
-    folder, seed = run.stack(name), plan.seed
     began = time.monotonic()
-    scores = cross_fitted(name, rows, seed)
-    final = learner(name)
-    final.fit(rows.scores, rows.targets, seed)
+    scores = cross_fitted(name, rows, plan.seed)
+    final = cast(ClipLearner, learner(name))
+    final.fit(rows.scores, rows.targets, plan.seed)
     # The reference is the member that the search put first, not the one that these rows favour.
     counts = tag_counts(rows.targets, scores > 0.5)
     reference = tag_counts(rows.targets, rows.scores[:, 0] > 0.5)
     predictions = Predictions.of(rows.clip_ids, plan.classes, clip_scores=scores)
+    judged = Judged("clip_macro_f1", macro_f1_of_counts, counts, reference)
+    keep_learner(run, plan, rows, final, predictions, judged, began)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a learner is judged by: a metric of the counts [N, K, 3] of its cross-fitted rows, and
+    those of the best member's."""
+
+    metric: str
+    of_counts: OfCounts
+    counts: np.ndarray
+    reference: np.ndarray
+
+
+def keep_learner(
+    run: RunDir,
+    plan: Plan,
+    rows: OutOfFold,
+    final: Learner,
+    predictions: Predictions,
+    judged: Judged,
+    began: float,
+) -> None:
+    """Write a fitted learner, its cross-fitted predictions and, last, its scores."""
+    folder = run.stack(final.name)
     predictions.with_data(fingerprint=plan.fingerprint, splits=plan.splits["digest"]).save(
         folder / "out_of_fold.npz"
     )
-    write_json(folder / "learner.json", {"name": name, "state": final.state()})
+    write_json(folder / "learner.json", {"name": final.name, "state": final.state()})
+    versus_best = paired_bootstrap(judged.counts, judged.reference, judged.of_counts)
     write_json(
         folder / "scores.json",
         {
-            "name": name,
+            "name": final.name,
             "title": final.title,
-            "metric": "clip_macro_f1",
+            "metric": judged.metric,
             "members": list(rows.members),
             "parameters": final.parameters(),
-            "out_of_fold": interval_of(rows.targets, scores),
-            "versus_best": paired_bootstrap(counts, reference, macro_f1_of_counts)._asdict(),
+            "out_of_fold": bootstrap(judged.counts, judged.of_counts)._asdict(),
+            "versus_best": versus_best._asdict(),
             "weights": final.weights(),
             "seconds": time.monotonic() - began,
         },

@@ -14,12 +14,12 @@ import numpy as np
 
 from orchestrator.members import OutOfFold
 from orchestrator.plan import Plan
-from orchestrator.rundir import RunDir, write_json
+from orchestrator.rundir import RunDir
+from orchestrator.stacking.base import Judged, keep_learner
 from orchestrator.stacking.evolution import Evolution, evolve
 from systems.data.dataset import Dataset, Event
 from systems.data.splits import cross_fitting_folds
 from systems.metrics.events import event_counts, event_f1_of_counts
-from systems.metrics.intervals import bootstrap, paired_bootstrap
 from systems.postprocessing.decoding import Decoding, decode, mean_frames
 from systems.predictions import Predictions
 
@@ -122,7 +122,6 @@ def fit_event_thresholds(run: RunDir, plan: Plan, dataset: Dataset, rows: OutOfF
     scores.
     """
     began = time.monotonic()
-    name, folder = GeneticEventThresholds.name, run.stack(GeneticEventThresholds.name)
     members = [_out_of_fold(run, plan, number) for number in rows.members]
     seconds = {clip.clip_id: clip.duration for clip in dataset.clips}
     frames = Frames.of(members, [seconds[i] for i in members[0].clip_ids])
@@ -147,26 +146,11 @@ def fit_event_thresholds(run: RunDir, plan: Plan, dataset: Dataset, rows: OutOfF
     final = GeneticEventThresholds()
     final.fit_counts(counts, plan.seed)
     best = _counts(reference, frames.clip_ids, members[0].events or (), plan.classes)
-    Predictions.of(
+    predictions = Predictions.of(
         frames.clip_ids, plan.classes, clip_scores=final.predict(rows.scores), events=tuple(events)
-    ).with_data(fingerprint=plan.fingerprint, splits=plan.splits["digest"]).save(
-        folder / "out_of_fold.npz"
     )
-    write_json(folder / "learner.json", {"name": name, "state": final.state()})
-    write_json(
-        folder / "scores.json",
-        {
-            "name": name,
-            "title": final.title,
-            "metric": "event_f1",
-            "members": list(rows.members),
-            "parameters": final.parameters(),
-            "out_of_fold": bootstrap(crossed, event_f1_of_counts)._asdict(),
-            "versus_best": paired_bootstrap(crossed, best, event_f1_of_counts)._asdict(),
-            "weights": None,
-            "seconds": time.monotonic() - began,
-        },
-    )
+    judged = Judged("event_f1", event_f1_of_counts, crossed, best)
+    keep_learner(run, plan, rows, final, predictions, judged, began)
 
 
 def _out_of_fold(run: RunDir, plan: Plan, number: int) -> Predictions:
