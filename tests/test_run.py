@@ -133,6 +133,7 @@ def _kill_after(lines: int, run: RunDir, arguments: tuple[str, ...], cwd: Path) 
     driver.wait(30)
 
 
+@pytest.mark.all
 def test_an_interrupt_ends_the_epoch_and_says_how_to_resume(
     tmp_path: Path, task4_folder: Path
 ) -> None:
