@@ -230,7 +230,7 @@ def _break_labels(data: Path) -> tuple[str, ...]:
     weak, test = (data / "dataset/metadata" / name for name in ("train/weak.csv", "test/test.csv"))
     weak.write_text(weak.read_text().replace("Blender", "Blendr"))
     test.write_text(test.read_text().replace("0.100\t0.450", "0.100\t7.450"))
-    return "'Blendr' is no class (did you mean 'Blender'?)", "event 0.1 to 7.45 s does not lie"
+    return "'Blendr' is no class (did you mean 'Blender'?)", "event 0.100 to 7.450 s does not lie"
 
 
 def _lose_a_class(data: Path) -> tuple[str, ...]:
