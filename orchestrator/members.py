@@ -34,9 +34,8 @@ from orchestrator.trial import (
 from systems import config as configs
 from systems.data.splits import cross_fitting_folds
 from systems.errors import UserError
-from systems.metrics import clip_metric
-from systems.metrics.intervals import bootstrap
-from systems.metrics.tagging import macro_f1_of_counts, tag_counts
+from systems.metrics import clip_interval, clip_metric
+from systems.metrics.tagging import tag_counts
 
 CONFIGURED = "as configured"
 
@@ -95,7 +94,9 @@ def choose(
                         best_step(run.trial(number), f, plan) for f in range(len(job.folds))
                     ],
                     "last_step": rows.last_steps[m],
-                    "out_of_fold": interval_of(rows.targets, rows.scores[:, m]),
+                    "out_of_fold": clip_interval(
+                        plan.metric, rows.targets, rows.scores[:, m]
+                    )._asdict(),
                 }
                 for m, number in enumerate(members)
             ]
@@ -147,11 +148,6 @@ def _by_other_half(
         values = [sign * metric(targets[chooses], scores[chooses]) for scores in epochs]
         out[~chooses] = epochs[int(np.argmax(values))][~chooses]
     return out
-
-
-def interval_of(targets: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    """Clip macro F1 at threshold 0.5 with its 95 % interval (bootstrap over clips)."""
-    return bootstrap(tag_counts(targets, scores > 0.5), macro_f1_of_counts)._asdict()
 
 
 def finish(

@@ -139,13 +139,10 @@ class TrialDir:
         """All steps of all folds in order; a line that a kill tore off is left out."""
         return read_lines(self.metrics)
 
-    def clear_checkpoints(self) -> int:
-        """Remove the checkpoints of a trial that has ended; returns the bytes that were freed."""
-        freed = 0
+    def clear_checkpoints(self) -> None:
+        """Remove the checkpoints of a trial that has ended."""
         for path in self.path.glob("**/checkpoint.pt*"):
-            freed += path.stat().st_size
             path.unlink()
-        return freed
 
     def begin_attempt(self, about: Mapping[str, Any]) -> int:
         """Note that a process starts on this trial; returns which attempt it is."""
