@@ -111,7 +111,10 @@ def ours(plan: Plan, folder: RunDir) -> Cost:
     study = TimedSearch(folder.study, plan.search_space(), plan.sampler, None, plan.first_trial)
     ends, stop = Ends(plan), Stop()
     trainable = tune.with_parameters(noop, folder=str(folder.path), metric=plan.metric)
-    sweep.sweep(trainable, folder, plan, study, stop, ends, Clock(folder.clock, None))
+    sweep.sweep(
+        trainable, folder, plan.trials, plan.resources, plan.ray_address, study, stop, ends,
+        Clock(folder.clock, None),
+    )  # fmt: skip
     stop.check()
     assert len(ends.ends) == plan.trials
     starts = [folder.trial(n).attempts()[0]["started"] - at for n, at in study.asked_at.items()]

@@ -2,17 +2,19 @@
 
 It needs neither the run nor its data::
 
-    bundle.json                       what it is (see :func:`export`)
-    members/00003/model.safetensors   weights, as ``Fitted.save`` writes them
-    members/00003/model.json          classes, training length, thresholds and median widths
-    learner.json                      a stack's meta-learner
+    bundle.json                          what it is (see :func:`export`)
+    members/0/refit/model.safetensors    weights, as ``Fitted.save`` writes them
+    members/0/refit/model.json           classes, training length, thresholds and median widths
+    learner/                             a stack's meta-learner, as ``Learner.save`` writes it
+
+A member is one model (``refit``), its folds' models (``fold0``, ...), and the epochs of its
+training that a snapshot ensemble predicts with (``epoch10``, ...).
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,29 +22,31 @@ from typing import Any
 
 from orchestrator.plan import Plan
 from orchestrator.rundir import RunDir, read_json, write_json
+from orchestrator.stacking.families import load_learner
+from orchestrator.stacking.rows import Member, members_of, members_of_runs
 from systems import config as configs
 from systems.errors import UserError, unknown
 
-FORMAT = 1  # of bundle.json
+FORMAT = 2  # of bundle.json
 
 
 @dataclass(frozen=True)
 class _Choice:
-    """What a bundle holds: trials in order, the first one's decision variant, a meta-learner."""
+    """What a bundle holds: members in order, the decision variant of each, a meta-learner."""
 
-    members: tuple[int, ...]
-    variant: str
+    members: tuple[Member, ...]
+    variants: tuple[str, ...]
     learner: str | None = None
 
 
 def export(run: RunDir, folder: Path, *, model: str = "best") -> Path:
     """Write a bundle of one of a run's models; returns its folder.
 
-    ``bundle.json`` states ``format``, ``system``, ``members`` (trial and full configuration),
-    ``learner``, ``variant`` (of the decision), ``classes``, ``rate`` (Hz), ``frame_hop`` (s),
-    ``version`` (of the package
-    that trained it), ``run`` (name, id), ``dataset``, ``fingerprint`` and ``test``
-    (scores with intervals, ``None`` before the test part is scored).
+    ``bundle.json`` states ``format``, ``members`` (trial, system, full configuration, models),
+    ``learner``, ``variant`` (of the first member's decision), ``label_kind``, ``classes``, ``rate``
+    (Hz), ``frame_hop`` (s), ``version`` (of the package that trained it), ``run`` (name, id),
+    ``dataset``, ``fingerprint`` and ``test`` (scores with intervals, ``None`` before the test part
+    is scored).
 
     Args:
         run: the run directory.
@@ -62,10 +66,13 @@ def export(run: RunDir, folder: Path, *, model: str = "best") -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         aside = Path(temporary) / "bundle"
-        for number in choice.members:
-            _export_member(run, plan, choice, number, member_folder(aside, number))
+        for place, (member, variant) in enumerate(
+            zip(choice.members, choice.variants, strict=True)
+        ):
+            for name, trained in _models(run, plan, choice, place).items():
+                _export_model(member, variant, plan, trained, model_folder(aside, place, name))
         if choice.learner:
-            shutil.copyfile(run.stack(choice.learner) / "learner.json", aside / "learner.json")
+            _copy_learner(run.stack(choice.learner), aside / "learner")
         write_json(aside / "bundle.json", _describe(run, plan, choice, aside))
         os.rename(aside, folder)
     return folder
@@ -76,8 +83,9 @@ def sources(run: RunDir, model: str) -> list[Path]:
     plan = _plan(run)
     choice = _choose(run, plan, model)
     found = [run.plan, run.members, run.scores]
-    for number in choice.members:
-        found += [_trained(run, plan, number), run.trial(number).decision(choice.variant)]
+    for place, (member, variant) in enumerate(zip(choice.members, choice.variants, strict=True)):
+        found += _models(run, plan, choice, place).values()
+        found.append(member.run.trial(member.number).decision(variant, plan.final))
     return [*found, run.stack(choice.learner) / "learner.json"] if choice.learner else found
 
 
@@ -93,26 +101,36 @@ def _choose(run: RunDir, plan: Plan, model: str) -> _Choice:
 
     if not run.members.exists():
         raise _unfinished(run, plan, "its search has not ended")
-    numbers = tuple(member["trial"] for member in read_json(run.members)["members"])
-    variants = list(decision_variants(plan))
-    choices = {"best": _Choice(numbers[:1], variants[0])}
-    choices |= {f"best:{variant}": _Choice(numbers[:1], variant) for variant in variants}
-    choices |= {f"trial:{number}": _Choice((number,), variants[0]) for number in numbers}
-    choices |= {name: _Choice(numbers, variants[0], name) for name in plan.stack}
+    if plan.purpose == "stack":
+        members = members_of_runs(plan)
+    else:
+        numbers = [member["trial"] for member in read_json(run.members)["members"]]
+        members = members_of(run, plan, numbers)
+    own = tuple(next(iter(decision_variants(member.plan))) for member in members)
+    best = members[:1]
+    choices = {"best": _Choice(best, own[:1])}
+    if plan.purpose != "stack":
+        variants = decision_variants(plan)
+        choices |= {f"best:{variant}": _Choice(best, (variant,)) for variant in variants}
+    choices |= {
+        f"trial:{member.key}": _Choice((member,), (variant,))
+        for member, variant in zip(members, own, strict=True)
+    }
+    choices |= {name: _Choice(members, own, name) for name in plan.stack}
     if model not in choices:
         raise unknown(f"model of the run '{plan.name}':", model, choices)
     return choices[model]
 
 
 def _check_finished(run: RunDir, plan: Plan, choice: _Choice) -> None:
-    missing = [
-        f"trial {number} has no final model"
-        for number in choice.members
-        if not (_trained(run, plan, number) / "model.json").exists()
-        or not run.trial(number).decision(choice.variant).exists()
-    ]
     if choice.learner and not (run.stack(choice.learner) / "scores.json").exists():
-        missing.append(f"the meta-learner {choice.learner} has not been fitted")
+        raise _unfinished(run, plan, f"the meta-learner {choice.learner} has not been fitted")
+    missing = [
+        f"{member.name} has no final model"
+        for place, (member, variant) in enumerate(zip(choice.members, choice.variants, strict=True))
+        if not all((m / "model.json").exists() for m in _models(run, plan, choice, place).values())
+        or not member.run.trial(member.number).decision(variant, plan.final).exists()
+    ]
     if missing:
         raise _unfinished(run, plan, "; ".join(missing))
 
@@ -124,43 +142,68 @@ def _unfinished(run: RunDir, plan: Plan, missing: str) -> UserError:
     )
 
 
-def _trained(run: RunDir, plan: Plan, number: int) -> Path:
-    """The folder of a member's final model."""
-    trial = run.trial(number)
-    return trial.refit / "model" if plan.final_is_refit() else trial.model(0)
+def _models(run: RunDir, plan: Plan, choice: _Choice, place: int) -> dict[str, Path]:
+    """The trained models of a member, by name."""
+    member = choice.members[place]
+    trial = member.run.trial(member.number)
+    if plan.final == "fold_mean":
+        folds = range(len(member.plan.splits["folds"]))
+        found = {f"fold{fold}": trial.model(fold) for fold in folds}
+    elif member.plan.purpose == "train":
+        found = {"refit": trial.model(0)}
+    else:
+        found = {"refit": trial.refit / "model"}
+    if choice.learner:
+        epochs = load_learner(run.stack(choice.learner)).snapshots().get(place, ())
+        found |= {f"epoch{epoch}": trial.snapshot_model(epoch) for epoch in epochs}
+    return found
 
 
-def member_folder(bundle: Path, number: int) -> Path:
-    """Where a bundle keeps the model of a trial."""
-    return bundle / "members" / f"{number:05d}"
+def model_folder(bundle: Path, place: int, name: str) -> Path:
+    """Where a bundle keeps a model of a member."""
+    return bundle / "members" / str(place) / name
 
 
-def _config(run: RunDir, plan: Plan, choice: _Choice, number: int) -> Any:
+def _config(member: Member, variant: str) -> Any:
     from orchestrator.members import decision_variants
 
-    config = plan.trial_config(read_json(run.trial(number).config)["params"])
-    return configs.replace(config, decision_variants(plan)[choice.variant])
+    config = member.plan.trial_config(read_json(member.run.trial(member.number).config)["params"])
+    return configs.replace(config, decision_variants(member.plan)[variant])
 
 
-def _export_member(run: RunDir, plan: Plan, choice: _Choice, number: int, folder: Path) -> None:
-    fitted = (
-        plan.entry().build(_config(run, plan, choice, number)).load(_trained(run, plan, number))
-    )
-    if plan.entry().decision is not None:
-        fitted = fitted.with_decision(read_json(run.trial(number).decision(choice.variant)))
+def _export_model(member: Member, variant: str, plan: Plan, trained: Path, folder: Path) -> None:
+    entry = member.plan.entry()
+    fitted = entry.build(_config(member, variant)).load(trained)
+    if entry.decision is not None:
+        decision = member.run.trial(member.number).decision(variant, plan.final)
+        fitted = fitted.with_decision(read_json(decision))
     fitted.save(folder)
 
 
+def _copy_learner(fitted: Path, folder: Path) -> None:
+    """The learner and its parts; not the predictions and searches beside it."""
+    load_learner(fitted).save(folder)
+
+
 def _describe(run: RunDir, plan: Plan, choice: _Choice, bundle: Path) -> dict[str, Any]:
-    members = [(number, _config(run, plan, choice, number)) for number in choice.members]
-    number, config = members[0]
-    first = plan.entry().build(config).load(member_folder(bundle, number))
+    members = [
+        {
+            "trial": member.key,
+            "system": member.plan.system,
+            "config": json.loads(configs.to_json(_config(member, variant))),
+            "models": list(_models(run, plan, choice, place)),
+        }
+        for place, (member, variant) in enumerate(zip(choice.members, choice.variants, strict=True))
+    ]
+    best, variant = choice.members[0], choice.variants[0]
+    folder = model_folder(bundle, 0, members[0]["models"][0])
+    first = best.plan.entry().build(_config(best, variant)).load(folder)
     return {
         "format": FORMAT,
-        "system": plan.system,
-        "members": [{"trial": n, "config": json.loads(configs.to_json(c))} for n, c in members],
+        "members": members,
         "learner": choice.learner,
-        "variant": choice.variant,
+        "variant": variant,
+        "label_kind": label_kind(plan),
         "classes": list(plan.classes),
         "rate": first.rate,
         "frame_hop": first.frame_hop,
@@ -172,10 +215,16 @@ def _describe(run: RunDir, plan: Plan, choice: _Choice, bundle: Path) -> dict[st
     }
 
 
+def label_kind(plan: Plan) -> str:
+    """Whether a clip has one ``class``, or ``tags``."""
+    kinds = {about["labels"] for about in plan.parts.values()}
+    return "class" if "class" in kinds and not kinds & {"tags", "events"} else "tags"
+
+
 def _test_scores(run: RunDir, choice: _Choice) -> dict[str, Any] | None:
     """The row of scores.json that is of this model: its metrics, and whether it is transductive."""
     for row in read_json(run.scores)["rows"] if run.scores.exists() else ():
-        mine = (choice.learner, None if choice.learner else choice.members[0])
-        if (row["learner"], row["trial"]) == mine and row["variant"] in (None, choice.variant):
+        mine = (choice.learner, None if choice.learner else choice.members[0].key)
+        if (row["learner"], row["trial"]) == mine and row["variant"] in (None, choice.variants[0]):
             return {"metrics": row["metrics"], "transductive": row["transductive"]}
     return None

@@ -8,20 +8,21 @@ import os
 import socket
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from orchestrator.plan import Options, Plan, make_plan, reload, stack_names
+from orchestrator import stacks
+from orchestrator.plan import FINALS, Final, Options, Plan, make_plan, reload, stack_names
 from orchestrator.rundir import RunDir, disk_is_full, read_json, write_json
 from orchestrator.timing import parse_duration
 from systems import config as configs
 from systems import data, registry
 from systems.data.dataset import Dataset
 from systems.data.splits import Splits
-from systems.errors import UserError
+from systems.errors import UserError, unknown
 
 console = Console(highlight=False, soft_wrap=True)
 RESUMABLE = 3  # exit code of an interrupted run
@@ -30,21 +31,16 @@ RESUMABLE = 3  # exit code of an interrupted run
 def run(given: dict[str, Any], dry_run: bool) -> int:
     """Plan and run; returns the exit code."""
     plan, dataset, splits = make_plan(_options(given))
-    print_plan(plan)
     if dry_run:
+        print_plan(plan)
         _print_estimate(plan, dataset, splits)
         return 0
     folder = RunDir(_root(given["storage"]) / plan.name)
     if folder.plan.exists():
-        raise UserError(
-            f"a run named '{plan.name}' exists in {folder.root}: give another --name, or go on "
-            f"with --resume {plan.name}."
-        )
+        raise _exists(folder, plan)
     _check_ray(plan.ray_address)
     _writable(folder.root)
-    with _full_disk_is_told(folder), folder.drive():
-        write_json(folder.plan, plan.to_json())
-        return _go(folder, plan, dataset, splits)
+    return run_planned(folder, plan, dataset, splits)
 
 
 # What --resume may change; everything else is read back from the plan.
@@ -119,25 +115,85 @@ def _with_changes(plan: Plan, changed: dict[str, Any]) -> Plan:
     return dataclasses.replace(plan, **new)
 
 
-def stack(name: str, storage: str, learners: str, top_k: int | None) -> int:
-    """Fit meta-learners over a run's best trials; what is fitted over the same ones stays."""
-    folder = find(name, storage)
+def stack(names: Sequence[str], systems: Sequence[str], given: dict[str, Any]) -> int:
+    """Fit meta-learners over the best trials of one run, or of several; returns the exit code.
+
+    One run keeps its stage two in itself, and what is fitted over the same members stays. Members
+    of several make a run of their own, which ``run --resume`` goes on with.
+    """
+    root = _root(given["storage"])
+    if len(names) == 1 and not systems and not stacks.MLFLOW_ID.fullmatch(names[0]):
+        return _stack_within(find(names[0], str(root)), given)
+    if not names and not systems:
+        raise UserError("name runs or MLflow run ids, or --system PAPER/SYSTEM.")
+    chosen = stacks.gather(names, systems, _top_k(given["top_k"]), root, given["mlflow"])
+    plan, dataset, splits = stacks.make_stack_plan(
+        chosen,
+        stack=given["stack"] or "standard",
+        final=_final(given["final"] or "refit"),
+        name=given["name"],
+        protocol=given["protocol"],
+        mlflow=given["mlflow"],
+        stage_trials=given["stage_trials"] or 0,
+    )
+    folder = RunDir(root / plan.name)
+    if folder.plan.exists():
+        raise _exists(folder, plan)
+    _writable(root)
+    return run_planned(folder, plan, dataset, splits)
+
+
+def _stack_within(folder: RunDir, given: dict[str, Any]) -> int:
     plan = Plan.from_json(read_json(folder.plan))
     if not folder.members.exists():
         raise UserError(
             f"the search of '{plan.name}' has not ended: soundsweep run --resume {plan.name}."
         )
     dataset, splits = reload(plan)
-    wanted = stack_names(learners, dataset)
-    if top_k is not None and top_k < 1:
-        raise UserError(f"--top-k takes 1 or more, not {top_k}.")
+    gives = plan.entry().gives
+    new = dataclasses.replace(
+        plan,
+        stack=stack_names(given["stack"], dataset, gives) if given["stack"] else plan.stack,
+        top_k=_top_k(given["top_k"]) or plan.top_k,
+        final=_final(given["final"]) if given["final"] else plan.final,
+        stage_trials=plan.stage_trials if given["stage_trials"] is None else given["stage_trials"],
+    )
     with _full_disk_is_told(folder), folder.drive():
-        new = dataclasses.replace(plan, stack=wanted, top_k=plan.top_k if top_k is None else top_k)
         if new != plan:
             folder.scores.unlink(missing_ok=True)  # other models are to be scored
-        plan = new
+        if new.stage_trials != plan.stage_trials:
+            folder.forget_scores()  # other settings are to be found
+        write_json(folder.plan, new.to_json())
+        return _go(folder, new, dataset, splits)
+
+
+def _top_k(top_k: int | None) -> int | None:
+    if top_k is not None and top_k < 1:
+        raise UserError(f"--top-k takes 1 or more, not {top_k}.")
+    return top_k
+
+
+def _final(text: str) -> Final:
+    for known in FINALS:
+        if text == known:
+            return known
+    raise unknown("way to --final models", text, FINALS)
+
+
+def run_planned(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits) -> int:
+    """Print a plan, write it, and run it; returns the exit code."""
+    print_plan(plan)
+    _check_ray(plan.ray_address)
+    with _full_disk_is_told(folder), folder.drive():
         write_json(folder.plan, plan.to_json())
         return _go(folder, plan, dataset, splits)
+
+
+def _exists(folder: RunDir, plan: Plan) -> UserError:
+    return UserError(
+        f"a run named '{plan.name}' exists in {folder.root}: give another --name, or go on "
+        f"with --resume {plan.name}."
+    )
 
 
 def reproduce(paper: str, seeds: int, given: dict[str, Any], written: dict[str, Any]) -> int:
@@ -320,6 +376,8 @@ def print_plan(plan: Plan) -> None:
 def _search_lines(plan: Plan) -> list[tuple[str, str]]:
     if plan.purpose == "train":
         return []
+    if plan.purpose == "stack":
+        return _stack_lines(plan)
     share = f", the search at most {plan.search_share:.0%} of it"
     budget = "none" if plan.time_budget is None else f"{_time(plan.time_budget)}{share}"
     moved = f", moved into the space: {plan.moved}" if plan.moved else ""
@@ -329,6 +387,14 @@ def _search_lines(plan: Plan) -> list[tuple[str, str]]:
         ("space", ""),
         *((f"  {p.key}", p.text()) for p in plan.space),
         ("first trial", f"the published point{moved}"),
+    ]
+
+
+def _stack_lines(plan: Plan) -> list[tuple[str, str]]:
+    return [
+        ("stage two", ", ".join(plan.stack) or "none"),
+        ("members", f"{len(plan.members)}, the test part by {plan.final}"),
+        *((f"  {ref.system}", f"{Path(ref.run).name} trial {ref.trial}") for ref in plan.members),
     ]
 
 

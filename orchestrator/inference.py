@@ -5,9 +5,9 @@ frame's score is the mean over the windows that hold it, weighted by a triangle 
 window's middle to its ends, where the network sees least around a frame. Events are decoded once,
 over all frames, so that one which spans a cut stays one. A tag's score is its largest over windows.
 
-A stack's tag scores are its meta-learner's, of the members' tag scores. Its events are those of the
-first member (the search's best), but only of the classes that the stack's tags hold for present; a
-meta-learner with event thresholds of its own decides on the members' mean frames.
+A stack's tag scores are its meta-learner's, of the members' tag scores, and so are its events where
+it fuses frames. Else its events are those of the first member, but only of the classes that the
+stack's tags hold for present.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ import soundfile
 import soxr
 import torch
 
-from orchestrator.bundle import FORMAT, member_folder
+from orchestrator.bundle import FORMAT, model_folder
 from orchestrator.rundir import read_json
+from orchestrator.stacking.base import Learner, Members
+from orchestrator.stacking.families import load_learner
 from systems import config as configs
 from systems import registry
 from systems.context import Context
@@ -59,10 +61,23 @@ class FilePrediction:
     tags: dict[str, float]
     events: tuple[ScoredEvent, ...]
 
+    exclusive: bool = False
+
     def present(self) -> tuple[str, ...]:
-        """Classes whose score is above 0.5, the highest first."""
+        """Classes whose score is above 0.5, the highest first; of exclusive ones the highest."""
         ranked = sorted(self.tags, key=lambda label: -self.tags[label])
+        if self.exclusive:
+            return tuple(ranked[:1])
         return tuple(label for label in ranked if self.tags[label] > PRESENT)
+
+
+class _Said(NamedTuple):
+    """A member on one file: scores [K], frames [T, K], each model's scores [F, K], by epoch [K]."""
+
+    clip: np.ndarray
+    frames: np.ndarray
+    folds: np.ndarray
+    epochs: dict[int, np.ndarray]
 
 
 class _Broken(Exception):
@@ -70,12 +85,24 @@ class _Broken(Exception):
 
 
 @dataclass(frozen=True)
+class Models:
+    """A member's models: one or several whose mean is the member, and epochs of its training."""
+
+    main: tuple[Fitted, ...]
+    epochs: Mapping[int, Fitted]
+
+    @property
+    def first(self) -> Fitted:
+        return self.main[0]
+
+
+@dataclass(frozen=True)
 class Predictor:
     """A loaded bundle. ``about`` is its bundle.json; ``learner`` is ``None`` but in a stack."""
 
     about: Mapping[str, Any]
-    members: tuple[Fitted, ...]
-    learner: Any
+    members: tuple[Models, ...]
+    learner: Learner | None
     context: Context
 
     @classmethod
@@ -94,15 +121,9 @@ class Predictor:
                 f"{path} is of format {about['format']}, this version reads {FORMAT}: it was "
                 f"written by soundsweep {about['version']}."
             )
-        entry = registry.get(about["system"])
-        members = tuple(
-            entry.build(configs.from_dict(type(entry.config), member["config"])).load(
-                member_folder(folder, member["trial"])
-            )
-            for member in about["members"]
-        )
-        context = Context(device=_checked_device(device))
-        return cls(about, members, _learner(folder) if about["learner"] else None, context)
+        members = tuple(_models(folder, place, m) for place, m in enumerate(about["members"]))
+        fitted = load_learner(folder / "learner") if about["learner"] else None
+        return cls(about, members, fitted, Context(device=_checked_device(device)))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -156,24 +177,70 @@ class Predictor:
         return self._predict(file, blocks, duration)
 
     def _predict(self, file: str, blocks: Blocks, duration: float) -> FilePrediction:
-        scored = [self._score(member, blocks(member.rate)) for member in self.members]
-        first, (clip, frames), hop = self.members[0], scored[0], self.members[0].frame_hop
+        said = [self._member(models, blocks, duration) for models in self.members]
+        first, hop = self.members[0].first, self.members[0].first.frame_hop
         length = round(duration * first.rate) / first.rate
-        kept, events = first.timed(frames, length)
+        clip, frames = said[0].clip, said[0].frames
+        _, events = first.timed(frames, length)
         if self.learner is not None:
-            clip = self.learner.predict(np.stack([scores for scores, _ in scored])[None])[0]
-            if "frame_scores" in self.learner.takes:
-                hops = [member.frame_hop for member in self.members]
-                kept, hop = mean_frames([frames for _, frames in scored], hops)
-                events = self.learner.decode(kept, hop, length, self.classes)
+            view = self._view(said, length, blocks)
+            clip = self.learner.predict(view)[0]
+            own = self.learner.events(view)
+            if own is None:
+                events = tuple(e for e in events if self._is_present(clip, e.label))
             else:
-                events = tuple(e for e in events if clip[self.classes.index(e.label)] > PRESENT)
+                fused = self.learner.fused_frames(view)
+                mean, hop = view.mean_frames()
+                events, frames = own[0], (fused or mean)[0]
         tags = {label: float(score) for label, score in zip(self.classes, clip, strict=True)}
         timed = (
-            ScoredEvent(*e, _event_score(kept[:, self.classes.index(e.label)], e, hop))
+            ScoredEvent(*e, _event_score(frames[:, self.classes.index(e.label)], e, hop))
             for e in events
         )
-        return FilePrediction(file, duration, tags, tuple(timed))
+        return FilePrediction(file, duration, tags, tuple(timed), self._exclusive)
+
+    @property
+    def _exclusive(self) -> bool:
+        return bool(self.about["label_kind"] == "class")
+
+    def _is_present(self, clip: np.ndarray, label: str) -> bool:
+        k = self.classes.index(label)
+        return bool(clip.argmax() == k if self._exclusive else clip[k] > PRESENT)
+
+    def _member(self, models: Models, blocks: Blocks, duration: float) -> _Said:
+        """What a member says of a whole file: the mean of its models, and each."""
+        length = round(duration * models.first.rate) / models.first.rate
+        folds = [self._score(model, blocks(model.rate)) for model in models.main]
+        frames = mean_frames([f for _, f in folds], [m.frame_hop for m in models.main])[0]
+        kept, _ = models.first.timed(frames, length)
+        epochs = {e: self._score(m, blocks(m.rate))[0] for e, m in models.epochs.items()}
+        clips = np.stack([clip for clip, _ in folds])
+        return _Said(clips.mean(axis=0), kept, clips, epochs)
+
+    def _view(self, said: Sequence[_Said], length: float, blocks: Blocks) -> Members:
+        """What the meta-learner sees of one file."""
+        assert self.learner is not None
+        columns = None
+        if "columns" in (*self.learner.takes, *self.learner.uses):
+            from systems.frontend.statistics import mfcc_statistics
+
+            rate = self.members[0].first.rate
+            columns = mfcc_statistics(np.concatenate(list(blocks(rate))), rate)[None]
+        folds = min(len(one.folds) for one in said)
+        return Members(
+            names=tuple(str(member["trial"]) for member in self.about["members"]),
+            clip_ids=("file",),
+            classes=self.classes,
+            scores=np.stack([one.clip for one in said])[None].astype(float),
+            frames=tuple((one.frames,) for one in said),
+            frame_hops=tuple(models.first.frame_hop for models in self.members),
+            durations=(length,),
+            epochs=tuple({e: s[None] for e, s in one.epochs.items()} for one in said),
+            by_fold=None if folds < 2 else np.stack(
+                [np.stack([one.folds[f] for one in said])[None] for f in range(folds)]
+            ),
+            columns=columns,
+        )  # fmt: skip
 
     def _score(self, member: Fitted, blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Clip scores [K] and frame scores [T, K] of a whole file by one member."""
@@ -287,10 +354,15 @@ def _checked_device(device: str) -> str:
     return device
 
 
-def _learner(folder: Path) -> Any:
-    from orchestrator.stacking.base import learner  # loads Ray, which a single model does without
-
-    stored = read_json(folder / "learner.json")
-    fitted = learner(stored["name"])
-    fitted.load(stored["state"])
-    return fitted
+def _models(bundle: Path, place: int, member: Mapping[str, Any]) -> Models:
+    """The models of a member of a bundle."""
+    entry = registry.get(member["system"])
+    system = entry.build(configs.from_dict(type(entry.config), member["config"]))
+    loaded = {name: system.load(model_folder(bundle, place, name)) for name in member["models"]}
+    main = tuple(model for name, model in loaded.items() if not name.startswith("epoch"))
+    epochs = {
+        int(name.removeprefix("epoch")): model
+        for name, model in loaded.items()
+        if name.startswith("epoch")
+    }
+    return Models(main, epochs)

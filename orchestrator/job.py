@@ -6,18 +6,24 @@ Resuming is calling it again: no step has a second path for it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 
-from orchestrator import members, scoring, stacking, sweep
+from orchestrator import members, scoring, sweep
 from orchestrator.interrupts import Interrupted, Stop
 from orchestrator.plan import Plan, stored_clips
 from orchestrator.progress import Progress
 from orchestrator.report import html, results
 from orchestrator.rundir import RunDir, write_json
+from orchestrator.stacking import stage
+from orchestrator.stacking.families import kind_of
+from orchestrator.stacking.rows import Member, members_of_runs, out_of_fold
+from orchestrator.stacking.statistics import clip_statistics
 from orchestrator.study import Search
 from orchestrator.timing import Clock
 from orchestrator.tracking import Projector
@@ -75,25 +81,90 @@ def _work(
     run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Stop, progress: Progress
 ) -> None:
     clock = Clock(run.clock, plan.search_end())
-    store = _store(run, plan, dataset, splits, stop, progress)
+    jobs = Jobs(run, plan, dataset, splits, stop, progress)
+    with jobs:
+        if plan.purpose == "stack":
+            chosen = members_of_runs(plan)
+            for job, mine in jobs.of(chosen):
+                members.complete(job, mine, stop, progress)
+        else:
+            job = jobs.own()
+            clock.note()
+            study = Search(
+                run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial
+            )
+            sweep.search(run, plan, job, study, stop, progress, clock)
+            chosen = members.choose(run, plan, job, study, stop, progress)
+        stop.check()
+        columns = jobs.columns(chosen)
+        rows = out_of_fold(chosen, dataset, splits, plan, columns)
+        members.note(run, plan, rows)
+        stage.fit_stage(run, plan, rows, stop, progress)
+        snapshots = stage.snapshots(run, plan)
+        for job, _ in jobs.of(chosen):
+            members.finish(plan, job, rows, snapshots, stop, progress)
+        stop.check()
+        progress.phase("score the test part", None)
+        scoring.score_test_once(run, plan, dataset, jobs.store_of(chosen[0]), rows, columns)
     clock.note()
-    stop.check()
-    job = Job.of(run, plan, dataset, splits, store)
-    study = Search(run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial)
-    sweep.search(run, plan, job, study, stop, progress, clock)
-    groups = {clip.clip_id: clip.group for clip in dataset.clips}
-    rows = members.choose(run, plan, job, study, groups, stop, progress)
-    stop.check()
-    for name in plan.stack:
-        if not (run.stack(name) / "scores.json").exists():
-            stop.check()
-            progress.phase(f"stage two: {name}", None)
-            stacking.fit_learner(name, run, plan, dataset, rows)
-    members.finish(run, plan, job, rows, stop, progress)
-    stop.check()
-    progress.phase("score the test part", None)
-    scoring.score_test_once(run, plan, dataset, store, rows)
-    clock.note()
+
+
+class Jobs:
+    """The jobs of the runs that members come from: the run's own, or those that a stack combines.
+
+    A run whose members lack a fold or a final model is driven while they are made. As a context
+    manager it gives these runs up again.
+    """
+
+    def __init__(
+        self, run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Stop,
+        progress: Progress,
+    ) -> None:  # fmt: skip
+        self.run, self.plan = run, plan
+        self.dataset, self.splits = dataset, splits
+        self.stop, self.progress = stop, progress
+        self._jobs: dict[Path, Job] = {}
+        self._driven: list[RunDir] = []
+
+    def own(self) -> Job:
+        """The job of the run itself."""
+        return self._job(self.run, self.plan)
+
+    def of(self, chosen: Sequence[Member]) -> Iterator[tuple[Job, list[Member]]]:
+        """Each run's job with those of the members that are its trials."""
+        for path in dict.fromkeys(member.run.path for member in chosen):
+            mine = [member for member in chosen if member.run.path == path]
+            yield self._job(mine[0].run, mine[0].plan), mine
+
+    def store_of(self, member: Member) -> WaveformStore:
+        """The sound that a member hears."""
+        return self._job(member.run, member.plan).store
+
+    def columns(self, chosen: Sequence[Member]) -> dict[str, np.ndarray] | None:
+        """Clip statistics by clip, where a meta-learner uses them; kept in the run directory."""
+        if not any("columns" in {*kind_of(n).takes, *kind_of(n).uses} for n in self.plan.stack):
+            return None
+        ids = [i for fold in self.splits.folds for i in fold.validation]
+        ids += [clip.clip_id for clip in self.dataset.part(self.dataset.test_part)]
+        self.progress.phase(f"clip statistics: {len(ids)} clips", None)
+        return clip_statistics(self.run.statistics, self.store_of(chosen[0]), ids)
+
+    def _job(self, run: RunDir, plan: Plan) -> Job:
+        if run.path not in self._jobs:
+            if run.path != self.run.path:
+                self._driven.append(run.drive())
+            plan = replace(plan, resources=self.plan.resources, ray_address=self.plan.ray_address)
+            store = _store(run, plan, self.dataset, self.splits, self.stop, self.progress)
+            self.stop.check()
+            self._jobs[run.path] = Job.of(run, plan, self.dataset, self.splits, store)
+        return self._jobs[run.path]
+
+    def __enter__(self) -> Jobs:
+        return self
+
+    def __exit__(self, *about: object) -> None:
+        for run in self._driven:
+            run.close()
 
 
 def _store(

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 
 import search_spaces
+from orchestrator.stacking.families import learners
 from orchestrator.study import HalvingSettings, SamplerSettings
 from orchestrator.timing import parse_duration
 from search_spaces import Parameter, SearchSpace
@@ -30,17 +31,15 @@ from systems.data.splits import Splits, make_splits
 from systems.errors import UserError, unknown
 from systems.metrics import metric
 
-# Meta-learners, and the kinds of labels that the rows they are fitted on must have.
-LEARNERS: dict[str, tuple[LabelKind, ...]] = {
-    "logreg": ("tags", "class", "events"),
-    "genetic": ("tags", "class", "events"),
-    "genetic_events": ("events",),
-}
 PROTOCOLS = ("honest", "paper")
 # Labels of one kind contain those of another: events say which tags a clip has.
 CONTAINS: dict[LabelKind, tuple[LabelKind, ...]] = {"events": ("tags",), "class": ("tags",)}
 QUICK_TRIALS, PAPER_TRIALS = 8, 50
-Purpose = Literal["search", "train"]
+Purpose = Literal["search", "train", "stack"]
+Final = Literal["refit", "fold_mean"]
+FINALS: tuple[Final, ...] = ("refit", "fold_mean")
+FittedOn = Literal["out_of_fold", "validation", "test"]
+STAGE_KINDS = ("epoch_scores", "fold_scores", "columns")  # what stage two makes of any system
 ANY_TASK = "any"  # of a data set that fits every system whose labels it has
 WORKERS_DRIVER_CPUS = 0.1  # of a trial whose work is done by workers: it must not starve them
 PACKAGES = ("soundsweep", "torch", "ray", "optuna", "mlflow", "numpy", "scikit-learn", "librosa")
@@ -74,10 +73,21 @@ class Options:
     name: str | None = None
     mlflow: str | None = None
     ray_address: str | None = None
-    stack: str = "all"
+    stack: str = "standard"
     top_k: int = 3
+    stage_trials: int | None = None
+    final: str | None = None
     protocol: str = "honest"
     transductive: bool = False
+
+
+@dataclass(frozen=True)
+class MemberRef:
+    """A member of a stack over several runs: the run's directory, the trial, and its system."""
+
+    run: str
+    trial: int
+    system: str
 
 
 @dataclass(frozen=True)
@@ -139,6 +149,12 @@ class Plan:
     skip_broken: bool = False
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    members: tuple[MemberRef, ...] = ()  # of a stack over several runs
+    final: Final = "refit"
+    learner_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stage_trials: int = 0  # of the search of each meta-learner's settings
+    fitted_on: FittedOn = "out_of_fold"
+    fusion: str | None = None  # the registered fusion that this run is
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
 
@@ -162,7 +178,7 @@ class Plan:
 
     def final_is_refit(self) -> bool:
         """Whether members train again on all labelled clips; else the fold's model is the model."""
-        return self.purpose == "search"
+        return self.purpose != "train" and self.final == "refit"
 
     def search_end(self) -> float | None:
         """The run's time at which its search ends, in seconds; ``None`` for never."""
@@ -203,6 +219,7 @@ class Plan:
                 "stack": tuple(value["stack"]),
                 "skipped": tuple((path, why) for path, why in value.get("skipped", ())),
                 "notes": tuple(value.get("notes", ())),
+                "members": tuple(MemberRef(**member) for member in value.get("members", ())),
             }
         )
 
@@ -263,7 +280,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         sampler=SamplerSettings(options.seed, max(3, min(10, trials // 4))),
         halving=_halving(entry, epochs) if searching else None,
         resources=resources,
-        stack=stack_names(options.stack, dataset) if searching else (),
+        stack=stack_names(options.stack, dataset, entry.gives) if searching else (),
         top_k=options.top_k if searching else trials,
         transductive=transductive,
         mlflow=options.mlflow,
@@ -273,6 +290,8 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         ray_address=options.ray_address,
         mixed_precision=resources.gpus > 0,
         skip_broken=options.skip_broken,
+        stage_trials=options.stage_trials or 0,
+        final="fold_mean" if options.final == "fold_mean" else "refit",
         skipped=dataset.skipped,
         notes=(*dataset.notes, *splits.notes),
         versions=_versions(),
@@ -461,14 +480,23 @@ def _check_options(options: Options, trials: int) -> None:
             raise UserError(f"{name} takes 1 or more, not {value}.")
     if options.gpus_per_trial is not None and options.gpus_per_trial < 0:
         raise UserError(f"--gpus-per-trial takes 0 or more, not {options.gpus_per_trial:g}.")
+    if (options.stage_trials or 0) < 0:
+        raise UserError(f"--stage-trials takes 0 or more, not {options.stage_trials}.")
+    if options.final is not None and options.final not in FINALS:
+        raise unknown("way to --final models", options.final, FINALS)
     if options.protocol not in PROTOCOLS:
         raise unknown("protocol", options.protocol, PROTOCOLS)
     if options.name is not None and Path(options.name).name != options.name:
         raise UserError(f"--name {options.name}: a name is one folder's name, without '/'.")
 
 
-def stack_names(text: str, dataset: Dataset) -> tuple[str, ...]:
-    """The meta-learners that ``--stack`` names; ``all`` are those that the labels can fit.
+def stack_names(
+    text: str, dataset: Dataset, gives: Sequence[str] = ("clip_scores", "frame_scores")
+) -> tuple[str, ...]:
+    """The meta-learners that ``--stack`` names.
+
+    ``standard`` are the quick ones, ``all`` all, of those that the labels can fit and for which
+    the systems give the predictions (``gives``).
 
     Raises:
         UserError: an unknown one, or one that the labels cannot fit, with the reason.
@@ -477,19 +505,40 @@ def stack_names(text: str, dataset: Dataset) -> tuple[str, ...]:
     kind = dataset.label_kind(part)
     if text == "none":
         return ()
-    if text == "all":
-        return tuple(name for name, kinds in LEARNERS.items() if kind in kinds)
-    names = tuple(text.split(","))
+    known = learners()
+    if text in ("all", "standard"):
+        return tuple(
+            name
+            for name, learner in known.items()
+            if kind in learner.labels
+            and set(learner.takes) <= {*gives, *STAGE_KINDS}
+            and (text == "all" or not learner.costly)
+        )
+    names = tuple(dict.fromkeys(text.split(",")))
     for name in names:
-        if name not in LEARNERS:
-            raise unknown("meta-learner", name, (*LEARNERS, "all", "none"))
-        if kind not in LEARNERS[name]:
+        if name not in known:
+            raise unknown("meta-learner", name, (*known, "standard", "all", "none"))
+        if kind not in known[name].labels:
             raise UserError(
-                f"the meta-learner {name} is fitted on {' or '.join(LEARNERS[name])}; part "
-                f"'{part}' of {dataset.name} has {kind}, which say nothing about time. Without "
-                "timed labels a paper's own decision variants (label refinement) are the answer."
+                _cannot_fit(name, known[name].labels, f"part '{part}' of {dataset.name}", kind)
+            )
+        missing = set(known[name].takes) - {*gives, *STAGE_KINDS}
+        if missing:
+            raise UserError(
+                f"the meta-learner {name} takes {', '.join(sorted(missing))}, which the members do "
+                f"not give (they give {', '.join(gives)})."
             )
     return names
+
+
+def _cannot_fit(name: str, wanted: Sequence[str], where: str, kind: str) -> str:
+    why = ""
+    if tuple(wanted) == ("events",):
+        why = (
+            ", which say nothing about time. Without timed labels a paper's own decision variants "
+            "(label refinement) are the answer"
+        )
+    return f"the meta-learner {name} is fitted on {' or '.join(wanted)}; {where} has {kind}{why}."
 
 
 def _run_name(paper: str, dataset: str) -> str:

@@ -67,6 +67,19 @@ RayAddress = Annotated[
 Transductive = Annotated[
     bool, Option("--transductive", help="Also adapt on the sound of the test clips.")
 ]
+Protocol = Annotated[
+    str, Option(help="honest, or paper: as the paper chose, marked in ledger and report.")
+]
+StageTrials = Annotated[
+    int | None,
+    Option(help="Trials of a search of each meta-learner's settings. (default: 0, its paper's)"),
+]
+FinalModels = Annotated[
+    str | None,
+    Option(
+        "--final", help="What predicts: refit on all labelled clips, or fold_mean. (default: refit)"
+    ),
+]
 DryRun = Annotated[
     bool,
     Option("--dry-run", help="Print the plan and what it would take; start nothing."),
@@ -105,11 +118,13 @@ def run(
     name: Name = None,
     mlflow: MlflowUri = None,
     ray_address: RayAddress = None,
-    stack: Annotated[str, Option(help="Meta-learners: all, none, or logreg,genetic.")] = "all",
+    stack: Annotated[
+        str, Option(help="Meta-learners: standard (the quick ones), all, none, or logreg,genetic.")
+    ] = "standard",
     top_k: Annotated[int, Option(help="Best trials that stage two works on.")] = 3,
-    protocol: Annotated[
-        str, Option(help="honest, or paper: as the paper chose, marked in ledger and report.")
-    ] = "honest",
+    stage_trials: StageTrials = None,
+    final: FinalModels = None,
+    protocol: Protocol = "honest",
     transductive: Transductive = False,
     resume: Annotated[
         str | None, Option(help="Go on with a run: its folder, or its name under --storage.")
@@ -193,15 +208,34 @@ def reproduce(
 
 @app.command()
 def stack(
-    run: Run,
-    stack: Annotated[str, Option(help="Meta-learners: all, or logreg,genetic.")] = "all",
-    top_k: Annotated[int | None, Option(help="Best trials. (default: as the run was)")] = None,
+    context: typer.Context,
+    runs: Annotated[
+        list[str] | None,
+        Argument(metavar="[RUN]...", help="Runs (folders or names) or MLflow run ids."),
+    ] = None,
+    system: Annotated[
+        list[str] | None,
+        Option("--system", help="PAPER/SYSTEM: its best trials over all runs below --storage."),
+    ] = None,
+    stack: Annotated[
+        str | None,
+        Option(help="standard, all, none, or logreg,genetic. (default: as the run; standard)"),
+    ] = None,
+    top_k: Annotated[
+        int | None, Option(help="Best trials of each run or system. (default: as the run; 3)")
+    ] = None,
+    stage_trials: StageTrials = None,
+    final: FinalModels = None,
+    protocol: Protocol = "honest",
+    name: Name = None,
+    mlflow: MlflowUri = None,
     storage: Storage = "runs",
 ) -> None:
-    """Fit meta-learners over a finished run's best trials, and score again."""
+    """Fit meta-learners over the best trials of one run, or of several, and score again."""
     from orchestrator import commands
 
-    raise typer.Exit(commands.stack(run, storage, stack, top_k))
+    given = _given(context)
+    raise typer.Exit(commands.stack(given.pop("runs") or [], given.pop("system") or [], given))
 
 
 @app.command()

@@ -7,7 +7,9 @@ trials/00007/          config.json, attempts/, metrics.jsonl, foldN/checkpoint.p
                        model/foldN/, predictions/foldN.npz, result.json,
                        refit/ (metrics.jsonl, model/, predictions/)
 members.json           the best trials, with their out-of-fold scores
-stack/NAME/            a fitted meta-learner, its predictions and scores
+stack/NAME/            a fitted meta-learner, its predictions and scores; search/ of its settings
+stack/comparisons.json their gains, corrected for how many they are
+statistics.npz         statistics of the clips, where a meta-learner uses them
 scores.json            the scores of the test part
 counts/                per clip and class what members and scored models got right and wrong
 clock.json             seconds that the run has worked
@@ -119,17 +121,39 @@ class TrialDir:
         """Validation clip scores of one fold after every epoch: [E, N, K]."""
         return self.path / "predictions" / f"fold{fold}_epochs.npz"
 
+    def crossed(self, fold: int) -> Path:
+        """Out-of-fold predictions whose epoch each row's other half of the fold chose."""
+        return self.path / "predictions" / f"fold{fold}_crossed.npz"
+
     def model(self, fold: int) -> Path:
         """The fold's trained model."""
         return self.path / "model" / f"fold{fold}"
 
-    def test_predictions(self, variant: str) -> Path:
-        """Test predictions of the refit under one decision variant."""
-        return self.refit / "predictions" / f"test_{variant.replace(' ', '_')}.npz"
+    def test_predictions(self, variant: str, final: str = "refit") -> Path:
+        """Test predictions of the final models under one decision variant."""
+        how = "test" if final == "refit" else f"test_{final}"
+        return self.refit / "predictions" / f"{how}_{variant.replace(' ', '_')}.npz"
 
-    def decision(self, variant: str) -> Path:
-        """What a decision variant of the refit adapted to."""
-        return self.test_predictions(variant).with_suffix(".json")
+    def decision(self, variant: str, final: str = "refit") -> Path:
+        """What a decision variant of the final models adapted to."""
+        return self.test_predictions(variant, final).with_suffix(".json")
+
+    def fold_predictions(self, fold: int) -> Path:
+        """Test predictions of one fold's model."""
+        return self.refit / "predictions" / f"test_fold{fold}.npz"
+
+    def snapshot_model(self, epoch: int) -> Path:
+        """The refit as it was after an epoch."""
+        return self.refit / f"epoch{epoch}" / "model"
+
+    def snapshot_predictions(self, epoch: int) -> Path:
+        """Test predictions of the refit as it was after an epoch."""
+        return self.refit / "predictions" / f"test_epoch{epoch}.npz"
+
+    def snapshots_predicted(self) -> dict[int, Path]:
+        """Test predictions of the refit's epochs that are there, by epoch."""
+        paths = (self.refit / "predictions").glob("test_epoch*.npz")
+        return {int(path.stem.removeprefix("test_epoch")): path for path in sorted(paths)}
 
     def append_metrics(self, fold: int, step: int, values: Mapping[str, float]) -> None:
         """Add a step's raw metrics; a step that is there already is left as it is."""
@@ -181,6 +205,8 @@ class RunDir:
         self.validation_counts = path / "counts" / "validation.npz"
         self.test_counts = path / "counts" / "test.npz"
         self.clock = path / "clock.json"
+        self.statistics = path / "statistics.npz"
+        self.comparisons = path / "stack" / "comparisons.json"
         self.store = path / "store.json"
         self.results = path / "results.json"
         self.report = path / "report"
@@ -217,8 +243,7 @@ class RunDir:
     def forget_scores(self) -> None:
         """Stage two and the test scores, which are made again where they are missing."""
         self.scores.unlink(missing_ok=True)
-        for folder in self.stacks():
-            shutil.rmtree(folder)
+        shutil.rmtree(self.path / "stack", ignore_errors=True)
 
     def drive(self) -> RunDir:
         """Become the run's one driver until the process ends or :meth:`close`.

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from orchestrator.counts import save_counts
-from orchestrator.members import OutOfFold, decision_variants, is_transductive, variants_of
+from orchestrator.members import decision_variants, is_transductive, variants_of
 from orchestrator.plan import Plan
 from orchestrator.report.examples import choose_examples
 from orchestrator.rundir import RunDir, append_line, read_json, read_lines, write_json
-from orchestrator.stacking.base import learner
-from orchestrator.stacking.event_thresholds import Frames, GeneticEventThresholds
+from orchestrator.stacking.base import Members, Targets
+from orchestrator.stacking.crossfit import fused
+from orchestrator.stacking.families import learner, load_learner
+from orchestrator.stacking.rows import OutOfFold, refuse_seen, view
 from systems.data.dataset import Dataset, Labels
 from systems.data.store import WaveformStore
+from systems.metrics import clip_interval
 from systems.metrics.events import (
     class_er_of_counts,
     event_counts,
@@ -29,25 +34,28 @@ from systems.predictions import Predictions
 
 
 def score_test_once(
-    run: RunDir, plan: Plan, dataset: Dataset, store: WaveformStore, rows: OutOfFold
-) -> None:
+    run: RunDir, plan: Plan, dataset: Dataset, store: WaveformStore, rows: OutOfFold,
+    columns: Mapping[str, np.ndarray] | None = None,
+) -> None:  # fmt: skip
     """Score refits, the paper's decision variants and the meta-learners, in one opening.
 
     Does nothing where scores.json is there.
     """
     if run.scores.exists():
         return
-    seconds = {clip.clip_id: clip.duration for clip in dataset.clips}
-    candidates = _candidates(run, plan, rows, seconds)
+    test = test_rows(plan, dataset, rows, columns)
+    candidates = [*_refits(plan, rows, dataset), *_stacks(run, plan, test)]
     labels, openings = open_test_labels(
         run, plan, dataset, [f"{c['who']}, {c['variant']}" for c in candidates]
     )
-    clip_ids = tuple(c.clip_id for c in dataset.part(dataset.test_part))
+    clip_ids = test.clip_ids
     targets = labels.tag_matrix(clip_ids, plan.classes)
+    if plan.fitted_on == "test":
+        _fit_on_test(run, plan, test, labels, targets, candidates)
     scored, counts, shown = [], [], None
     for candidate in candidates:
         predictions = candidate.pop("predictions")
-        tags = tag_counts(targets, predictions.clip_scores > 0.5)
+        tags = tag_counts(targets, decided(predictions.clip_scores, labels.kind))
         events = None
         if labels.kind == "events" and predictions.events is not None:
             estimated = dict(zip(clip_ids, predictions.events, strict=True))
@@ -56,7 +64,11 @@ def score_test_once(
             shown = choose_examples(
                 predictions, targets, labels, tags, events, store, run.path / "examples"
             )
-        scored.append({**candidate, **_metrics(tags, events, plan.classes)})
+        metrics = _metrics(tags, events, plan.classes)
+        if plan.metric not in metrics["metrics"]:
+            own = clip_interval(plan.metric, targets, predictions.clip_scores)
+            metrics["metrics"] = {plan.metric: own._asdict(), **metrics["metrics"]}
+        scored.append({**candidate, **metrics})
         counts.append((tags, events))
     save_counts(run.test_counts, clip_ids, scored, counts)
     write_json(
@@ -70,6 +82,54 @@ def score_test_once(
             "examples": shown,
         },
     )
+
+
+def decided(scores: np.ndarray, kind: str) -> np.ndarray:
+    """Which classes a model holds for present: [N, K]; of one class a clip the largest score."""
+    if kind == "class":
+        return np.eye(scores.shape[1], dtype=bool)[scores.argmax(axis=1)]
+    present: np.ndarray = scores > 0.5
+    return present
+
+
+def test_rows(
+    plan: Plan, dataset: Dataset, rows: OutOfFold, columns: Mapping[str, np.ndarray] | None
+) -> Members:
+    """What meta-learners see of the test part.
+
+    Raises:
+        UserError: a member was trained on a clip of it.
+    """
+    trained_on = {clip.clip_id for clip in dataset.role("labelled")}
+    members = [(m, m.run.trial(m.number), next(iter(decision_variants(m.plan))))
+               for m in rows.members]  # fmt: skip
+    predictions = [Predictions.load(t.test_predictions(v, plan.final)) for _, t, v in members]
+    for member, one in zip(rows.members, predictions, strict=True):
+        refuse_seen(member.name, trained_on.intersection(one.clip_ids))
+    scores = np.stack([clip_scores_of(one) for one in predictions], axis=1)
+    seconds = {clip.clip_id: clip.duration for clip in dataset.clips}
+    seen = view(rows.members, predictions, scores, seconds, columns)
+    by_fold = None
+    if plan.final == "fold_mean":
+        by_fold = np.stack([
+            np.stack([_clip_scores(t.fold_predictions(f)) for _, t, _ in members], axis=1)
+            for f in range(len(plan.splits["folds"]))
+        ])  # fmt: skip
+    epochs = tuple(
+        {epoch: _clip_scores(path) for epoch, path in trial.snapshots_predicted().items()}
+        for _, trial, _ in members
+    )
+    return replace(seen, by_fold=by_fold, epochs=epochs if any(epochs) else None)
+
+
+def _clip_scores(path: Path) -> np.ndarray:
+    return clip_scores_of(Predictions.load(path))
+
+
+def clip_scores_of(predictions: Predictions) -> np.ndarray:
+    """The clip scores [N, K] of predictions that have them."""
+    assert predictions.clip_scores is not None
+    return predictions.clip_scores
 
 
 def open_test_labels(
@@ -92,45 +152,43 @@ def open_test_labels(
     return labels, len(same)
 
 
-def _candidates(
-    run: RunDir, plan: Plan, rows: OutOfFold, seconds: Mapping[str, float]
-) -> list[dict[str, Any]]:
-    variants = decision_variants(plan)
-    first, refit = next(iter(variants)), plan.final_is_refit()
+def _refits(plan: Plan, rows: OutOfFold, dataset: Dataset) -> list[dict[str, Any]]:
+    """Members' final models, each under its decision variants."""
+    how = {"refit": "refitted", "fold_mean": "mean of folds"}[plan.final]
     found: list[dict[str, Any]] = []
-    for place, number in enumerate(rows.members):
+    for place, member in enumerate(rows.members):
+        trial, variants = member.run.trial(member.number), decision_variants(member.plan)
+        who = f"training {member.number}" if plan.purpose == "train" else f"{member.name}, {how}"
         for variant in variants_of(plan, variants, place):
             found.append(
                 {
-                    "who": f"trial {number}, refitted" if refit else f"training {number}",
-                    "trial": number,
+                    "who": who,
+                    "trial": member.key,
                     "learner": None,
                     "variant": variant,
-                    "best": place == 0,
-                    "transductive": is_transductive(plan, variants[variant]),
-                    "refinement": read_json(run.trial(number).decision(variant)),
-                    "predictions": Predictions.load(run.trial(number).test_predictions(variant)),
+                    "best": place == rows.best,
+                    "transductive": is_transductive(member.plan, variants[variant]),
+                    "refinement": read_json(trial.decision(variant)),
+                    "predictions": Predictions.load(trial.test_predictions(variant, plan.final)),
                 }
             )
-    members = [c["predictions"] for c in found if c["variant"] == first]
-    stacked = np.stack([m.clip_scores for m in members], axis=1)
+    return found
+
+
+def _stacks(run: RunDir, plan: Plan, test: Members) -> list[dict[str, Any]]:
+    """The fitted meta-learners and what they say of the test part."""
+    found = []
     for name in plan.stack:
-        stored = read_json(run.stack(name) / "learner.json")
-        fitted = learner(stored["name"])
-        fitted.load(stored["state"])
-        events = None
-        if isinstance(fitted, GeneticEventThresholds):
-            frames = Frames.of(members, [seconds[i] for i in members[0].clip_ids])
-            events = frames.events(fitted.thresholds, plan.classes)
-        predictions = Predictions.of(
-            members[0].clip_ids, plan.classes, clip_scores=fitted.predict(stacked), events=events
-        )
-        predictions.with_data(**members[0].data).save(run.stack(name) / "test.npz")
+        if not (run.stack(name) / "scores.json").exists():
+            continue  # it could not be fitted; the report says why
+        fitted = load_learner(run.stack(name))
+        predictions = fused(fitted, test).with_data(fingerprint=plan.fingerprint, splits="test")
+        predictions.save(run.stack(name) / "test.npz")
         found.append(
             {
                 "who": fitted.title,
                 "trial": None,
-                "learner": fitted.name,
+                "learner": name,
                 "variant": None,
                 "best": False,
                 "transductive": False,
@@ -139,6 +197,24 @@ def _candidates(
             }
         )
     return found
+
+
+def _fit_on_test(
+    run: RunDir, plan: Plan, test: Members, labels: Labels, targets: np.ndarray,
+    candidates: list[dict[str, Any]],
+) -> None:  # fmt: skip
+    """As a paper did that fitted its fusion on its test part: such a figure is no estimate.
+
+    Only under ``--protocol paper``, which the ledger and the report say.
+    """
+    truth = Targets.of(targets, labels.kind, plan.metric)
+    for candidate in candidates:
+        if candidate["learner"] is not None:
+            settings = load_learner(run.stack(candidate["learner"])).settings
+            refitted = learner(candidate["learner"], settings)
+            refitted.fit(test, truth, plan.seed)
+            candidate["who"] += ", fitted on the test part"
+            candidate["predictions"] = fused(refitted, test)
 
 
 def _metrics(tags: np.ndarray, events: np.ndarray | None, classes: Sequence[str]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from orchestrator.interrupts import Stop
-from orchestrator.plan import Plan
+from orchestrator.plan import Plan, Resources
 from orchestrator.progress import Progress
 from orchestrator.rundir import RunDir, disk_is_full
 from orchestrator.study import MOST_ATTEMPTS, Search, TrialState, cause_of
@@ -163,7 +163,14 @@ def search(
         UserError: no trial completed, or the run was halted, by a full disk say.
     """
     if study.running() or (study.asked() < plan.trials and not _is_over(study, clock)):
-        sweep(tune.with_parameters(tune_trial, job=job), run, plan, study, stop, progress, clock)
+        progress.phase(
+            f"search: {plan.trials} trials, {plan.resources.concurrency} at a time", plan.trials
+        )
+        trainable = tune.with_parameters(tune_trial, job=job)
+        sweep(
+            trainable, run, plan.trials, plan.resources, plan.ray_address, study, stop, progress,
+            clock,
+        )  # fmt: skip
     clock.note()
     for number in study.running():
         if len(run.trial(number).attempts()) >= MOST_ATTEMPTS and not stop.requested:
@@ -188,22 +195,25 @@ def _is_over(study: Search, clock: Clock) -> bool:
 def sweep(
     trainable: Any,
     run: RunDir,
-    plan: Plan,
+    total: int,
+    resources: Resources,
+    ray_address: str | None,
     study: Search,
     stop: Stop,
     progress: Progress,
     clock: Clock,
 ) -> None:
-    """Let Tune execute what the study asks for."""
-    resources = plan.resources
+    """Let Tune execute what the study asks for, up to so many trials in all.
+
+    ``trainable`` takes a trial's number and parameters and reports its outcome.
+    """
     cpus, gpus = resources.of_process()
-    start_ray(resources.total_cpus, stop, plan.ray_address)
-    progress.phase(f"search: {plan.trials} trials, {resources.concurrency} at a time", plan.trials)
+    start_ray(resources.total_cpus, stop, ray_address)
     scratch = Path(tempfile.mkdtemp(prefix="soundsweep-"))
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"CPU": cpus, "GPU": gpus}),
         tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(study, plan.trials, stop, progress, clock),
+            search_alg=StudySearcher(study, total, stop, progress, clock),
             scheduler=StudyScheduler(study, stop, progress, clock),
             num_samples=-1,
             max_concurrent_trials=resources.concurrency,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from orchestrator.plan import Plan
 from orchestrator.rundir import RunDir, TrialDir, append_step, check_generation, read_json
@@ -16,6 +17,7 @@ from systems.context import Context, seed_of
 from systems.data.dataset import Dataset
 from systems.data.splits import Splits, TrainingData, training_data
 from systems.data.store import WaveformStore
+from systems.predictions import Predictions
 from systems.system import Fitted
 
 Report = Callable[[dict[str, Any]], None]
@@ -83,19 +85,31 @@ class Job:
 @dataclass(frozen=True)
 class Task:
     """Train trial ``number`` on a fold; ``None`` is the refit on all labelled clips, which ends at
-    ``last_step``."""
+    ``last_step``. A ``snapshot`` is such a refit that is kept beside the final one."""
 
     number: int
     fold: int | None
     last_step: int | None = None
+    snapshot: bool = False
 
     def model(self, trial: TrialDir) -> Path:
         """Where the trained model goes."""
+        if self.snapshot:
+            assert self.last_step is not None
+            return trial.snapshot_model(self.last_step)
         return trial.refit / "model" if self.fold is None else trial.model(self.fold)
 
     def folder(self, trial: TrialDir) -> Path:
-        """Where checkpoints go."""
+        """Where checkpoints go; all snapshots go on from one."""
+        if self.snapshot:
+            return trial.refit / "snapshots"
         return trial.refit if self.fold is None else trial.path / f"fold{self.fold}"
+
+    def log(self, trial: TrialDir) -> Path:
+        """Where the epochs are noted."""
+        if self.snapshot:
+            return self.folder(trial) / "metrics.jsonl"
+        return trial.refit_metrics if self.fold is None else trial.metrics
 
     def seed(self, plan: Plan) -> int:
         if self.fold is None:
@@ -123,7 +137,7 @@ def train(job: Job, task: Task, report: Report, rank: int = 0, world: int = 1) -
     metric: they are never stopped early, only by an interruption.
     """
     trial, plan = job.trial(task.number), job.plan
-    log = trial.refit_metrics if task.fold is None else trial.metrics
+    log = task.log(trial)
 
     def on_report(step: int, metrics: Mapping[str, float]) -> None:
         if rank == 0:
@@ -140,10 +154,30 @@ def train(job: Job, task: Task, report: Report, rank: int = 0, world: int = 1) -
         return
     job.check_generation()
     if task.fold is not None:
-        epochs = np.stack([scores.numpy() for scores in fitted.history.validation_scores])
-        trial.epoch_scores(task.fold).parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(trial.epoch_scores(task.fold), scores=epochs)
+        _keep_validation(job, task.fold, trial, fitted)
     fitted.save(task.model(trial))
+
+
+def _keep_validation(job: Job, fold: int, trial: TrialDir, fitted: Fitted) -> None:
+    """Validation clip scores of every epoch, and frames whose epoch other rows chose."""
+    history, clips = fitted.history, job.folds[fold].validation
+    if not history.validation_scores:  # a system without epochs: nothing was chosen
+        return
+    epochs = np.stack([scores.numpy() for scores in history.validation_scores])
+    trial.epoch_scores(fold).parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(trial.epoch_scores(fold), scores=epochs)
+    assert clips is not None
+    if history.crossed_frames:
+        frames = tuple(
+            fitted.timed(scores.float().numpy(), job.store.duration(clip_id))[0]
+            for scores, clip_id in zip(history.crossed_frames, clips.clip_ids, strict=True)
+        )
+        Predictions.of(
+            clips.clip_ids, job.plan.classes, fold, frame_scores=frames,
+            frame_hop=fitted.frame_hop, clip_scores=torch.stack(history.crossed_clips).numpy(),
+        ).with_data(
+            fingerprint=job.plan.fingerprint, splits=job.plan.splits["digest"]
+        ).save(trial.crossed(fold))  # fmt: skip
 
 
 def progress(plan: Plan, fold: int | None, step: int, metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,19 +10,22 @@ import os
 import shutil
 import socket
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from orchestrator.plan import Plan
+from orchestrator.plan import Final, Plan
 from orchestrator.rundir import TrialDir, best_line, disk_is_full, read_json, write_json
 from orchestrator.training import Job, Report, Task, progress, tell_nobody, trained
 from systems import config as configs
 from systems.context import Context
+from systems.data.store import WaveformStore
 from systems.errors import Diverged, UserError
 from systems.metrics import clip_interval
+from systems.postprocessing.decoding import mean_frames
 from systems.postprocessing.refinement import Refinement
 from systems.predictions import Predictions
 from systems.system import Fitted
@@ -143,33 +146,86 @@ def _best_scores(trial: TrialDir, fold: int) -> np.ndarray:
     return scores
 
 
-def run_final(job: Job, number: int, last_step: int, variants: Mapping[str, Any]) -> None:
-    """Make a member's final model and predict the test part with it.
+def run_final(
+    job: Job, number: int, last_step: int, variants: Mapping[str, Any],
+    final: Final = "refit", snapshots: Sequence[int] = (),
+) -> None:  # fmt: skip
+    """Make a member's final models and predict the test part with them.
 
-    After a search that is a training on all labelled clips for a share of the schedule; of a single
-    training it is the held-out fold's model.
+    After a search that is a training on all labelled clips for a share of the schedule (``refit``),
+    or the mean of its folds' models (``fold_mean``); of a single training it is the held-out fold's
+    model.
 
     Args:
         job: what the run shares.
         number: the trial whose configuration is trained.
         last_step: where the schedule of a refit ends.
         variants: decision variants to predict under: name -> overrides of the decision's keys.
+        final: what predicts.
+        snapshots: epochs of a refit that predict too, for snapshot ensembles.
 
-    Does nothing where all predictions are there.
+    What is there is not made again.
     """
+    trial = job.trial(number)
+    if not all(trial.test_predictions(variant, final).exists() for variant in variants):
+        if final == "fold_mean":
+            _mean_of_folds(job, number, variants)
+        else:
+            _one_model(job, number, last_step, variants)
+    for epoch in snapshots:
+        if not trial.snapshot_predictions(epoch).exists():
+            fitted = trained(job, Task(number, None, epoch, snapshot=True))
+            _keep(job, fitted.predict(job.test, job.store, job.context()),
+                  trial.snapshot_predictions(epoch))  # fmt: skip
+    (trial.refit / "snapshots" / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _one_model(job: Job, number: int, last_step: int, variants: Mapping[str, Any]) -> None:
     plan, trial, context = job.plan, job.trial(number), job.context()
-    if all(trial.test_predictions(variant).exists() for variant in variants):
-        return
-    task = Task(number, None, last_step) if plan.final_is_refit() else Task(number, 0)
-    fitted = trained(job, task)
+    refit = plan.purpose != "train"
+    fitted = trained(job, Task(number, None, last_step) if refit else Task(number, 0))
     for variant, overrides in variants.items():
         decided = _decide(fitted, configs.replace(job.config(trial), overrides), job, context)
         write_json(trial.decision(variant), decided.decision())
-        predicted = decided.predict(job.test, job.store, context)
-        predicted.with_data(fingerprint=plan.fingerprint, splits="test").save(
-            trial.test_predictions(variant)
-        )
+        _keep(job, decided.predict(job.test, job.store, context), trial.test_predictions(variant))
     (trial.refit / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _mean_of_folds(job: Job, number: int, variants: Mapping[str, Any]) -> None:
+    """The folds' models, averaged; events are decided by the first fold's decision."""
+    trial, context = job.trial(number), job.context()
+    models = [trained(job, Task(number, fold)) for fold in range(len(job.folds))]
+    for fold, fitted in enumerate(models):
+        if not trial.fold_predictions(fold).exists():
+            _keep(job, fitted.predict(job.test, job.store, context), trial.fold_predictions(fold))
+    folds = [Predictions.load(trial.fold_predictions(fold)) for fold in range(len(models))]
+    for variant, overrides in variants.items():
+        config = configs.replace(job.config(trial), overrides)
+        decided = _decide(models[0], config, job, context)
+        write_json(trial.decision(variant, "fold_mean"), decided.decision())
+        _keep(job, mean_of(folds, decided, job.store), trial.test_predictions(variant, "fold_mean"))
+
+
+def mean_of(folds: Sequence[Predictions], decided: Fitted, store: WaveformStore) -> Predictions:
+    """The mean of several models' predictions of the same clips."""
+    first = folds[0]
+    scores = np.stack([fold.clip_scores for fold in folds if fold.clip_scores is not None]).mean(0)
+    if any(fold.frame_scores is None for fold in folds):
+        return Predictions.of(first.clip_ids, first.classes, clip_scores=scores)
+    hops = [fold.frame_hop for fold in folds]
+    rows = zip(*(fold.frame_scores or () for fold in folds), strict=True)
+    timed = [
+        decided.timed(mean_frames(row, hops)[0], store.duration(clip_id))
+        for row, clip_id in zip(rows, first.clip_ids, strict=True)
+    ]
+    return Predictions.of(
+        first.clip_ids, first.classes, clip_scores=scores, frame_hop=min(hops),
+        frame_scores=tuple(frames for frames, _ in timed), events=tuple(e for _, e in timed),
+    )  # fmt: skip
+
+
+def _keep(job: Job, predicted: Predictions, path: Path) -> None:
+    predicted.with_data(fingerprint=job.plan.fingerprint, splits="test").save(path)
 
 
 def _decide(fitted: Fitted, config: Any, job: Job, context: Context) -> Fitted:

@@ -107,7 +107,11 @@ class SearchSpace:
 
     def published(self, config: Any) -> dict[str, Any]:
         """The configuration's own values (or the nearest inside) of what is searched."""
-        return self._walk(lambda p: p.nearest(configs.get(config, p.key)))
+        return self.first(lambda key: configs.get(config, key))
+
+    def first(self, value_of: Callable[[str], Any]) -> dict[str, Any]:
+        """Given values by key (or the nearest inside) of what is searched."""
+        return self._walk(lambda p: p.nearest(value_of(p.key)))
 
     def moved(self, config: Any) -> dict[str, Any]:
         """Keys whose published value lies outside the range."""
@@ -143,17 +147,7 @@ def load(address: str, config: Any) -> SearchSpace:
     paper, _, system = address.partition("/")
     sections = _sections(paper)
     name = paper if system in ("", paper) else address
-    if name not in sections:
-        raise unknown("section", name, sections)
-    section, space = sections[name], {}
-    if section.like:
-        if section.like not in sections:
-            raise unknown("section to be like", section.like, sections)
-        base = sections[section.like]
-        space = {k: r for k, r in base.space.items() if not _below(k, tuple(section.without))}
-        mode = section.mode if section.metric else base.mode
-        section = section.model_copy(update={"metric": section.metric or base.metric, "mode": mode})
-    space |= section.space
+    section, space = _resolved(sections, name)
     if section.metric is None:
         raise UserError(f"search_spaces/{paper}.yaml, {name}: no metric.")
     loaded = SearchSpace(
@@ -161,6 +155,47 @@ def load(address: str, config: Any) -> SearchSpace:
     )
     check(loaded, config, f"search_spaces/{paper}.yaml, {name}")
     return loaded
+
+
+STAGE_TWO = "stacking"  # the file of the meta-learners
+BEST_MEMBERS = "members.best"  # how many of the best members a meta-learner gets
+
+
+def learner_space(name: str, settings: Any, members: int) -> SearchSpace | None:
+    """The space of a meta-learner's settings and of its members; ``None`` where there is none.
+
+    What is searched is the run's metric, so that more is better. ``members.best`` goes up to the
+    number of members and is left out where there is one.
+
+    Raises:
+        UserError: an unknown key (names the nearest), or a setting that lies outside its range.
+    """
+    sections = _sections(STAGE_TWO)
+    if name not in sections:
+        return None
+    _, ranges = _resolved(sections, name)
+    best = ranges.pop(BEST_MEMBERS, None)
+    own = SearchSpace("worth", "max", tuple(_parameter(k, r) for k, r in ranges.items()))
+    check(own, settings, f"search_spaces/{STAGE_TWO}.yaml, {name}")
+    if best is None or members == 1:
+        return own if own.parameters else None
+    wanted = _parameter(BEST_MEMBERS, best)
+    return own.with_parameters([replace(wanted, high=min(wanted.high, members))])
+
+
+def _resolved(sections: Mapping[str, Section], name: str) -> tuple[Section, dict[str, Range]]:
+    """A section and its ranges, those of the one that it is like included."""
+    if name not in sections:
+        raise unknown("section", name, sections)
+    section, space = sections[name], dict[str, Range]()
+    if section.like:
+        if section.like not in sections:
+            raise unknown("section to be like", section.like, sections)
+        base = sections[section.like]
+        space = {k: r for k, r in base.space.items() if not _below(k, tuple(section.without))}
+        mode = section.mode if section.metric else base.mode
+        section = section.model_copy(update={"metric": section.metric or base.metric, "mode": mode})
+    return section, {**space, **section.space}
 
 
 def check(space: SearchSpace, config: Any, where: str) -> None:

@@ -44,6 +44,7 @@ class Entry:
     sets; searched keys among it leave the space. ``figures``: variant of ``results.csv`` ->
     configuration; those that change only keys below ``decision`` need no training of their own.
     ``unmapped``: variant -> why it cannot be run. ``labels``: the kind of training labels it needs.
+    ``gives``: the kinds of predictions that stage two gets.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Entry:
     figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     unmapped: Mapping[str, str] = field(default_factory=dict)
     decision: str | None = None
+    gives: tuple[str, ...] = ("clip_scores", "frame_scores")
     traits: Traits = Traits()
     summary: str = ""
 

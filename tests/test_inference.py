@@ -21,14 +21,19 @@ import numpy as np
 import pytest
 import soundfile
 
-from orchestrator import bundle, inference, stacking, tracking
+from orchestrator import bundle, inference, tracking
 from orchestrator.bundle import export
-from orchestrator.inference import Predictor, join, windows
-from orchestrator.members import OutOfFold, decision_variants, variants_of
+from orchestrator.inference import Models, Predictor, join, windows
+from orchestrator.interrupts import Stop
+from orchestrator.members import decision_variants, variants_of
 from orchestrator.plan import Options, Plan, make_plan
 from orchestrator.predict import predict_command
+from orchestrator.progress import Progress
 from orchestrator.rundir import RunDir, read_json, write_json
 from orchestrator.scoring import score_test_once
+from orchestrator.stacking.base import Members, Targets
+from orchestrator.stacking.rows import OutOfFold, members_of
+from orchestrator.stacking.stage import fit_stage
 from orchestrator.trial import Job, run_final
 from systems.context import Context
 from systems.data.dataset import Event
@@ -50,7 +55,7 @@ def run(task4_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """A run as it is after the test part was scored; the search is made up, the refits are not."""
     run = RunDir(tmp_path_factory.mktemp("root") / "tiny")
     options = Options("search", "gcrnn_vat", data=str(task4_folder), name="tiny", budget="quick",
-                      max_epochs=4, set=TINY, top_k=2, gpus_per_trial=0)  # fmt: skip
+                      max_epochs=4, set=TINY, top_k=2, gpus_per_trial=0, stack="logreg,genetic")  # fmt: skip
     plan, dataset, splits = make_plan(options)
     write_json(run.plan, plan.to_json())
     store = open_store(
@@ -63,24 +68,30 @@ def run(task4_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
         job = Job(str(run.path), run.generation, plan, (), refit, store, test, "cpu")
         for number, params in enumerate(PARAMS):
             write_json(run.trial(number).config, {"params": params})
+            write_json(run.trial(number).result, {"value": 0.5})
         for place, number in enumerate(MEMBERS):
             variants = variants_of(plan, decision_variants(plan), place)
             run_final(job, number, 4, variants)
         write_json(run.members, {"members": [{"trial": number} for number in MEMBERS]})
-        rows = make_rows(plan)
-        for name in plan.stack:
-            stacking.fit_learner(name, run, plan, dataset, rows)
+        rows = make_rows(run, plan)
+        fit_stage(run, plan, rows, Stop(), Progress(plan.metric, plan.mode, 4))
         score_test_once(run, plan, dataset, store, rows)
     return run
 
 
-def make_rows(plan: Plan) -> OutOfFold:
+def make_rows(run: RunDir, plan: Plan) -> OutOfFold:
     """Out-of-fold scores near the targets, from nothing."""
     generator = np.random.default_rng(0)
     clips = tuple(f"clip {i}" for i in range(60))
     targets = (generator.random((60, len(plan.classes))) < 0.3).astype(np.float64)
     scores = 0.15 + 0.1 * targets[:, None] + 0.05 * generator.random((60, 2, len(plan.classes)))
-    return OutOfFold(MEMBERS, clips, clips, scores, targets, (3, 3))
+    members = members_of(run, plan, MEMBERS)
+    frames = tuple(tuple(np.stack([row] * 5) for row in scores[:, m]) for m in range(2))
+    seen = Members(
+        tuple(member.name for member in members), clips, plan.classes, scores, frames=frames,
+        frame_hops=(0.2, 0.2), durations=(1.0,) * 60,
+    )  # fmt: skip
+    return OutOfFold(members, seen, Targets.of(targets), (3, 3))
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +143,8 @@ def test_a_stack_has_the_first_members_events_of_the_tags_that_it_holds_for_pres
 ) -> None:
     stack = Predictor.load(bundles["genetic"])
     low = {"thresholds": [0.05] * 10, "medians": [1] * 10}
-    first = replace(stack, members=(stack.members[0].with_decision(low), stack.members[1]))
+    decided = replace(stack.members[0], main=(stack.members[0].first.with_decision(low),))
+    first = replace(stack, members=(decided, stack.members[1]))
     files = test_files(run, task4_folder)
     alone = replace(first, members=first.members[:1], learner=None).predict_files(files)
     together = first.predict_files(files)
@@ -154,8 +166,8 @@ def test_a_bundle_says_what_it_is_and_needs_no_run(run: RunDir, bundles: dict[st
     refined = read_json(bundles["best:SALR_train"] / "bundle.json")
     assert refined["members"][0]["config"]["refinement"]["on"] == "labelled"
     names = {str(p.relative_to(bundles["logreg"])) for p in bundles["logreg"].rglob("*.*")}
-    members = {f"members/{n:05d}/model.{end}" for n in MEMBERS for end in ("json", "safetensors")}
-    assert names == {"bundle.json", "learner.json", *members}
+    members = {f"members/{n}/refit/model.{end}" for n in (0, 1) for end in ("json", "safetensors")}
+    assert names == {"bundle.json", "learner/learner.json", *members}
 
 
 def test_a_bundle_is_whole_or_not_there(
@@ -235,7 +247,7 @@ def test_a_long_file_is_the_mean_of_its_windows_at_any_rate(
     path = tmp_path / "long.flac"
     soundfile.write(path, noise(35, 44_100, 2).T, 44_100)
     samples, rate = soundfile.read(path, dtype="float32")
-    member = best.members[0]
+    member = best.members[0].first
     mono = load_mono(samples.T, rate, 16_000)
     step = 12  # frames: half of 16000 samples in hops of 664
     starts = range(0, len(mono) - 16_000 + step * 664, step * 664)
@@ -249,7 +261,7 @@ def test_a_long_file_is_the_mean_of_its_windows_at_any_rate(
             weight[place * step + t] += w
     whole = (total / np.maximum(weight, 1e-9))[: int(np.ceil(35 * 16_000 / 664))]
     middle = {"thresholds": np.median(whole, axis=0).tolist(), "medians": [9] * 10}
-    decided = replace(best, members=(member.with_decision(middle),))
+    decided = replace(best, members=(Models((member.with_decision(middle),), {}),))
 
     monkeypatch.setattr(inference, "BLOCK", 50_001)
     found = decided.predict_files([path])[0]

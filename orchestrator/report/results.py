@@ -14,6 +14,7 @@ import pandas as pd
 from orchestrator.plan import Plan
 from orchestrator.report.importance import importances
 from orchestrator.rundir import RunDir, TrialDir, best_line, read_json, read_lines, write_json
+from orchestrator.stacking.stage import refused
 from orchestrator.study import Search, TrialState, cause_of, state_name
 from systems import config as configs
 
@@ -25,14 +26,14 @@ def collect(run: RunDir) -> dict[str, Any]:
     plan = Plan.from_json(read_json(run.plan))
     scores = read_json(run.scores) if run.scores.exists() else None
     trials = trial_rows(run, plan)
-    fitted = (run.stack(name) / "scores.json" for name in plan.stack)
-    stack = [read_json(path) for path in fitted if path.exists()]
+    stack = stack_rows(run, plan)
     results = {
         "schema": SCHEMA,
         "run": _about(plan),
         "trials": trials,
         "members": read_json(run.members)["members"] if run.members.exists() else [],
         "stack": stack,
+        "refused": refused(run, plan),
         "test": scores,
         "paper": paper_rows(plan, scores),
         "cost": _cost(run, plan, trials, stack),
@@ -41,6 +42,17 @@ def collect(run: RunDir) -> dict[str, Any]:
     results = without_nan(results)
     write_json(run.results, results)
     return results
+
+
+def stack_rows(run: RunDir, plan: Plan) -> list[dict[str, Any]]:
+    """The fitted meta-learners, each with its gain as it stands among all that were compared."""
+    compared = read_json(run.comparisons)["rows"] if run.comparisons.exists() else {}
+    paths = {name: run.stack(name) / "scores.json" for name in plan.stack}
+    return [
+        {**read_json(path), "compared": compared.get(name)}
+        for name, path in paths.items()
+        if path.exists()
+    ]
 
 
 def without_nan(value: Any) -> Any:
@@ -122,7 +134,8 @@ def _about(plan: Plan) -> dict[str, Any]:
     kept = ("name", "run_id", "created", "system", "dataset", "data", "fingerprint", "classes",
             "parts", "splits", "metric", "mode", "scaled", "moved", "trials", "seed", "resources",
             "versions", "git_commit", "transductive", "top_k", "purpose", "protocol",
-            "time_budget", "mixed_precision", "skipped", "notes")  # fmt: skip
+            "time_budget", "mixed_precision", "skipped", "notes", "final", "fusion", "fitted_on",
+            "stage_trials")  # fmt: skip
     entry = plan.entry()
     published = configs.flatten(entry.published_config(plan.dataset))
     ours = configs.flatten(plan.base_config())

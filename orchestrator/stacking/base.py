@@ -1,146 +1,320 @@
-"""What a meta-learner is, and how it is scored: cross-fitted over groups of out-of-fold rows."""
+"""What a meta-learner is and what it sees: the contract of every module of this folder.
+
+A learner sees members' predictions (:class:`Members`) and, when it is fitted, the truth of the same
+rows (:class:`Targets`); never a network, a run directory or a sound.
+"""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, cast
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from orchestrator.members import OutOfFold
-from orchestrator.plan import Plan
-from orchestrator.rundir import RunDir, write_json
-from systems.data.dataset import Dataset
-from systems.data.splits import cross_fitting_folds
-from systems.errors import UserError
-from systems.metrics.intervals import OfCounts, bootstrap, paired_bootstrap
-from systems.metrics.tagging import macro_f1_of_counts, tag_counts
-from systems.predictions import Predictions
+from systems import config as configs
+from systems.data.dataset import Event, LabelKind
+from systems.metrics import clip_metric, metric
+from systems.postprocessing.decoding import Decoding, align_frames, decode
+
+Kind = Literal[
+    "clip_scores", "frame_scores", "clip_embeddings", "frame_embeddings", "epoch_scores",
+    "fold_scores", "columns",
+]  # fmt: skip
+Scores = np.ndarray  # [N, M, K]
 
 
-class Learner(Protocol):
-    """A meta-learner over members.
+@dataclass(frozen=True)
+class Members:
+    """Predictions of M members for the same N clips: all that a learner sees.
 
-    ``predict`` gives clip scores [N, K], whose decision threshold is 0.5, from the members' clip
-    scores [N, M, K]. ``takes``: what it is fitted on. Its state is JSON.
+    Args:
+        names: of the members, M.
+        clip_ids: N.
+        classes: K names; of a regression its D outputs, of a retrieval its items.
+        scores: [N, M, K] clip scores (values of a regression, relevances of a ranking).
+        frames: per member N arrays [T, K] of frame scores.
+        frame_hops: seconds a frame stands for, of each member.
+        durations: of the clips in s, N.
+        embeddings: per member [N, E].
+        frame_embeddings: per member N arrays [T, E].
+        epochs: per member the clip scores [N, K] after some epochs of its training, by epoch.
+        by_fold: [F, N, M, K] what each fold's model says, where folds predict (test part).
+        columns: [N, F] further columns: clip statistics, named by ``column_names``.
+    """
+
+    names: tuple[str, ...]
+    clip_ids: tuple[str, ...]
+    classes: tuple[str, ...]
+    scores: Scores
+    frames: tuple[tuple[np.ndarray, ...], ...] | None = None
+    frame_hops: tuple[float, ...] = ()
+    durations: tuple[float, ...] = ()
+    embeddings: tuple[np.ndarray, ...] | None = None
+    frame_embeddings: tuple[tuple[np.ndarray, ...], ...] | None = None
+    epochs: tuple[Mapping[int, np.ndarray], ...] | None = None
+    by_fold: np.ndarray | None = None
+    columns: np.ndarray | None = None
+    column_names: tuple[str, ...] = ()
+
+    def kinds(self) -> frozenset[Kind]:
+        """The kinds of predictions that are here."""
+        there: dict[Kind, Any] = {
+            "clip_scores": self.scores, "frame_scores": self.frames,
+            "clip_embeddings": self.embeddings, "frame_embeddings": self.frame_embeddings,
+            "epoch_scores": self.epochs, "fold_scores": self.by_fold, "columns": self.columns,
+        }  # fmt: skip
+        return frozenset(kind for kind, value in there.items() if value is not None)
+
+    def rows(self, index: np.ndarray) -> Members:
+        """Some of the clips, by index [n] or mask [N]."""
+        where = np.flatnonzero(index) if index.dtype == bool else index
+        ragged = ("frames", "frame_embeddings")
+        taken: dict[str, Any] = {
+            name: None if (all_ := getattr(self, name)) is None
+            else tuple(tuple(one[i] for i in where) for one in all_)
+            for name in ragged
+        }  # fmt: skip
+        return replace(
+            self,
+            clip_ids=tuple(self.clip_ids[i] for i in where),
+            scores=self.scores[where],
+            durations=tuple(self.durations[i] for i in where) if self.durations else (),
+            embeddings=None
+            if self.embeddings is None
+            else tuple(e[where] for e in self.embeddings),
+            epochs=None if self.epochs is None
+            else tuple({e: s[where] for e, s in one.items()} for one in self.epochs),
+            by_fold=None if self.by_fold is None else self.by_fold[:, where],
+            columns=None if self.columns is None else self.columns[where],
+            **taken,
+        )  # fmt: skip
+
+    def only(self, members: Sequence[int]) -> Members:
+        """Some of the members, by index, in the order given; all clips."""
+        chosen = list(members)
+
+        def some(values: Any) -> Any:
+            return None if values is None else tuple(values[m] for m in chosen)
+
+        return replace(
+            self,
+            names=some(self.names),
+            scores=self.scores[:, chosen],
+            frames=some(self.frames),
+            frame_hops=some(self.frame_hops) if self.frame_hops else (),
+            embeddings=some(self.embeddings),
+            frame_embeddings=some(self.frame_embeddings),
+            epochs=some(self.epochs),
+            by_fold=None if self.by_fold is None else self.by_fold[:, :, chosen],
+        )
+
+    def mean_frames(self) -> tuple[tuple[np.ndarray, ...], float]:
+        """The members' mean frame scores, N arrays [T, K], at the finest hop, and that hop in s."""
+        aligned, hop = self.aligned_frames()
+        return tuple(frames.mean(axis=1) for frames in aligned), hop
+
+    def events_of(self, member: int) -> tuple[tuple[Event, ...], ...]:
+        """One member's frames, decided at 0.5."""
+        assert self.frames is not None
+        plain = Decoding.plain(len(self.classes))
+        return tuple(
+            decode(scores, plain, self.classes, self.frame_hops[member], seconds)
+            for scores, seconds in zip(self.frames[member], self.durations, strict=True)
+        )
+
+    def aligned_frames(self) -> tuple[tuple[np.ndarray, ...], float]:
+        """Per clip all members' frame scores [T, M, K] at the finest hop, and that hop in s."""
+        assert self.frames is not None
+        clips = zip(*self.frames, strict=True)
+        hop = min(self.frame_hops)
+        return tuple(align_frames(clip, self.frame_hops) for clip in clips), hop
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The truth of the rows that a learner is fitted on.
+
+    Args:
+        kind: of the labels: ``class`` (one-hot rows: the decision is the largest score), ``tags``
+            and ``events`` (the decision is a score above 0.5), ``values``, ``relevance``.
+        values: [N, K] in {0, 1}; of a regression the values themselves.
+        groups: of each row (speaker, location, recording), N; never split.
+        metric: what the run is judged by, by name (:mod:`systems.metrics`).
+        folds: [N] the fold in which each row was held out of the members' trainings.
+        weights: [N] of each row; 1 where nothing else is known.
+        events: timed events of each row, where the labels have them.
+        series: of a regression over time the values of each row, N arrays [T, D].
+    """
+
+    kind: LabelKind
+    values: np.ndarray
+    groups: tuple[str, ...]
+    metric: str
+    folds: np.ndarray
+    weights: np.ndarray
+    events: tuple[tuple[Event, ...], ...] | None = None
+    series: tuple[np.ndarray, ...] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        values: np.ndarray,
+        kind: LabelKind = "tags",
+        metric: str = "clip_macro_f1",
+        **more: Any,
+    ) -> Targets:
+        """Rows that are each their own group, of one fold, and count the same."""
+        n = len(values)
+        own: dict[str, Any] = {
+            "groups": tuple(map(str, range(n))), "folds": np.zeros(n, np.int64),
+            "weights": np.ones(n),
+        }  # fmt: skip
+        return cls(kind, values, metric=metric, **{**own, **more})
+
+    def rows(self, index: np.ndarray) -> Targets:
+        """Some of the rows, by index [n] or mask [N]."""
+        where = np.flatnonzero(index) if index.dtype == bool else index
+        return replace(
+            self,
+            values=self.values[where],
+            groups=tuple(self.groups[i] for i in where),
+            folds=self.folds[where],
+            weights=self.weights[where],
+            events=None if self.events is None else tuple(self.events[i] for i in where),
+            series=None if self.series is None else tuple(self.series[i] for i in where),
+        )
+
+    def worth(self, scores: np.ndarray) -> float:
+        """The metric of scores [N, K], signed so that more is better."""
+        sign = 1 if metric(self.metric).mode == "max" else -1
+        return sign * clip_metric(self.metric)(self.values, scores)
+
+
+def as_rows(members: Members, targets: Targets) -> tuple[Members, Targets]:
+    """Series as rows: every frame of every clip [ΣT, M, D], in its clip's group and fold.
+
+    So any pointwise learner fuses regression series as it fuses clips.
+    """
+    assert targets.series is not None
+    aligned, _ = members.aligned_frames()
+    lengths = [min(len(a), len(b)) for a, b in zip(aligned, targets.series, strict=True)]
+    of_clip = np.repeat(np.arange(len(lengths)), lengths)
+    rows = np.concatenate([clip[:n] for clip, n in zip(aligned, lengths, strict=True)])
+    truth = np.concatenate([clip[:n] for clip, n in zip(targets.series, lengths, strict=True)])
+    ids = tuple(f"{members.clip_ids[c]}/{i}" for i, c in enumerate(of_clip))
+    return Members(members.names, ids, members.classes, rows), Targets(
+        targets.kind, truth, tuple(targets.groups[c] for c in of_clip), targets.metric,
+        targets.folds[of_clip], targets.weights[of_clip],
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """A learner without settings."""
+
+
+class Learner(ABC):
+    """A meta-learner over members. A subclass states, as class variables:
+
+    ``name``: what ``--stack`` calls it; ``title``: in words; ``source``: the paper (section) it
+    comes from; ``takes``: the kinds of predictions it needs, ``uses``: those it uses where they are
+    there; ``labels``: the kinds of labels that it can be fitted on; ``costly``: whether it is left
+    out of ``--stack standard``; ``pointwise``: whether a row's result depends on that row's scores
+    alone, so that it fuses frames too; ``judged_by``: the metric of a learner that decides events,
+    else the run's; ``Settings``: a frozen dataclass whose defaults are the paper's.
+
+    Nothing heavy is imported before ``fit`` or ``predict``: plans name learners in every process.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
-    takes: ClassVar[tuple[str, ...]]
+    source: ClassVar[str] = "the product's own"
+    takes: ClassVar[tuple[Kind, ...]] = ("clip_scores",)
+    uses: ClassVar[tuple[Kind, ...]] = ()
+    labels: ClassVar[tuple[LabelKind, ...]] = ("tags", "class", "events")
+    costly: ClassVar[bool] = False
+    pointwise: ClassVar[bool] = False
+    judged_by: ClassVar[str | None] = None
+    Settings: ClassVar[type[Any]] = NoSettings
 
-    def predict(self, scores: np.ndarray) -> np.ndarray: ...
+    def __init__(self, settings: Any = None) -> None:
+        self.settings = self.Settings() if settings is None else settings
+
+    @abstractmethod
+    def fit(self, members: Members, targets: Targets, seed: int) -> None:
+        """Fit on rows that no member saw in its training. The same seed gives the same learner."""
+
+    @abstractmethod
+    def predict(self, members: Members) -> np.ndarray:
+        """Fused clip scores [N, K] in [0, 1]: tags are decided above 0.5, a class by the largest.
+
+        (Of a regression its values.) No row may depend on which other rows are predicted.
+        """
+
+    def events(self, members: Members) -> tuple[tuple[Event, ...], ...] | None:
+        """Timed events of each clip; ``None`` where the learner says nothing about time.
+
+        Of a pointwise learner: its fused frames, decided at 0.5.
+        """
+        fused = self.fused_frames(members)
+        if fused is None or not members.durations:
+            return None
+        hop, plain = min(members.frame_hops), Decoding.plain(len(members.classes))
+        return tuple(
+            decode(scores, plain, members.classes, hop, seconds)
+            for scores, seconds in zip(fused, members.durations, strict=True)
+        )
+
+    def fused_frames(self, members: Members) -> tuple[np.ndarray, ...] | None:
+        """Fused frame scores, N arrays [T, K] at the finest hop; ``None`` where it fuses none."""
+        if not self.pointwise or members.frames is None:
+            return None
+        aligned, _ = members.aligned_frames()
+        lengths = np.cumsum([len(clip) for clip in aligned])[:-1]
+        rows = np.concatenate(aligned)
+        ids = tuple(map(str, range(len(rows))))
+        fused = self.predict(Members(members.names, ids, members.classes, rows))
+        return tuple(np.split(fused, lengths))
+
+    def snapshots(self) -> dict[int, tuple[int, ...]]:
+        """The epochs, by place of the member, that a fitted snapshot ensemble predicts with."""
+        return {}
 
     def weights(self) -> dict[str, Any] | None:
-        """What the learner thinks of each member, where that has a meaning."""
-        ...
+        """What the learner thinks of each member, where that has a meaning: ``members`` [M]."""
+        return None
 
-    def state(self) -> dict[str, Any]: ...
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """What was fitted, as JSON; larger parts go through :meth:`save_parts`."""
 
-    def load(self, state: dict[str, Any]) -> None: ...
+    @abstractmethod
+    def restore(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state`."""
 
-    def parameters(self) -> dict[str, Any]: ...
+    def save_parts(self, folder: Path) -> None:
+        """Write what is no JSON: safetensors, XGBoost's own format, skops. Never a pickle."""
 
+    def load_parts(self, folder: Path) -> None:
+        """Read what :meth:`save_parts` wrote; nothing foreign is unpickled."""
 
-class ClipLearner(Learner, Protocol):
-    """A learner that is fitted on the members' clip scores [N, M, K] and targets [N, K]."""
+    def parameters(self) -> dict[str, Any]:
+        """The settings, flat."""
+        return configs.flatten(self.settings)
 
-    def fit(self, scores: np.ndarray, targets: np.ndarray, seed: int) -> None: ...
-
-
-def learner(name: str) -> Learner:
-    """A fresh meta-learner by name."""
-    from orchestrator.stacking.event_thresholds import GeneticEventThresholds
-    from orchestrator.stacking.genetic_thresholds import GeneticThresholds
-    from orchestrator.stacking.logistic_regression import LogisticPerClass
-
-    kinds: dict[str, type[Any]] = {
-        kind.name: kind for kind in (LogisticPerClass, GeneticThresholds, GeneticEventThresholds)
-    }
-    if name not in kinds:
-        raise UserError(f"unknown meta-learner '{name}'. Known: {', '.join(kinds)}.")
-    fresh: Learner = kinds[name]()
-    return fresh
-
-
-def cross_fitted(name: str, rows: OutOfFold, seed: int) -> np.ndarray:
-    """Scores [N, K] of rows by a learner that was fitted on the other groups' rows."""
-    fold_of = cross_fitting_folds(rows.targets, rows.groups, seed)
-    out = np.empty_like(rows.targets)
-    for fold in np.unique(fold_of):
-        inside = fold_of == fold
-        fitted = cast(ClipLearner, learner(name))
-        fitted.fit(rows.scores[~inside], rows.targets[~inside], seed)
-        out[inside] = fitted.predict(rows.scores[inside])
-    return out
-
-
-def fit_learner(name: str, run: RunDir, plan: Plan, dataset: Dataset, rows: OutOfFold) -> None:
-    """Cross-fit, score, fit on all rows, and write learner, predictions and scores to the run.
-
-    ``scores.json`` is written last: where it is, the learner is whole.
-    """
-    from orchestrator.stacking.event_thresholds import fit_event_thresholds
-
-    if "frame_scores" in learner(name).takes:
-        fit_event_thresholds(run, plan, dataset, rows)
-    else:
-        fit_clip_learner(name, run, plan, rows)
-
-
-def fit_clip_learner(name: str, run: RunDir, plan: Plan, rows: OutOfFold) -> None:
-    """A learner of clip scores."""
-    began = time.monotonic()
-    scores = cross_fitted(name, rows, plan.seed)
-    final = cast(ClipLearner, learner(name))
-    final.fit(rows.scores, rows.targets, plan.seed)
-    # The reference is the member that the search put first, not the one that these rows favour.
-    counts = tag_counts(rows.targets, scores > 0.5)
-    reference = tag_counts(rows.targets, rows.scores[:, 0] > 0.5)
-    predictions = Predictions.of(rows.clip_ids, plan.classes, clip_scores=scores)
-    judged = Judged("clip_macro_f1", macro_f1_of_counts, counts, reference)
-    keep_learner(run, plan, rows, final, predictions, judged, began)
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What a learner is judged by: a metric of the counts [N, K, 3] of its cross-fitted rows, and
-    those of the best member's."""
-
-    metric: str
-    of_counts: OfCounts
-    counts: np.ndarray
-    reference: np.ndarray
-
-
-def keep_learner(
-    run: RunDir,
-    plan: Plan,
-    rows: OutOfFold,
-    final: Learner,
-    predictions: Predictions,
-    judged: Judged,
-    began: float,
-) -> None:
-    """Write a fitted learner, its cross-fitted predictions and, last, its scores."""
-    folder = run.stack(final.name)
-    predictions.with_data(fingerprint=plan.fingerprint, splits=plan.splits["digest"]).save(
-        folder / "out_of_fold.npz"
-    )
-    write_json(folder / "learner.json", {"name": final.name, "state": final.state()})
-    versus_best = paired_bootstrap(judged.counts, judged.reference, judged.of_counts)
-    write_json(
-        folder / "scores.json",
-        {
-            "name": final.name,
-            "title": final.title,
-            "metric": judged.metric,
-            "members": list(rows.members),
-            "parameters": final.parameters(),
-            "out_of_fold": bootstrap(judged.counts, judged.of_counts)._asdict(),
-            "versus_best": versus_best._asdict(),
-            "weights": final.weights(),
-            "seconds": time.monotonic() - began,
-        },
-    )
+    def save(self, folder: Path) -> None:
+        """Write the learner to a folder; ``learner.json`` comes last: where it is, all is."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.save_parts(folder)
+        about = {
+            "name": self.name,
+            "settings": json.loads(configs.to_json(self.settings)),
+            "state": self.state(),
+        }
+        temporary = folder / "learner.json.new"
+        temporary.write_text(json.dumps(about, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.replace(folder / "learner.json")

@@ -1,174 +1,240 @@
-"""Genetic per-class event thresholds (DEAP) on the mean of the members' frame scores.
+"""How frames become events, class by class: threshold, median width, filled pauses, shortest event.
 
-They need events with times in the rows that they are fitted on; tags say nothing about a frame.
+All on the mean of the members' frame scores. They need events with times in the rows that they are
+fitted on; tags say nothing about a frame. For the macro F1 the classes separate and all thresholds
+can be looked at (:mod:`systems.metrics.curves`); the micro F1 and the error rate couple them.
 """
 
 from __future__ import annotations
 
-import time
+import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 
-from orchestrator.members import OutOfFold
-from orchestrator.plan import Plan
-from orchestrator.rundir import RunDir
-from orchestrator.stacking.base import Judged, keep_learner
+from orchestrator.stacking.base import Learner, Members, Targets
+from orchestrator.stacking.bounds import best_thresholds
 from orchestrator.stacking.evolution import Evolution, evolve
-from systems.data.dataset import Dataset, Event
-from systems.data.splits import cross_fitting_folds
-from systems.metrics.events import event_counts, event_f1_of_counts
-from systems.postprocessing.decoding import Decoding, decode, mean_frames
-from systems.predictions import Predictions
+from systems.data.dataset import Event
+from systems.metrics.events import (
+    event_er_of_counts,
+    event_f1_of_counts,
+    event_micro_f1_of_counts,
+)
+from systems.postprocessing.decoding import Decoding, decode
 
-LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
+Objective = Literal["event_f1", "event_micro_f1", "event_er"]
+Option = tuple[int, float, float]  # median width in frames, filled pause in s, shortest event in s
+
+
+class FrameLearner(Learner):
+    """A decoding of the members' mean frames; clip scores are the members' mean."""
+
+    takes = ("frame_scores",)
+    labels = ("events",)
+    judged_by = "event_f1"
+
+    def __init__(self, settings: Any = None) -> None:
+        super().__init__(settings)
+        self.decoding = Decoding((), ())
+
+    def predict(self, members: Members) -> np.ndarray:
+        mean: np.ndarray = members.scores.mean(axis=1)
+        return mean
+
+    def events(self, members: Members) -> tuple[tuple[Event, ...], ...]:
+        frames, hop = members.mean_frames()
+        return tuple(
+            decode(scores, self.decoding, members.classes, hop, seconds)
+            for scores, seconds in zip(frames, members.durations, strict=True)
+        )
+
+    def state(self) -> dict[str, Any]:
+        d = self.decoding
+        return {
+            "thresholds": list(d.thresholds), "medians": list(d.medians), "gaps": list(d.gaps),
+            "minima": list(d.minima),
+        }  # fmt: skip
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.decoding = Decoding(**{name: tuple(values) for name, values in state.items()})
 
 
 @dataclass(frozen=True)
-class Frames:
-    """The mean of the members' frame scores [T, K] of some clips, and the clips' lengths in s."""
+class Grid:
+    """Tried beside all thresholds: odd ``medians`` in frames, ``gaps`` and ``minima`` in s."""
 
-    clip_ids: tuple[str, ...]
-    scores: tuple[np.ndarray, ...]
-    hop: float
-    seconds: tuple[float, ...]
+    medians: tuple[int, ...] = (1,)
+    gaps: tuple[float, ...] = (0.0,)
+    minima: tuple[float, ...] = (0.0,)
 
-    @classmethod
-    def of(cls, members: Sequence[Predictions], seconds: Sequence[float]) -> Frames:
-        """The members' predictions of the same clips, in the same order."""
-        hops = [member.frame_hop for member in members]
-        rows = zip(*(member.frame_scores or () for member in members), strict=True)
-        means = [mean_frames(row, hops)[0] for row in rows]
-        return cls(members[0].clip_ids, tuple(means), min(hops), tuple(seconds))
+    def __post_init__(self) -> None:
+        if not (self.medians and self.gaps and self.minima):
+            raise ValueError("medians, gaps and minima each need a value")
+        if any(m < 1 or m % 2 == 0 for m in self.medians) or min(*self.gaps, *self.minima, 0) < 0:
+            raise ValueError("medians are odd, gaps and minima at least 0")
 
-    def events(
-        self, thresholds: Sequence[float], classes: Sequence[str]
-    ) -> tuple[tuple[Event, ...], ...]:
-        """Runs of frames above each class's threshold."""
-        return tuple(
-            decode(scores, _decoding(thresholds), classes, self.hop, seconds)
-            for scores, seconds in zip(self.scores, self.seconds, strict=True)
-        )
+    def options(self) -> list[Option]:
+        """Every combination, the plainest first."""
+        return list(itertools.product(self.medians, self.gaps, self.minima))
 
 
-def _decoding(thresholds: Sequence[float]) -> Decoding:
-    return Decoding(tuple(thresholds), (1,) * len(thresholds))
+class Curves:
+    """Event counts of every class at any threshold under any option; each curve is made once."""
+
+    def __init__(self, members: Members, targets: Targets, options: Sequence[Option]) -> None:
+        assert targets.events is not None
+        self.frames, self.hop = members.mean_frames()
+        self.durations, self.classes = members.durations, members.classes
+        self.events, self.options = targets.events, options
+        self._made: dict[tuple[int, int], Any] = {}
+
+    def of(self, k: int, option: int) -> Any:
+        """The curve of a class under an option."""
+        if (k, option) not in self._made:
+            self._made[k, option] = self._curve(k, *self.options[option])
+        return self._made[k, option]
+
+    def _curve(self, k: int, median: int, gap: float, shortest: float) -> Any:
+        from scipy.ndimage import median_filter
+
+        from systems.metrics.curves import Frames, event_curve
+
+        # The median of decisions is the decision on the median: one filter serves all thresholds.
+        scores = [
+            clip[:, k] if median == 1 else median_filter(clip[:, k], size=median, mode="nearest")
+            for clip in self.frames
+        ]
+        name = self.classes[k]
+        times = [[(e.onset, e.offset) for e in clip if e.label == name] for clip in self.events]
+        return event_curve(Frames.of(scores, self.hop, self.durations, times), gap, shortest)
 
 
-class GeneticEventThresholds:
-    """One threshold a class on the frames, evolved to the largest macro event-based F1.
+class ExactEvents(FrameLearner):
+    """The exact optimum of the macro event-based F1 over all thresholds and the grid's options."""
 
-    Thresholds are searched on the levels 0.05, 0.10, ..., 0.95, whose event counts are taken once.
-    Source: the product's own; event-based F1 as in the DCASE 2018 task 4 evaluation.
+    name = "exact_events"
+    title = "exact per-class event thresholds on the mean frames"
+    source = "ten_thresholds_genetic, Section 4.4; event-based F1 of DCASE 2018 task 4"
+    Settings = Grid
+
+    def fit(self, members: Members, targets: Targets, seed: int) -> None:
+        options = self.settings.options()
+        curves = Curves(members, targets, options)
+        chosen = []
+        for k in range(len(members.classes)):
+            bests = [curves.of(k, option).best() for option in range(len(options))]
+            option = int(np.argmax([f1 for _, f1 in bests]))
+            chosen.append((bests[option][0], *options[option]))
+        self.decoding = Decoding(*zip(*chosen, strict=True))
+
+
+class ExactSegments(FrameLearner):
+    """The exact optimum of the macro segment-based F1, by one scan over each class's segments."""
+
+    name = "exact_segments"
+    title = "exact per-class segment thresholds on the mean frames"
+    source = "ten_thresholds_genetic, Section 4.4; segment-based F1 of sed_eval"
+    judged_by = "segment_f1"
+
+    def fit(self, members: Members, targets: Targets, seed: int) -> None:
+        from systems.metrics.segments import segment_scores, segment_targets
+
+        assert targets.events is not None
+        frames, hop = members.mean_frames()
+        clips = list(zip(frames, members.durations, targets.events, strict=True))
+        scores = np.concatenate([segment_scores(f, hop, seconds) for f, seconds, _ in clips])
+        truth = np.concatenate([segment_targets(e, s, members.classes) for _, s, e in clips])
+        thresholds = tuple(best_thresholds(scores, truth).tolist())
+        self.decoding = Decoding(thresholds, (1,) * len(thresholds))
+
+
+@dataclass(frozen=True)
+class GeneticJoint(Grid):
+    """``objective``, the options, and the genetic search's own settings."""
+
+    medians: tuple[int, ...] = (1, 5, 9)
+    gaps: tuple[float, ...] = (0.0, 0.2)
+    minima: tuple[float, ...] = (0.0, 0.1)
+    objective: Objective = "event_f1"
+    evolution: Evolution = Evolution(generations=100)
+
+
+class Joint:
+    """Genes of all classes together -> a decoding and what it is worth.
+
+    A class has a gene for the threshold, as a place among the scores at which its counts change,
+    and one that chooses the option.
     """
 
-    name: ClassVar[str] = "genetic_events"
-    title: ClassVar[str] = "genetic per-class event thresholds on the mean frames"
-    takes: ClassVar[tuple[str, ...]] = ("frame_scores",)
+    def __init__(self, curves: Curves, objective: Objective) -> None:
+        self.curves, self.objective = curves, objective
 
-    def __init__(self, evolution: Evolution | None = None) -> None:
-        self.evolution = evolution or Evolution(generations=60)
-        self.thresholds: tuple[float, ...] = ()
+    @cached_property
+    def first(self) -> list[float]:
+        """The plainest option at each class's own best threshold."""
+        genes = []
+        for k in range(len(self.curves.classes)):
+            curve = self.curves.of(k, 0)
+            place = int(np.searchsorted(-curve.values, -curve.best()[0], "left"))
+            genes += [place / max(1, len(curve.values)), 0.0]
+        return genes
 
-    def fit_counts(self, counts: np.ndarray, seed: int) -> None:
-        """Fit on the event counts [L, N, K, 3] that each level gives."""
-        summed = counts.sum(axis=1)
-        classes = np.arange(summed.shape[1])
+    def choices(self, genes: Sequence[float]) -> list[tuple[Any, float, int]]:
+        """Per class its curve, threshold and option."""
+        count, found = len(self.curves.options), []
+        for k in range(len(self.curves.classes)):
+            option = min(count - 1, int(genes[2 * k + 1] * count))
+            curve = self.curves.of(k, option)
+            found.append((curve, threshold_at(curve.values, genes[2 * k]), option))
+        return found
 
-        def fitness(individual: list[float]) -> tuple[float]:
-            return (event_f1_of_counts(summed[nearest_levels(individual), classes][None]),)
+    def worth(self, genes: Sequence[float]) -> float:
+        """The objective, signed so that more is better."""
+        counts = np.array([curve.at(t) for curve, t, _ in self.choices(genes)])[None]
+        return worth_of(counts, self.objective)
 
-        found = evolve(fitness, len(classes), self.evolution, seed)
-        self.thresholds = tuple(LEVELS[level] for level in nearest_levels(found))
-
-    def predict(self, scores: np.ndarray) -> np.ndarray:
-        """Clip scores [N, K]: the members' mean, which the thresholds leave alone."""
-        mean: np.ndarray = scores.mean(axis=1)
-        return mean
-
-    def decode(
-        self, frame_scores: np.ndarray, hop: float, duration: float, classes: Sequence[str]
-    ) -> tuple[Event, ...]:
-        """Events of one clip from the members' mean frame scores [T, K]."""
-        return decode(frame_scores, _decoding(self.thresholds), classes, hop, duration)
-
-    def weights(self) -> None:
-        """None: every member counts the same."""
-        return None
-
-    def state(self) -> dict[str, Any]:
-        return {"thresholds": list(self.thresholds)}
-
-    def load(self, state: dict[str, Any]) -> None:
-        self.thresholds = tuple(state["thresholds"])
-
-    def parameters(self) -> dict[str, Any]:
-        return asdict(self.evolution)
+    def decoding(self, genes: Sequence[float]) -> Decoding:
+        chosen = [(t, *self.curves.options[option]) for _, t, option in self.choices(genes)]
+        return Decoding(*zip(*chosen, strict=True))
 
 
-def nearest_levels(thresholds: Sequence[float]) -> np.ndarray:
-    """Index of the level that is nearest to each threshold."""
-    distances = np.abs(np.array(thresholds)[:, None] - np.array(LEVELS))
-    nearest: np.ndarray = distances.argmin(axis=1)
-    return nearest
+def worth_of(counts: np.ndarray, objective: Objective) -> float:
+    """The objective of event counts [N, K, 3], signed so that more is better."""
+    if objective == "event_er":
+        return -event_er_of_counts(counts)
+    return (event_f1_of_counts if objective == "event_f1" else event_micro_f1_of_counts)(counts)
 
 
-def fit_event_thresholds(run: RunDir, plan: Plan, dataset: Dataset, rows: OutOfFold) -> None:
-    """Cross-fit over groups, score, fit on all rows, and write as the other learners are written.
+def threshold_at(values: np.ndarray, gene: float) -> float:
+    """The threshold after a share of the falling values: 0 is above all of them, 1 below all."""
+    if not len(values):
+        return 0.5
+    place = round(gene * len(values))
+    high = values[place - 1] if place else max(1.0, values[0] + 1e-6)
+    low = values[place] if place < len(values) else min(0.0, values[-1] - 1e-6)
+    middle = (high + low) / 2
+    return float(middle if low <= middle < high else low)
 
-    The frame scores are those of each fold's best epoch, which the same rows chose by their clip
-    scores.
+
+class GeneticEvents(FrameLearner):
+    """Thresholds, median widths, filled pauses and shortest events of all classes at once (DEAP).
+
+    It begins at the exact thresholds of the macro F1, so it is never worse on the fitted rows.
     """
-    began = time.monotonic()
-    members = [_out_of_fold(run, plan, number) for number in rows.members]
-    seconds = {clip.clip_id: clip.duration for clip in dataset.clips}
-    frames = Frames.of(members, [seconds[i] for i in members[0].clip_ids])
-    reference = _reference(dataset, frames.clip_ids)
-    counts = np.stack([
-        _counts(reference, frames.clip_ids, frames.events((level,) * len(plan.classes),
-                                                          plan.classes), plan.classes)
-        for level in LEVELS
-    ])  # fmt: skip
-    crossed = np.zeros_like(counts[0])
-    events: list[tuple[Event, ...]] = [()] * len(frames.clip_ids)
-    fold_of = cross_fitting_folds(rows.targets, rows.groups, plan.seed)
-    for fold in np.unique(fold_of):
-        inside = np.flatnonzero(fold_of == fold)
-        fitted = GeneticEventThresholds()
-        fitted.fit_counts(counts[:, fold_of != fold], plan.seed)
-        chosen = nearest_levels(fitted.thresholds)
-        crossed[inside] = counts[chosen[None], inside[:, None], np.arange(len(chosen))]
-        decided = frames.events(fitted.thresholds, plan.classes)
-        for row in inside:
-            events[row] = decided[row]
-    final = GeneticEventThresholds()
-    final.fit_counts(counts, plan.seed)
-    best = _counts(reference, frames.clip_ids, members[0].events or (), plan.classes)
-    predictions = Predictions.of(
-        frames.clip_ids, plan.classes, clip_scores=final.predict(rows.scores), events=tuple(events)
-    )
-    judged = Judged("event_f1", event_f1_of_counts, crossed, best)
-    keep_learner(run, plan, rows, final, predictions, judged, began)
+
+    name = "genetic_events"
+    title = "genetic event decoding of the mean frames"
+    source = "ten_thresholds_genetic, Section 4.4, and its follow-up steps"
+    Settings = GeneticJoint
+
+    def fit(self, members: Members, targets: Targets, seed: int) -> None:
+        joint = Joint(Curves(members, targets, self.settings.options()), self.settings.objective)
+        genes = evolve(joint.worth, joint.first, self.settings.evolution, seed)
+        self.decoding = joint.decoding(genes)
 
 
-def _out_of_fold(run: RunDir, plan: Plan, number: int) -> Predictions:
-    folds = range(len(plan.splits["folds"]))
-    return Predictions.concatenate(
-        [Predictions.load(run.trial(number).predictions(fold)) for fold in folds]
-    )
-
-
-def _reference(dataset: Dataset, clip_ids: Sequence[str]) -> dict[str, tuple[Event, ...]]:
-    part_of = {clip.clip_id: clip.part for clip in dataset.clips}
-    return {i: dataset.labels[part_of[i]].values[i] for i in clip_ids}
-
-
-def _counts(
-    reference: dict[str, tuple[Event, ...]],
-    clip_ids: Sequence[str],
-    events: Sequence[tuple[Event, ...]],
-    classes: Sequence[str],
-) -> np.ndarray:
-    return event_counts(reference, dict(zip(clip_ids, events, strict=True)), classes)
+LEARNERS: tuple[type[Learner], ...] = (ExactEvents, ExactSegments, GeneticEvents)

@@ -1,44 +1,71 @@
-"""Logistic regression, one per class, on the members' logits of that class."""
+"""Logistic regressions on the members' scores, by scikit-learn."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
-from scipy.special import expit, logit
-from sklearn.linear_model import LogisticRegression
+from scipy.special import expit, logit, softmax
+
+from orchestrator.stacking.base import Learner, Members, Targets
+
+SMALLEST = 1e-4  # of a probability whose log odds are taken
 
 
-class LogisticPerClass:
-    """``sigmoid(b_k + sum_m w_km logit(p_mk))`` with an L2 penalty on w (C = 1).
+def logits(scores: np.ndarray) -> np.ndarray:
+    """Log odds of probabilities, bounded."""
+    values: np.ndarray = logit(np.clip(scores.astype(float), SMALLEST, 1 - SMALLEST))
+    return values
 
-    A class without positive (or negative) rows keeps the mean of its members.
-    Source: the product's own; per class as in gcnn_gcrnn_stacking, Section 4.
+
+@dataclass(frozen=True)
+class Regularised:
+    """``C``: the inverse of the penalty's strength, beside the sum of the rows' losses."""
+
+    C: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.C > 0:
+            raise ValueError("C is above 0")
+
+
+class LogisticPerClass(Learner):
+    """``sigmoid(b_k + sum_m w_km logit(p_mk))``, a regression per class with an L2 penalty on w.
+
+    A class without positive (or negative) rows keeps the mean of its members' log odds.
     """
 
-    name: ClassVar[str] = "logreg"
-    title: ClassVar[str] = "logistic regression per class"
-    takes: ClassVar[tuple[str, ...]] = ("clip_scores",)
+    name = "logreg"
+    title = "logistic regression per class"
+    source = "the product's own; per class as in gcnn_gcrnn_stacking, Section 4"
+    pointwise = True
+    Settings = Regularised
 
-    def __init__(self, strength: float = 1.0) -> None:
-        self.strength = strength
+    def __init__(self, settings: Any = None) -> None:
+        super().__init__(settings)
         self.coefficients = np.zeros((0, 0))
         self.intercepts = np.zeros(0)
 
-    def fit(self, scores: np.ndarray, targets: np.ndarray, seed: int) -> None:
-        members, classes = scores.shape[1:]
-        self.coefficients = np.full((classes, members), 1.0 / members)
+    def fit(self, members: Members, targets: Targets, seed: int) -> None:
+        from sklearn.linear_model import LogisticRegression
+
+        count, classes = members.scores.shape[1:]
+        self.coefficients = np.full((classes, count), 1.0 / count)
         self.intercepts = np.zeros(classes)
-        features = _logits(scores)
         for k in range(classes):
-            if 0 < targets[:, k].sum() < len(targets):
-                fitted = LogisticRegression(C=self.strength).fit(features[:, :, k], targets[:, k])
+            present = targets.values[:, k] > 0.5
+            if present.any() and not present.all():
+                # Few columns and many rows: Newton's steps reach the optimum in a handful.
+                fitted = LogisticRegression(
+                    C=self.settings.C, solver="newton-cholesky", tol=1e-8
+                ).fit(logits(members.scores[:, :, k]), present, targets.weights)
                 self.coefficients[k] = fitted.coef_[0]
                 self.intercepts[k] = fitted.intercept_[0]
 
-    def predict(self, scores: np.ndarray) -> np.ndarray:
-        logits = np.einsum("nmk,km->nk", _logits(scores), self.coefficients) + self.intercepts
-        probabilities: np.ndarray = expit(logits)
+    def predict(self, members: Members) -> np.ndarray:
+        summed = np.einsum("nmk,km->nk", logits(members.scores), self.coefficients)
+        probabilities: np.ndarray = expit(summed + self.intercepts)
         return probabilities
 
     def weights(self) -> dict[str, Any]:
@@ -51,14 +78,188 @@ class LogisticPerClass:
             "intercepts": self.intercepts.tolist(),
         }
 
-    def load(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         self.coefficients = np.array(state["coefficients"])
         self.intercepts = np.array(state["intercepts"])
 
-    def parameters(self) -> dict[str, Any]:
-        return {"C": self.strength, "penalty": "l2"}
+
+@dataclass(frozen=True)
+class Columns:
+    """What is regressed on, and how.
+
+    ``inputs``: probabilities or their log odds. ``penalty``: ``l2``, or ``l1`` that leaves columns
+    out. ``balanced``: rows are weighted so that all classes count the same. ``components``: of a
+    PCA before the regression; 0 for none.
+    """
+
+    C: float = 1.0
+    penalty: Literal["l2", "l1"] = "l2"
+    inputs: Literal["probabilities", "logits"] = "probabilities"
+    balanced: bool = False
+    components: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.C > 0 or self.components < 0:
+            raise ValueError("C is above 0, components at least 0")
 
 
-def _logits(scores: np.ndarray) -> np.ndarray:
-    values: np.ndarray = logit(np.clip(scores.astype(float), 1e-4, 1 - 1e-4))
-    return values
+@dataclass(frozen=True)
+class AllColumns(Columns):
+    """Log odds of every class of every member."""
+
+    inputs: Literal["probabilities", "logits"] = "logits"
+
+
+@dataclass(frozen=True)
+class Balanced(Columns):
+    """Probabilities, classes weighted against their imbalance."""
+
+    balanced: bool = True
+
+
+@dataclass(frozen=True)
+class AfterPca(Columns):
+    """120 principal components, C = 4."""
+
+    C: float = 4.0
+    components: int = 120
+
+
+class ColumnRegression(Learner):
+    """A regression on all members' scores of all classes side by side: [N, M K].
+
+    Classes that exclude each other get one softmax regression, tags a regression each. A class
+    without rows (or without others) keeps its members' mean; of one class a clip it gets 0.
+    """
+
+    pointwise = True
+    Settings = Columns
+
+    def __init__(self, settings: Any = None) -> None:
+        super().__init__(settings)
+        self.exclusive = False
+        self.coefficients = np.zeros((0, 0))
+        self.intercepts = np.zeros(0)
+        self.fitted = np.zeros(0, bool)  # [K] classes that a regression knows
+
+    def fit(self, members: Members, targets: Targets, seed: int) -> None:
+        x, classes = self._columns(members), members.scores.shape[2]
+        centre, rotation = self._pca(x, seed)
+        z = (x - centre) @ rotation.T
+        self.exclusive = targets.kind == "class"
+        inner, intercepts = np.zeros((classes, z.shape[1])), np.zeros(classes)
+        self.fitted = np.zeros(classes, bool)
+        there = np.flatnonzero((targets.values > 0.5).any(axis=0))
+        if self.exclusive and len(there) > 1:
+            y = targets.values[:, there].argmax(axis=1)
+            inner[there], intercepts[there] = self._softmax(z, y, targets.weights, seed)
+            self.fitted[there] = True
+        elif not self.exclusive:
+            for k in there:
+                y = targets.values[:, k] > 0.5
+                if not y.all():
+                    inner[k], intercepts[k] = self._fit(z, y, targets.weights, seed)
+                    self.fitted[k] = True
+        # The rotation is linear: regression and PCA are one map of the columns.
+        self.coefficients = inner @ rotation
+        self.intercepts = intercepts - self.coefficients @ centre
+
+    def _columns(self, members: Members) -> np.ndarray:
+        scores = members.scores.reshape(len(members.scores), -1)
+        return logits(scores) if self.settings.inputs == "logits" else scores.astype(float)
+
+    def _pca(self, x: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """The centre [F] and the directions [C, F]; none are left out without a PCA."""
+        from sklearn.decomposition import PCA
+
+        if not self.settings.components:
+            return np.zeros(x.shape[1]), np.eye(x.shape[1])
+        pca = PCA(min(self.settings.components, *x.shape), svd_solver="full").fit(x)
+        return pca.mean_, pca.components_
+
+    def _fit(self, z: np.ndarray, y: np.ndarray, weights: np.ndarray, seed: int) -> Any:
+        found = self._regression(seed).fit(z, y, weights)
+        return found.coef_[0], found.intercept_[0]
+
+    def _softmax(self, z: np.ndarray, y: np.ndarray, weights: np.ndarray, seed: int) -> Any:
+        found = self._regression(seed).fit(z, y, weights)
+        if len(found.classes_) > 2:
+            return found.coef_, found.intercept_
+        # Of two classes scikit-learn gives one logit: half of it each way is the same softmax.
+        half, bias = found.coef_[0] / 2, found.intercept_[0] / 2
+        return np.stack([-half, half]), np.array([-bias, bias])
+
+    def _regression(self, seed: int) -> Any:
+        from sklearn.linear_model import LogisticRegression
+
+        first = self.settings.penalty == "l1"
+        return LogisticRegression(
+            C=self.settings.C, l1_ratio=1.0 if first else 0.0, solver="saga" if first else "lbfgs",
+            class_weight="balanced" if self.settings.balanced else None, max_iter=5000,
+            tol=1e-4 if first else 1e-6, random_state=seed % 2**32,
+        )  # fmt: skip
+
+    def predict(self, members: Members) -> np.ndarray:
+        values = self._columns(members) @ self.coefficients.T + self.intercepts
+        mean = members.scores.mean(axis=1)
+        if not self.fitted.any():
+            return mean
+        if self.exclusive:
+            values[:, ~self.fitted] = -np.inf
+            probabilities: np.ndarray = softmax(values, axis=1)
+            return probabilities
+        return np.where(self.fitted, expit(values), mean)
+
+    def weights(self) -> dict[str, Any] | None:
+        """Each member's share of the absolute coefficients."""
+        classes = len(self.fitted)
+        size = np.abs(self.coefficients).reshape(classes, -1, classes).sum(axis=(0, 2))
+        return {"members": (size / size.sum()).tolist()} if size.sum() > 0 else None
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "exclusive": self.exclusive,
+            "coefficients": self.coefficients.tolist(),
+            "intercepts": self.intercepts.tolist(),
+            "fitted": self.fitted.tolist(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.exclusive = state["exclusive"]
+        self.coefficients = np.array(state["coefficients"])
+        self.intercepts = np.array(state["intercepts"])
+        self.fitted = np.array(state["fitted"], bool)
+
+
+class LogisticAll(ColumnRegression):
+    """One-vs-rest for each class, on every class of every member."""
+
+    name = "logreg_all"
+    title = "logistic regression per class on all columns"
+    source = "gcnn_gcrnn_stacking, Section 4"
+    labels = ("tags", "events")
+    Settings = AllColumns
+
+
+class LogisticMultinomial(ColumnRegression):
+    """One softmax regression on all columns, classes weighted against their imbalance."""
+
+    name = "logreg_multinomial"
+    title = "multinomial logistic regression"
+    source = "gcnn_gcrnn_stacking, Section 4"
+    labels = ("class",)
+    Settings = Balanced
+
+
+class LogisticPca(ColumnRegression):
+    """A regression after a PCA of all columns."""
+
+    name = "logreg_pca"
+    title = "logistic regression after PCA"
+    source = "cnn_stacking_logreg, Section 3.4 (120 components, C = 4)"
+    Settings = AfterPca
+
+
+LEARNERS: tuple[type[Learner], ...] = (
+    LogisticPerClass, LogisticAll, LogisticMultinomial, LogisticPca,
+)  # fmt: skip

@@ -54,7 +54,8 @@ class TrainingData:
 
     ``validation`` is ``None`` in a refit on all training data. Clips of other roles come without
     targets. ``classes`` are in the order of the columns of every target and score. ``metric`` names
-    what the validation part is scored by.
+    what the validation part is scored by. ``halves`` [N] deals the validation clips, whole groups
+    at a time, into 0 and 1: each half may choose an epoch for the other.
     """
 
     classes: tuple[str, ...]
@@ -62,6 +63,7 @@ class TrainingData:
     validation: ClipSet | None
     unlabelled: Mapping[str, ClipSet] = field(default_factory=dict)
     metric: str = "clip_macro_f1"
+    halves: np.ndarray | None = None
 
 
 def make_splits(dataset: Dataset, seed: int) -> Splits:
@@ -74,7 +76,7 @@ def make_splits(dataset: Dataset, seed: int) -> Splits:
             leave a clip out or split a group.
     """
     ids = tuple(clip.clip_id for clip in dataset.role("labelled"))
-    targets = _targets(dataset, ids)
+    targets = clip_targets(dataset, ids)
     missing = [name for name, n in zip(dataset.classes, targets.sum(0), strict=True) if n == 0]
     if missing:
         raise UserError(f"{dataset.name}: no training clip of class {', '.join(missing)}.")
@@ -148,7 +150,7 @@ def own_fold_faults(clips: Sequence[Clip], folds: Mapping[str, str]) -> list[tup
 
 def _check_folds(dataset: Dataset, folds: Sequence[Fold], targets: np.ndarray) -> None:
     """Every class has a clip in the training part of every fold; ``targets`` are of all clips."""
-    counts = np.stack([_targets(dataset, fold.train).sum(0) for fold in folds])
+    counts = np.stack([clip_targets(dataset, fold.train).sum(0) for fold in folds])
     groups = np.array([clip.group for clip in dataset.role("labelled")])
     faults = []
     for k in np.flatnonzero((counts == 0).any(0)):
@@ -166,7 +168,7 @@ def _check_folds(dataset: Dataset, folds: Sequence[Fold], targets: np.ndarray) -
 
 def _unvalidated(dataset: Dataset, folds: Sequence[Fold]) -> tuple[str, ...]:
     """A note for each class that not every validation part has."""
-    counts = np.stack([_targets(dataset, fold.validation).sum(0) for fold in folds])
+    counts = np.stack([clip_targets(dataset, fold.validation).sum(0) for fold in folds])
     return tuple(
         f"class {name}: {lacking} of {len(folds)} validation part(s) have no clip of it"
         for name, lacking in zip(dataset.classes, (counts == 0).sum(0).tolist(), strict=True)
@@ -179,22 +181,35 @@ def training_data(
 ) -> TrainingData:
     """What fold ``fold`` may see; ``None`` is the refit on every labelled clip."""
     train = splits.labelled if fold is None else splits.folds[fold].train
-    validation = None if fold is None else clip_set(dataset, splits.folds[fold].validation)
+    validation, halves = None, None
+    if fold is not None:
+        validation = clip_set(dataset, splits.folds[fold].validation)
+        halves = _halves(dataset, validation)
     return TrainingData(
         classes=dataset.classes,
         labelled=clip_set(dataset, train),
         validation=validation,
         unlabelled={role: ClipSet(ids) for role, ids in splits.unlabelled.items()},
         metric=metric,
+        halves=halves,
     )
+
+
+def _halves(dataset: Dataset, clips: ClipSet) -> np.ndarray | None:
+    """A half [N] of each clip; ``None`` of a single one."""
+    if len(clips) < 2 or clips.targets is None:
+        return None
+    group_of = {clip.clip_id: clip.group for clip in dataset.clips}
+    return cross_fitting_folds(clips.targets, [group_of[i] for i in clips.clip_ids], 0, most=2)
 
 
 def clip_set(dataset: Dataset, clip_ids: Sequence[str]) -> ClipSet:
     """Clips with their clip-level targets, from parts whose labels may be seen."""
-    return ClipSet(tuple(clip_ids), _targets(dataset, clip_ids))
+    return ClipSet(tuple(clip_ids), clip_targets(dataset, clip_ids))
 
 
-def _targets(dataset: Dataset, clip_ids: Sequence[str]) -> np.ndarray:
+def clip_targets(dataset: Dataset, clip_ids: Sequence[str]) -> np.ndarray:
+    """Clip-level targets [N, K] of clips of any open parts."""
     part_of = {clip.clip_id: clip.part for clip in dataset.clips}
     rows = [dataset.labels[part_of[i]].tag_matrix([i], dataset.classes) for i in clip_ids]
     return np.concatenate(rows) if rows else np.zeros((0, len(dataset.classes)), np.float32)

@@ -33,7 +33,8 @@ def event_counts(
             percentage_of_length=OFFSET_SHARE,
         )
         judge.evaluate(
-            _container(clip_id, reference[clip_id]), _container(clip_id, estimated[clip_id])
+            event_container(clip_id, reference[clip_id]),
+            event_container(clip_id, estimated[clip_id]),
         )
         for k, name in enumerate(classes):
             c = judge.class_wise[name]
@@ -51,6 +52,11 @@ def event_f1_of_counts(counts: np.ndarray) -> float:
     return float(f1_of_counts(summed)[present].mean()) if present.any() else 0.0
 
 
+def event_micro_f1_of_counts(counts: np.ndarray) -> float:
+    """Event-based F1 of per-clip counts [N, K, 3] over all classes together."""
+    return float(f1_of_counts(counts.sum(axis=(0, 1))))
+
+
 def class_er_of_counts(counts: np.ndarray) -> np.ndarray:
     """Error rate ``(fp + fn) / reference`` by class [K]; NaN or infinite without references."""
     tp, fp, fn = np.moveaxis(counts.sum(0).astype(float), -1, 0)
@@ -66,7 +72,8 @@ def event_er_of_counts(counts: np.ndarray) -> float:
     return float(rate[present].mean()) if present.any() else 0.0
 
 
-def _container(clip_id: str, events: Sequence[Event]) -> MetaDataContainer:
+def event_container(clip_id: str, events: Sequence[Event]) -> MetaDataContainer:
+    """A clip's events as ``sed_eval`` takes them."""
     return MetaDataContainer(
         [
             {"filename": clip_id, "event_onset": e.onset, "event_offset": e.offset,

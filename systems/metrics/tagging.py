@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 
@@ -31,3 +33,35 @@ def class_f1(targets: np.ndarray, scores: np.ndarray, threshold: float = 0.5) ->
 def macro_f1(targets: np.ndarray, scores: np.ndarray) -> float:
     """Mean over classes of F1 at threshold 0.5; targets and scores [N, K]."""
     return float(class_f1(targets, scores).mean())
+
+
+def micro_f1_of_counts(counts: np.ndarray) -> float:
+    """F1 of the counts [N, K, 3] summed over clips and classes."""
+    return float(f1_of_counts(counts.sum(axis=(0, 1))))
+
+
+def rows_of(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Targets and scores as rows [N, 2, K], for metrics that are no function of sums."""
+    return np.stack([targets, scores], axis=1).astype(float)
+
+
+def average_precision(rows: np.ndarray) -> float:
+    """Mean over classes with positive rows of the average precision; rows [N, 2, K]."""
+    from sklearn.metrics import average_precision_score
+
+    return _over_classes(rows, average_precision_score, both=False)
+
+
+def auc(rows: np.ndarray) -> float:
+    """Mean over classes with rows of both kinds of the area under the ROC curve; rows [N, 2, K]."""
+    from sklearn.metrics import roc_auc_score
+
+    return _over_classes(rows, roc_auc_score, both=True)
+
+
+def _over_classes(rows: np.ndarray, metric: Any, both: bool) -> float:
+    targets, scores = rows[:, 0] > 0.5, rows[:, 1]
+    positive = targets.sum(axis=0)
+    usable = (positive > 0) & ((positive < len(rows)) | (not both))
+    values = [metric(targets[:, k], scores[:, k]) for k in np.flatnonzero(usable)]
+    return float(np.mean(values)) if values else 0.0

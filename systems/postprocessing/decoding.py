@@ -13,10 +13,16 @@ from systems.data.dataset import Event
 
 @dataclass(frozen=True)
 class Decoding:
-    """Per class a threshold on the frame probability and an odd median width in frames."""
+    """Per class a threshold on the frame probability and an odd median width in frames.
+
+    Then, where they are given: pauses shorter than ``gaps`` are filled, and events shorter than
+    ``minima`` left out; seconds, by class.
+    """
 
     thresholds: tuple[float, ...]
     medians: tuple[int, ...]
+    gaps: tuple[float, ...] = ()
+    minima: tuple[float, ...] = ()
 
     @classmethod
     def plain(cls, classes: int) -> Decoding:
@@ -57,22 +63,37 @@ def decode(
         hop: seconds a frame stands for.
         duration: of the clip in seconds; events end there at the latest.
     """
-    events = [
-        Event(start * hop, min(stop * hop, duration), name)
-        for k, name in enumerate(classes)
-        for start, stop in runs(
-            active_frames(frame_scores[:, k], decoding.thresholds[k], decoding.medians[k])
-        )
-        if start * hop < duration
-    ]
+    events = []
+    for k, name in enumerate(classes):
+        active = active_frames(frame_scores[:, k], decoding.thresholds[k], decoding.medians[k])
+        times = [
+            (start * hop, min(stop * hop, duration))
+            for start, stop in runs(active)
+            if start * hop < duration
+        ]
+        gap = decoding.gaps[k] if decoding.gaps else 0.0
+        shortest = decoding.minima[k] if decoding.minima else 0.0
+        events += [
+            Event(*time, name) for time in joined(times, gap) if time[1] - time[0] >= shortest
+        ]
     return tuple(sorted(events))
 
 
-def mean_frames(scores: Sequence[np.ndarray], hops: Sequence[float]) -> tuple[np.ndarray, float]:
-    """The mean of several models' frame scores [T_m, K] of one clip, at the finest of their hops.
+def joined(times: Sequence[tuple[float, float]], gap: float) -> list[tuple[float, float]]:
+    """Onsets and offsets in s, in order, with pauses shorter than ``gap`` filled."""
+    found: list[tuple[float, float]] = []
+    for onset, offset in times:
+        if found and onset - found[-1][1] < gap:
+            found[-1] = (found[-1][0], offset)
+        else:
+            found.append((onset, offset))
+    return found
 
-    A frame takes the score that each model gives at its middle. Returns the scores [T, K] and the
-    hop in seconds.
+
+def align_frames(scores: Sequence[np.ndarray], hops: Sequence[float]) -> np.ndarray:
+    """Several models' frame scores [T_m, K] of one clip as [T, M, K], at the finest of their hops.
+
+    A frame takes the score that each model gives at its middle.
     """
     hop = min(hops)
     frames = min(int(np.ceil(len(s) * h / hop - 1e-9)) for s, h in zip(scores, hops, strict=True))
@@ -81,4 +102,9 @@ def mean_frames(scores: Sequence[np.ndarray], hops: Sequence[float]) -> tuple[np
         s[np.minimum((middles / h).astype(int), len(s) - 1)]
         for s, h in zip(scores, hops, strict=True)
     ]
-    return np.mean(taken, axis=0), hop
+    return np.stack(taken, axis=1)
+
+
+def mean_frames(scores: Sequence[np.ndarray], hops: Sequence[float]) -> tuple[np.ndarray, float]:
+    """The mean [T, K] of several models' frame scores of one clip, and its hop in seconds."""
+    return align_frames(scores, hops).mean(axis=1), min(hops)

@@ -13,7 +13,7 @@ from systems.context import Context
 from systems.data.splits import TrainingData
 from systems.data.store import WaveformStore
 from systems.training.losses import LossTerm
-from systems.training.supervised import Loop, Model, Training, clip_scores
+from systems.training.supervised import Loop, Model, Training, network_outputs
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def probe(
     steps(1)
     step = steps(2)
     began = time.monotonic()
-    clip_scores(model, waveforms, data.labelled.clip_ids, samples, context)
+    list(network_outputs(model, waveforms, data.labelled.clip_ids, samples, context))
     _wait(context)
     scoring = (time.monotonic() - began) / len(data.labelled.clip_ids)
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())

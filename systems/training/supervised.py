@@ -73,12 +73,39 @@ class Model(nn.Module):
 
 @dataclass
 class History:
-    """What a training went through: per epoch its metrics and its validation scores [E, N, K]."""
+    """What a training went through: per epoch its metrics and its validation scores [E, N, K].
+
+    ``crossed_clips`` and ``crossed_frames``: of each validation clip its scores [K] and its frames
+    [T, K] (half precision) after the epoch that the other half of the validation clips chose; with
+    ``crossed_values`` the best metric of either half so far.
+    """
 
     metrics: list[dict[str, float]] = field(default_factory=list)
     validation_scores: list[Tensor] = field(default_factory=list)
     best_step: int = 0
     best_value: float = -math.inf
+    crossed_clips: list[Tensor] = field(default_factory=list)
+    crossed_frames: list[Tensor] = field(default_factory=list)
+    crossed_values: list[float] = field(default_factory=list)
+
+    def cross(self, clips: Tensor, frames: list[Tensor], values: list[float], half: Any) -> None:
+        """Note an epoch: where a half's metric has risen, the other half's rows are taken anew.
+
+        Args:
+            clips: clip scores [N, K].
+            frames: frame scores of each clip [T, K].
+            values: the metric of either half.
+            half: [N] which half a clip is of, 0 or 1.
+        """
+        if not self.crossed_values:
+            self.crossed_values = [-math.inf, -math.inf]
+            self.crossed_clips, self.crossed_frames = list(clips), [f.half() for f in frames]
+        for chooses in (0, 1):
+            if values[chooses] > self.crossed_values[chooses]:
+                self.crossed_values[chooses] = values[chooses]
+                for row in np.flatnonzero(half != chooses):
+                    self.crossed_clips[row] = clips[row].clone()
+                    self.crossed_frames[row] = frames[row].half()
 
 
 class Clips:
@@ -138,9 +165,11 @@ def fit(
         generator = context.seed_step(epoch)
         metrics = loop.steps(training.steps(len(loop.targets)), generator, epoch)
         if data.validation is not None:
-            scores = _validate(model, waveforms, data.validation, samples, context)
+            scores, frames = _validate(model, waveforms, data.validation, samples, context)
             assert data.validation.targets is not None
             value = clip_metric(data.metric)(data.validation.targets, scores.numpy())
+            if frames and data.halves is not None:
+                history.cross(scores, frames, _by_half(data, scores.numpy()), data.halves)
             metrics[data.metric] = value
             history.validation_scores.append(scores)
             if value > history.best_value:
@@ -157,11 +186,30 @@ def fit(
 
 def _validate(
     model: Model, waveforms: WaveformStore, clips: ClipSet, samples: int, context: Context
-) -> Tensor:
-    """Clip posteriors [N, K]; of several workers the first one's, so that all judge alike."""
-    return context.from_first(
-        lambda: clip_scores(model, waveforms, clips.clip_ids, samples, context)
-    )
+) -> tuple[Tensor, list[Tensor]]:
+    """Clip posteriors [N, K] and frame posteriors of each clip [T, K].
+
+    Of several workers all get the first one's clip posteriors, so that they judge alike, and only
+    the first the frames, which it alone keeps.
+    """
+    frames: list[Tensor] = []
+
+    def first() -> Tensor:
+        clip, frame = zip(
+            *network_outputs(model, waveforms, clips.clip_ids, samples, context), strict=True
+        )
+        frames.extend(row for batch in frame for row in batch)
+        return torch.cat(clip)
+
+    return context.from_first(first), frames
+
+
+def _by_half(data: TrainingData, scores: np.ndarray) -> list[float]:
+    """The metric on either half of the validation clips."""
+    assert data.validation is not None
+    assert data.validation.targets is not None
+    halves, metric = (data.halves == 0, data.halves == 1), clip_metric(data.metric)
+    return [metric(data.validation.targets[half], scores[half]) for half in halves]
 
 
 def _state(
@@ -287,14 +335,6 @@ def fit_standardisation(model: Model, clips: Clips, context: Context) -> None:
     mean = first / count
     variance = (second / count - mean.square()).clamp_min(0)
     model.standardise.fit(mean.float(), variance.sqrt().float())
-
-
-def clip_scores(
-    model: Model, waveforms: WaveformStore, clip_ids: Sequence[str], samples: int, context: Context
-) -> Tensor:
-    """Clip posteriors [N, K] of some clips, on the CPU."""
-    rows = [clip for clip, _ in network_outputs(model, waveforms, clip_ids, samples, context)]
-    return torch.cat(rows)
 
 
 def network_outputs(

@@ -1,0 +1,62 @@
+"""A meta-learner over some of the members only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from orchestrator.stacking.base import Learner, Members, Targets
+from systems.data.dataset import Event
+
+
+class OverChosen(Learner):
+    """A learner that gets some of the members, by place; it is told and shown as over all."""
+
+    def __init__(self, inner: Learner, chosen: Sequence[int], count: int) -> None:
+        super().__init__(inner.settings)
+        self.inner, self.chosen, self.count = inner, tuple(chosen), count
+        # What a class says of itself is the inner one's: name, title, what it takes.
+        for about in ("name", "title", "source", "takes", "uses", "pointwise", "judged_by"):
+            setattr(self, about, getattr(inner, about))
+
+    def fit(self, members: Members, targets: Targets, seed: int) -> None:
+        self.inner.fit(members.only(self.chosen), targets, seed)
+
+    def predict(self, members: Members) -> np.ndarray:
+        return self.inner.predict(members.only(self.chosen))
+
+    def events(self, members: Members) -> tuple[tuple[Event, ...], ...] | None:
+        return self.inner.events(members.only(self.chosen))
+
+    def fused_frames(self, members: Members) -> tuple[np.ndarray, ...] | None:
+        return self.inner.fused_frames(members.only(self.chosen))
+
+    def snapshots(self) -> dict[int, tuple[int, ...]]:
+        return {self.chosen[place]: epochs for place, epochs in self.inner.snapshots().items()}
+
+    def weights(self) -> dict[str, Any] | None:
+        """Those of all members: 0 of one that is left out."""
+        weights = self.inner.weights()
+        if weights is None:
+            return None
+        each = dict(zip(self.chosen, weights["members"], strict=True))
+        return {**weights, "members": [each.get(m, 0.0) for m in range(self.count)]}
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "inner": self.inner.state(), "chosen": list(self.chosen), "count": self.count,
+        }  # fmt: skip
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.inner.restore(state["inner"])
+
+    def save_parts(self, folder: Any) -> None:
+        self.inner.save_parts(folder)
+
+    def load_parts(self, folder: Any) -> None:
+        self.inner.load_parts(folder)
+
+    def parameters(self) -> dict[str, Any]:
+        return {**self.inner.parameters(), "members.best": len(self.chosen)}

@@ -1,0 +1,179 @@
+"""Each class listens to the members that know it: a choice, or weights, class by class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy.special import expit, log_softmax, softmax
+
+from orchestrator.stacking.base import Learner, Members, Targets
+from orchestrator.stacking.logistic_regression import logits
+from orchestrator.stacking.means import SMALLEST, FixedMean
+from orchestrator.stacking.simplex import least_loss
+from orchestrator.stacking.votes import votes
+from systems.metrics.tagging import f1_of_counts, tag_counts
+
+
+def _counts(members: Members, targets: Targets) -> np.ndarray:
+    """Per member and class (true positive, false positive, false negative): [M, K, 3]."""
+    decided = votes(members.scores, targets.kind == "class")
+    return np.stack([
+        tag_counts(targets.values, decided[:, m]).sum(axis=0) for m in range(decided.shape[1])
+    ])  # fmt: skip
+
+
+class PerClass(Learner):
+    """``sum_m w_mk p_mk``: weights of the members for each class."""
+
+    pointwise = True
+
+    def __init__(self, settings: Any = None) -> None:
+        super().__init__(settings)
+        self.w = np.zeros((0, 0))
+
+    def predict(self, members: Members) -> np.ndarray:
+        fused: np.ndarray = np.einsum("nmk,mk->nk", members.scores, self.w)
+        return fused
+
+    def weights(self) -> dict[str, Any]:
+        """Mean over classes, and each class's."""
+        return {"members": self.w.mean(axis=1).tolist(), "classes": self.w.T.tolist()}
+
+    def state(self) -> dict[str, Any]:
+        return {"w": self.w.tolist()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.w = np.array(state["w"])
+
+
+class ClassChoice(PerClass):
+    """Each class takes the scores of the member with its best F1; of equals the first."""
+
+    name = "class_choice"
+    title = "the best member of each class"
+    source = "iterative_distillation_rcnn, Section 3.4; ten_thresholds_genetic, Section 5.1"
+
+    def fit(self, members: Members, targets: Targets, seed: int) -> None:
+        best = f1_of_counts(_counts(members, targets)).argmax(axis=0)
+        self.w = np.eye(members.scores.shape[1])[:, best]
+
+
+@dataclass(frozen=True)
+class ClassWeighting:
+    """``by``: ``fitted`` to the least cross-entropy, or each member's ``precision`` of it."""
+
+    by: Literal["fitted", "precision"] = "fitted"
+
+
+class ClassWeights(PerClass):
+    """Weights of each class: on the simplex with the least cross-entropy, or the precisions.
+
+    The precisions of tags are normalised, so that 0.5 decides; those of classes that exclude each
+    other are not: a class that its members often take wrongly stays behind.
+    """
+
+    name = "class_weights"
+    title = "weights of each class"
+    source = "multi_input_ensemble_asc, Section 2.4 (precisions)"
+    Settings = ClassWeighting
+
+    def fit(self, members: Members, targets: Targets, seed: int) -> None:
+        count, classes = members.scores.shape[1:]
+        if self.settings.by == "precision":
+            tp, fp, _ = np.moveaxis(_counts(members, targets).astype(float), -1, 0)
+            precision = tp / np.maximum(tp + fp, 1)
+            total = precision.sum(axis=0)
+            if targets.kind == "class":
+                self.w = precision / max(total.max(), 1e-12)
+            else:
+                self.w = np.where(total > 0, precision / np.maximum(total, 1e-12), 1 / count)
+            return
+        self.w = np.stack([self._column(members, targets, k) for k in range(classes)], axis=1)
+
+    def _column(self, members: Members, targets: Targets, k: int) -> np.ndarray:
+        scores, truth = members.scores[:, :, k : k + 1], targets.values[:, k : k + 1]
+        return least_loss(scores, truth, targets.weights, "tags")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """``decay``: of the squared weights, beside the mean cross-entropy."""
+
+    decay: float = 0.0005
+
+
+class FusionLayer(FixedMean):
+    """One weight for each member on standardised log-probabilities, then a softmax.
+
+    Tags take log odds and a bias for each class instead, and a sigmoid. Fitted to the optimum by
+    L-BFGS (the paper: 1000 full-batch steps of Adam towards the same one).
+    """
+
+    name = "fusion_layer"
+    title = "learned fusion layer"
+    source = "multi_feature_cnn_ensemble, Section 2.3"
+    Settings = Layer
+
+    def __init__(self, settings: Any = None) -> None:
+        super().__init__(settings)
+        self.mean, self.scale = np.zeros((0, 0)), np.ones((0, 0))
+        self.w, self.biases = np.zeros(0), np.zeros(0)
+
+    def fit(self, members: Members, targets: Targets, seed: int) -> None:
+        from scipy.optimize import minimize
+
+        super().fit(members, targets, seed)
+        raw = self._raw(members)
+        self.mean, self.scale = raw.mean(axis=0), np.maximum(raw.std(axis=0), 1e-6)
+        x, truth = (raw - self.mean) / self.scale, targets.values
+        row = targets.weights / targets.weights.sum()
+        m, k = x.shape[1:]
+
+        def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+            w, biases = parameters[:m], parameters[m:]
+            values = np.einsum("nmk,m->nk", x, w) + biases
+            if self.exclusive:
+                off = softmax(values, axis=1) - truth
+                each = -(truth * log_softmax(values, axis=1)).sum(axis=1)
+            else:
+                off = expit(values) - truth
+                each = (np.logaddexp(0, values) - truth * values).sum(axis=1)
+            slope = row[:, None] * off
+            gradient_w = np.einsum("nk,nmk->m", slope, x) + 2 * self.settings.decay * w
+            gradient_b = slope.sum(axis=0) + 2e-6 * biases  # finite also for a class without rows
+            worth = row @ each + self.settings.decay * w @ w + 1e-6 * biases @ biases
+            return float(worth), np.concatenate([gradient_w, gradient_b * (not self.exclusive)])
+
+        start = np.concatenate([np.full(m, 1 / m), np.zeros(k)])
+        found = minimize(loss, start, jac=True, method="L-BFGS-B",
+                         options={"maxiter": 2000, "ftol": 1e-12, "gtol": 1e-8})  # fmt: skip
+        self.w, self.biases = found.x[:m], found.x[m:]
+
+    def _raw(self, members: Members) -> np.ndarray:
+        if self.exclusive:
+            return np.log(np.clip(members.scores, SMALLEST, None))
+        return logits(members.scores)
+
+    def predict(self, members: Members) -> np.ndarray:
+        x = (self._raw(members) - self.mean) / self.scale
+        values = np.einsum("nmk,m->nk", x, self.w) + self.biases
+        fused: np.ndarray = softmax(values, axis=1) if self.exclusive else expit(values)
+        return fused
+
+    def weights(self) -> dict[str, Any]:
+        """The weight of each member's standardised log-probabilities."""
+        return {"members": self.w.tolist()}
+
+    def state(self) -> dict[str, Any]:
+        arrays = {"mean": self.mean, "scale": self.scale, "w": self.w, "biases": self.biases}
+        return {**super().state(), **{name: value.tolist() for name, value in arrays.items()}}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        for name in ("mean", "scale", "w", "biases"):
+            setattr(self, name, np.array(state[name]))
+
+
+LEARNERS: tuple[type[Learner], ...] = (ClassChoice, ClassWeights, FusionLayer)

@@ -1,0 +1,166 @@
+"""What a meta-learner is worth: its score, its gain over the best single trial, and how sure.
+
+Two opinions on a gain: the paired bootstrap over clips decides; the one-tailed z-test of two
+proportions (mask_panns_mixup, Section 4) stands beside it. Of several learners the p-values are
+corrected for their number (Holm 1979).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import norm
+
+from orchestrator.stacking.base import Members, Targets
+from systems.data.dataset import Event
+from systems.metrics import METRICS, clip_interval, metric, of_counts, score_counts
+from systems.metrics.events import event_counts, event_f1_of_counts
+from systems.metrics.intervals import (
+    Difference,
+    Interval,
+    OfCounts,
+    bootstrap,
+    paired_bootstrap,
+)
+from systems.metrics.segments import segment_counts
+
+# Metrics of events: how clips are counted, and the value of the counts.
+TIMED = {
+    "event_f1": (event_counts, event_f1_of_counts),
+    "segment_f1": (segment_counts, event_f1_of_counts),
+}
+LEVEL = 0.05  # of a claim
+NO_PROPORTION = ("clip_values", "ranking")  # predictions whose metrics count no right clips
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A learner's metric and its difference to the best single trial on the same rows.
+
+    ``z_p``: p of the one-tailed z-test; ``None`` where the metric is no proportion.
+    """
+
+    metric: str
+    out_of_fold: Interval
+    versus_best: Difference
+    z_p: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As the learner's scores.json has it."""
+        return {
+            "metric": self.metric,
+            "out_of_fold": self.out_of_fold._asdict(),
+            "versus_best": self.versus_best._asdict(),
+            "z_p": self.z_p,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Judgement:
+        """The inverse of :meth:`to_json`; further keys are left alone."""
+        return cls(
+            value["metric"], Interval(**value["out_of_fold"]), Difference(**value["versus_best"]),
+            value.get("z_p"),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A gain among all that were compared: p, p corrected, the second opinion, and the claim."""
+
+    p: float
+    p_holm: float
+    z_p: float | None
+    claims: bool
+
+
+def judge(name: str, targets: np.ndarray, scores: np.ndarray, reference: np.ndarray) -> Judgement:
+    """Scores [N, K] against those of the best single trial, by a clip metric."""
+    ours, theirs = (score_counts(name, targets, s) for s in (scores, reference))
+    sums = METRICS[name].sums
+    value = clip_interval(name, targets, scores)
+    return _judgement(name, value, ours, theirs, of_counts(name), sums)
+
+
+def judge_counts(
+    name: str, value_of: OfCounts, counts: np.ndarray, reference: np.ndarray
+) -> Judgement:
+    """Event or segment counts [N, K, 3] against those of the best single trial."""
+    return _judgement(name, bootstrap(counts, value_of), counts, reference, value_of, True)
+
+
+Events = Sequence[Sequence[Event]]  # of each clip
+
+
+def judge_events(
+    name: str, truth: Events, events: Events | None, reference: Events, classes: Sequence[str]
+) -> Judgement:
+    """Events of each clip against those of the best single trial."""
+    assert events is not None
+    count, value_of = TIMED[name]
+    ours, theirs = (count(*_by_clip(truth, e), classes) for e in (events, reference))
+    return judge_counts(name, value_of, ours, theirs)
+
+
+def worth_of_events(name: str, targets: Targets, members: Members, events: Events | None) -> float:
+    """A metric of events: more is better."""
+    assert targets.events is not None
+    assert events is not None
+    count, value_of = TIMED[name]
+    return value_of(count(*_by_clip(targets.events, events), members.classes))
+
+
+def _by_clip(truth: Events, events: Events) -> tuple[dict[str, Any], dict[str, Any]]:
+    ids = list(map(str, range(len(truth))))
+    return dict(zip(ids, truth, strict=True)), dict(zip(ids, events, strict=True))
+
+
+def _judgement(
+    name: str, value: Interval, ours: np.ndarray, theirs: np.ndarray, value_of: OfCounts, sums: bool
+) -> Judgement:
+    about = metric(name)
+    difference = paired_bootstrap(ours, theirs, value_of, sums=sums, mode=about.mode)
+    z_p = None
+    if about.mode == "max" and about.predictions not in NO_PROPORTION:
+        z_p = z_test(value.value, value_of(theirs), len(ours))
+    return Judgement(name, value, difference, z_p)
+
+
+def z_test(ours: float, theirs: float, clips: int) -> float:
+    """One-tailed p of two proportions of as many clips each: that ours is not larger.
+
+    ``z = (p1 - p2) / sqrt(2 p (1 - p) / n)`` with p their mean. The metric is read as a share of
+    clips that are right, as the paper does with the unweighted average recall; the test knows
+    nothing of the rows being the same.
+    """
+    pooled = (ours + theirs) / 2
+    spread = np.sqrt(2 * pooled * (1 - pooled) / clips)
+    if spread == 0:
+        return 1.0 if ours <= theirs else 0.0
+    return float(norm.sf((ours - theirs) / spread))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number, in the order given (Holm 1979)."""
+    order = np.argsort(p_values, kind="stable")
+    left = len(order) - np.arange(len(order))
+    stepped = np.minimum(1.0, np.maximum.accumulate(left * np.asarray(p_values, float)[order]))
+    corrected = np.empty(len(order))
+    corrected[order] = stepped
+    return [float(p) for p in corrected]
+
+
+def compared(judgements: Mapping[str, Judgement]) -> dict[str, dict[str, Any]]:
+    """Each learner's gain as it stands among all: it is claimed where p, corrected, is below 0.05.
+
+    ``p`` is the share of bootstrap draws in which the learner is not better.
+    """
+    p_values = [judged.versus_best.p_not_better for judged in judgements.values()]
+    return {
+        name: asdict(Compared(p, corrected, judged.z_p, claims=corrected < LEVEL))
+        for (name, judged), p, corrected in zip(
+            judgements.items(), p_values, holm(p_values), strict=True
+        )
+    }

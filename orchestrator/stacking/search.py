@@ -1,0 +1,165 @@
+"""The search of a meta-learner's settings and members, by the sweep that searches trainings.
+
+It sees the rows that it is given and no others: judged by cross-fitting inside them. So it may be
+called for each outer fold of a cross-fitting, which then is a nested one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.interrupts import Interrupted, Stop
+from orchestrator.plan import Resources
+from orchestrator.progress import Progress
+from orchestrator.rundir import RunDir, write_json
+from orchestrator.stacking.base import Learner, Members, Targets
+from orchestrator.stacking.chosen import OverChosen
+from orchestrator.stacking.crossfit import cross_fitted
+from orchestrator.stacking.families import learner
+from orchestrator.stacking.judging import worth_of_events
+from orchestrator.study import SamplerSettings, Search, cause_of, state_name
+from orchestrator.timing import Clock
+from search_spaces import BEST_MEMBERS, learner_space
+from systems import config as configs
+from systems.errors import UserError
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the trials of one search share. ``order`` lists the members, best first."""
+
+    folder: Path
+    name: str
+    settings: Any
+    members: Members
+    targets: Targets
+    order: tuple[int, ...]
+    seed: int
+
+    def made(self, params: Mapping[str, Any]) -> Learner:
+        """A fresh learner with these values, over the members that they ask for."""
+        own = {key: value for key, value in params.items() if key != BEST_MEMBERS}
+        made = learner(self.name, configs.replace(self.settings, own))
+        best = params.get(BEST_MEMBERS, len(self.order))
+        return OverChosen(made, sorted(self.order[:best]), len(self.order))
+
+    def fitted(self, params: Mapping[str, Any], members: Members, targets: Targets) -> Learner:
+        made = self.made(params)
+        made.fit(members, targets, self.seed)
+        return made
+
+    def worth(self, params: Mapping[str, Any]) -> float:
+        """The metric of the rows, each by a learner that other groups' rows fitted."""
+        crossed = cross_fitted(
+            lambda m, t: self.fitted(params, m, t), self.members, self.targets, self.seed + 1
+        )
+        judged_by = self.made(params).judged_by
+        if judged_by is not None:
+            return worth_of_events(judged_by, self.targets, self.members, crossed.events)
+        assert crossed.clip_scores is not None
+        return self.targets.worth(crossed.clip_scores)
+
+
+def searched(
+    folder: Path, name: str, settings: Any, members: Members, targets: Targets, seed: int,
+    trials: int, resources: Resources, stop: Stop, progress: Progress, ray_address: str | None,
+) -> Learner:  # fmt: skip
+    """The learner with the best settings and members on these rows, fitted on all of them.
+
+    Its trials lie below ``folder``, with the study's journal: a killed search goes on.
+
+    Raises:
+        Interrupted: a signal came.
+        UserError: no trial completed, with the first cause.
+    """
+    space = learner_space(name, settings, members.scores.shape[1])
+    bench = Bench(folder, name, settings, members, targets, _order(members, targets), seed)
+    if space is None:
+        return bench.fitted({}, members, targets)
+    folder.mkdir(parents=True, exist_ok=True)
+    count = members.scores.shape[1]
+    first = space.first(lambda key: count if key == BEST_MEMBERS else configs.get(settings, key))
+    sampler = SamplerSettings(seed, max(3, min(10, trials // 4)))
+    study = Search(folder / "study.log", space, sampler, None, first)
+    if study.running() or study.asked() < trials:
+        _sweep(bench, study, trials, resources, stop, progress, ray_address)
+    stop.check()
+    best = study.best(1)
+    _note(folder, study)
+    if not best:
+        causes = (cause_of(trial) for trial in study.trials())
+        raise UserError(f"no trial of its search completed: {next(filter(None, causes), 'none')}")
+    return bench.fitted(best[0].params, members, targets)
+
+
+def has_space(name: str, settings: Any, members: int) -> bool:
+    """Whether there is something to search of a learner."""
+    return learner_space(name, settings, members) is not None
+
+
+def _sweep(
+    bench: Bench, study: Search, trials: int, resources: Resources, stop: Stop,
+    progress: Progress, ray_address: str | None,
+) -> None:  # fmt: skip
+    from orchestrator import sweep  # loads Ray, which fitting does without
+
+    trainable = sweep.tune.with_parameters(stage_trial, bench=bench)
+    one_core = Resources(resources.concurrency, 1, 0)
+    clock = Clock(bench.folder / "clock.json", None)
+    quiet = Quiet(progress)
+    sweep.sweep(
+        trainable, RunDir(bench.folder), trials, one_core, ray_address, study, stop, quiet, clock
+    )
+    if stop.requested:
+        raise Interrupted
+
+
+def stage_trial(config: dict[str, Any], bench: Bench) -> None:
+    """The function that Tune runs: cross-fit a learner with these values."""
+    from ray import tune
+
+    tune.report(outcome(bench, config["number"], config["params"]))
+
+
+def outcome(bench: Bench, number: int, params: dict[str, Any]) -> dict[str, Any]:
+    """Judge one trial and keep its result; values that cannot be fitted fail with the cause."""
+    trial = RunDir(bench.folder).trial(number)
+    write_json(trial.config, {"params": params})
+    try:
+        found = {"outcome": "complete", "value": bench.worth(params)}
+    except (UserError, ValueError, np.linalg.LinAlgError) as error:
+        found = {"outcome": "failed", "cause": f"{type(error).__name__}: {error}"}
+    write_json(trial.result, found)
+    return found
+
+
+class Quiet(Progress):
+    """The progress of a run that says nothing of a search's many small trials."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__("worth", "max", 1)
+        self.outer = progress
+
+    def say(self, text: str) -> None:
+        """Nothing: the table of the learner says how it came out."""
+
+
+def _note(folder: Path, study: Search) -> None:
+    """The trials, for the report."""
+    rows = [
+        {"number": t.number, "params": t.params, "value": t.value, "state": state_name(t),
+         "cause": cause_of(t)}
+        for t in study.trials()
+    ]  # fmt: skip
+    write_json(folder / "trials.json", rows)
+
+
+def _order(members: Members, targets: Targets) -> tuple[int, ...]:
+    """The members by their metric on these rows, best first."""
+    worth = [targets.worth(members.scores[:, m]) for m in range(members.scores.shape[1])]
+    return tuple(int(m) for m in np.argsort([-w for w in worth], kind="stable"))

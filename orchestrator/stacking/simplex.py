@@ -1,0 +1,230 @@
+"""Weights on the simplex: ``sum_m w_m p_m`` with w >= 0 that sum to 1, found in four ways."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from orchestrator.stacking.base import Learner, Members, Targets
+from systems.errors import UserError
+
+SMALLEST = 1e-7  # of a probability whose logarithm is taken
+
+
+class Weighted(Learner):
+    """A weighted mean of the members' scores (or values)."""
+
+    pointwise = True
+    labels = ("tags", "class", "events", "values")
+
+    def __init__(self, settings: Any = None) -> None:
+        super().__init__(settings)
+        self.w = np.zeros(0)
+
+    def predict(self, members: Members) -> np.ndarray:
+        fused: np.ndarray = np.einsum("nmk,m->nk", members.scores, self.w)
+        return fused
+
+    def weights(self) -> dict[str, Any]:
+        """The weight of each member."""
+        return {"members": self.w.tolist()}
+
+    def state(self) -> dict[str, Any]:
+        return {"w": self.w.tolist()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.w = np.array(state["w"])
+
+
+@dataclass(frozen=True)
+class Draws:
+    """``draws``: how many weights are drawn from the flat Dirichlet distribution."""
+
+    draws: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise ValueError("draws is at least 1")
+
+
+def best_draw(members: Members, targets: Targets, draws: int, seed: int) -> np.ndarray:
+    """The weights [M] with the best metric: of equal ones, then of flat Dirichlet draws."""
+    m = members.scores.shape[1]
+    drawn = np.random.default_rng(seed).dirichlet(np.ones(m), draws)
+    return best_of(np.vstack([np.full((1, m), 1 / m), drawn]), members, targets)
+
+
+def best_of(candidates: np.ndarray, members: Members, targets: Targets) -> np.ndarray:
+    """The first of the weights [C, M] with the best metric."""
+    worth = [targets.worth(np.einsum("nmk,m->nk", members.scores, w)) for w in candidates]
+    best: np.ndarray = candidates[int(np.argmax(worth))]
+    return best
+
+
+class Dirichlet(Weighted):
+    """The best of many random weights by the metric itself."""
+
+    name = "dirichlet"
+    title = "weights drawn from a Dirichlet distribution"
+    source = "mask_breathing_resnet, Section 3.3 (1000 draws)"
+    Settings = Draws
+
+    def fit(self, members: Members, targets: Targets, seed: int) -> None:
+        self.w = best_draw(members, targets, self.settings.draws, seed)
+
+
+class Simplex(Weighted):
+    """The weights with the least cross-entropy (of values: squared error), by SLSQP.
+
+    The problem is convex, so its one minimum is found from equal weights.
+    """
+
+    name = "simplex"
+    title = "weights with the least cross-entropy"
+    source = "nnf_cnn_ensemble, Section 3.3 (weighted average)"
+
+    def fit(self, members: Members, targets: Targets, seed: int) -> None:
+        self.w = least_loss(members.scores, targets.values, targets.weights, targets.kind)
+
+
+def least_loss(
+    scores: np.ndarray, targets: np.ndarray, row_weights: np.ndarray, kind: str
+) -> np.ndarray:
+    """Weights [M] of scores [N, M, K] with the least mean loss against targets [N, K].
+
+    The loss is the cross-entropy of a class, or of each tag, or of values the squared error.
+
+    Raises:
+        UserError: the optimiser finds no finite weights.
+    """
+    from scipy.optimize import minimize
+
+    m = scores.shape[1]
+    loss = {"values": _squared_error, "class": _categorical}.get(kind, _binary)
+    found = minimize(
+        loss, np.full(m, 1 / m), (scores, targets, row_weights / row_weights.sum()), jac=True,
+        method="SLSQP", bounds=[(0, 1)] * m, options={"maxiter": 500, "ftol": 1e-12},
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": lambda w: np.ones(m)},
+    )  # fmt: skip
+    if not np.isfinite(found.x).all():
+        raise UserError(f"the weights cannot be optimised: {found.message}.")
+    w = np.clip(found.x, 0, None)
+    weights: np.ndarray = w / w.sum()
+    return weights
+
+
+Loss = tuple[float, np.ndarray]
+
+
+def _squared_error(w: np.ndarray, scores: np.ndarray, t: np.ndarray, row: np.ndarray) -> Loss:
+    off = np.einsum("nmk,m->nk", scores, w) - t
+    return _averaged(off**2, 2 * off, scores, row)
+
+
+def _categorical(w: np.ndarray, scores: np.ndarray, t: np.ndarray, row: np.ndarray) -> Loss:
+    p = np.clip(np.einsum("nmk,m->nk", scores, w), SMALLEST, None)
+    return _averaged(-t * np.log(p), -t / p, scores, row)
+
+
+def _binary(w: np.ndarray, scores: np.ndarray, t: np.ndarray, row: np.ndarray) -> Loss:
+    p = np.clip(np.einsum("nmk,m->nk", scores, w), SMALLEST, 1 - SMALLEST)
+    loss = -t * np.log(p) - (1 - t) * np.log(1 - p)
+    return _averaged(loss, (p - t) / (p * (1 - p)), scores, row)
+
+
+def _averaged(loss: np.ndarray, slope: np.ndarray, scores: np.ndarray, row: np.ndarray) -> Loss:
+    """The mean loss over rows by weight [N], and its gradient [M]."""
+    return float(row @ loss.sum(axis=1)), np.einsum("nk,nmk->m", row[:, None] * slope, scores)
+
+
+@dataclass(frozen=True)
+class OptunaTrials:
+    """``trials`` of Optuna's sampler."""
+
+    trials: int = 100
+
+    def __post_init__(self) -> None:
+        if self.trials < 1:
+            raise ValueError("trials is at least 1")
+
+
+class SimplexOptuna(Weighted):
+    """Weights searched by Optuna (TPE) for the metric itself; equal weights are tried first.
+
+    Each member's share is ``-log u`` with u uniform, normalised: flat over the simplex.
+    """
+
+    name = "simplex_optuna"
+    title = "weights searched by Optuna"
+    source = "the product's own; the search that bird_domain_tuning's weights would need"
+    costly = True
+    Settings = OptunaTrials
+
+    def fit(self, members: Members, targets: Targets, seed: int) -> None:
+        from orchestrator.stacking.searching import best_by_optuna
+
+        names = [f"u{m}" for m in range(members.scores.shape[1])]
+
+        def worth(values: dict[str, float]) -> float:
+            w = _from_uniform(values, names)
+            return targets.worth(np.einsum("nmk,m->nk", members.scores, w))
+
+        bounds = dict.fromkeys(names, (1e-6, 1 - 1e-6))
+        first = dict.fromkeys(names, float(np.exp(-1)))
+        self.w = _from_uniform(best_by_optuna(worth, bounds, first, self.settings.trials, seed),
+                               names)  # fmt: skip
+
+
+def _from_uniform(values: dict[str, float], names: list[str]) -> np.ndarray:
+    share = -np.log([values[name] for name in names])
+    w: np.ndarray = share / share.sum()
+    return w
+
+
+class FoldWeights(Weighted):
+    """Weights for each fold, fitted on its own held-out rows; then the mean over folds.
+
+    A fold's models are weighted by its weights where folds predict; else the mean weights count.
+    Two members: the grid 0, 1/40, ..., 1; more: Dirichlet draws. Of equals the first is kept.
+    """
+
+    name = "fold_weights"
+    title = "weights of each fold"
+    source = "mask_breathing_resnet, Section 3.3 (mask_sys5, breath_sys5)"
+    Settings = Draws
+
+    def __init__(self, settings: Any = None) -> None:
+        super().__init__(settings)
+        self.by_fold = np.zeros((0, 0))
+
+    def fit(self, members: Members, targets: Targets, seed: int) -> None:
+        found = []
+        for fold in np.unique(targets.folds):
+            inside = targets.folds == fold
+            found.append(self._fold(members.rows(inside), targets.rows(inside), seed))
+        self.by_fold = np.stack(found)
+        self.w = self.by_fold.mean(axis=0)
+
+    def _fold(self, members: Members, targets: Targets, seed: int) -> np.ndarray:
+        if members.scores.shape[1] == 2:
+            first = np.linspace(0, 1, 41)
+            return best_of(np.stack([first, 1 - first], axis=1), members, targets)
+        return best_draw(members, targets, self.settings.draws, seed)
+
+    def predict(self, members: Members) -> np.ndarray:
+        if members.by_fold is None or len(members.by_fold) != len(self.by_fold):
+            return super().predict(members)
+        fused: np.ndarray = np.einsum("fnmk,fm->nk", members.by_fold, self.by_fold)
+        return fused / len(self.by_fold)
+
+    def state(self) -> dict[str, Any]:
+        return {"by_fold": self.by_fold.tolist()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.by_fold = np.array(state["by_fold"])
+        self.w = self.by_fold.mean(axis=0)
+
+
+LEARNERS: tuple[type[Learner], ...] = (Dirichlet, Simplex, SimplexOptuna, FoldWeights)

@@ -1,0 +1,161 @@
+"""Stage two of a run: every meta-learner is cross-fitted, judged, fitted on all rows, and kept."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from orchestrator.interrupts import Stop
+from orchestrator.plan import Plan
+from orchestrator.progress import Progress
+from orchestrator.rundir import RunDir, read_json, write_json
+from orchestrator.stacking.base import Learner, Members, Targets
+from orchestrator.stacking.crossfit import fold_masks, fused, in_order, outer_folds
+from orchestrator.stacking.families import kind_of, learner, load_learner
+from orchestrator.stacking.judging import Judgement, compared, judge, judge_events
+from orchestrator.stacking.rows import OutOfFold
+from orchestrator.stacking.search import searched
+from systems import config as configs
+from systems.errors import UserError
+from systems.predictions import Predictions
+
+Fit = Callable[[Members, Targets, str], Learner]
+
+
+def fit_stage(run: RunDir, plan: Plan, rows: OutOfFold, stop: Stop, progress: Progress) -> None:
+    """Fit what is missing of the plan's meta-learners, then compare all of them.
+
+    A learner that these rows cannot fit is named, with the reason, here and in the report; the
+    others go on.
+    """
+    for name in plan.stack:
+        folder = run.stack(name)
+        if (folder / "scores.json").exists() or (folder / "refused.json").exists():
+            continue
+        stop.check()
+        progress.phase(f"stage two: {name}", None)
+        try:
+            fit_one(run, plan, rows, name, stop, progress)
+        except UserError as error:
+            progress.say(f"stage two: {name} is left out: {error}")
+            write_json(folder / "refused.json", {"name": name, "why": str(error)})
+    write_comparisons(run, plan)
+
+
+def fit_one(
+    run: RunDir, plan: Plan, rows: OutOfFold, name: str, stop: Stop, progress: Progress
+) -> None:
+    """Cross-fit, judge, fit on all rows, and write learner, predictions and, last, scores.
+
+    Raises:
+        UserError: the rows lack what the learner takes, or cannot fit it.
+    """
+    began = time.monotonic()
+    folder = run.stack(name)
+    _check_kinds(name, rows)
+    fit = _fit(folder, plan, name, stop, progress)
+    final = fit(rows.seen, rows.targets, "final")
+    if plan.fitted_on == "out_of_fold":
+        predictions = _crossed(folder, fit, rows, plan, stop)
+    else:  # as the paper did: on the rows that it was fitted on
+        predictions = fused(final, rows.seen)
+    judgement = _judged(final, predictions, rows, plan)
+    predictions.with_data(fingerprint=plan.fingerprint, splits=plan.splits["digest"]).save(
+        folder / "out_of_fold.npz"
+    )
+    final.save(folder)
+    write_json(
+        folder / "scores.json",
+        {
+            "name": name,
+            "title": final.title,
+            "source": final.source,
+            "members": [member.key for member in rows.members],
+            "parameters": final.parameters(),
+            "searched": plan.stage_trials,
+            "fitted_on": plan.fitted_on,
+            **judgement.to_json(),
+            "weights": final.weights(),
+            "seconds": time.monotonic() - began,
+        },
+    )
+    shutil.rmtree(folder / "folds", ignore_errors=True)
+
+
+def write_comparisons(run: RunDir, plan: Plan) -> None:
+    """Correct the judgements of all fitted learners for their number (Holm)."""
+    paths = {name: run.stack(name) / "scores.json" for name in plan.stack}
+    judged = {
+        name: Judgement.from_json(read_json(path)) for name, path in paths.items() if path.exists()
+    }
+    if judged:
+        write_json(run.comparisons, {"method": "Holm", "rows": compared(judged)})
+
+
+def _check_kinds(name: str, rows: OutOfFold) -> None:
+    missing = set(kind_of(name).takes) - rows.seen.kinds()
+    if missing:
+        raise UserError(f"it takes {', '.join(sorted(missing))}, which the members do not give.")
+
+
+def _fit(folder: Path, plan: Plan, name: str, stop: Stop, progress: Progress) -> Fit:
+    """(members, targets, where a search may keep its trials) -> a fitted learner."""
+    given = plan.learner_settings.get(name, {})
+    settings = configs.replace(kind_of(name).Settings(), given)
+
+    def fit(members: Members, targets: Targets, where: str) -> Learner:
+        if plan.stage_trials > 0:
+            return searched(
+                folder / "search" / where, name, settings, members, targets, plan.seed,
+                plan.stage_trials, plan.resources, stop, progress, plan.ray_address,
+            )  # fmt: skip
+        made = learner(name, settings)
+        made.fit(members, targets, plan.seed)
+        return made
+
+    return fit
+
+
+def _crossed(folder: Path, fit: Fit, rows: OutOfFold, plan: Plan, stop: Stop) -> Predictions:
+    """Every row as a learner says it that other groups' rows fitted; a killed one goes on."""
+    parts = []
+    for fold, inside in enumerate(fold_masks(outer_folds(rows.targets, plan.seed))):
+        path = folder / "folds" / f"{fold}.npz"
+        if not path.exists():
+            stop.check()
+            fitted = fit(rows.seen.rows(~inside), rows.targets.rows(~inside), f"fold{fold}")
+            fused(fitted, rows.seen.rows(inside)).save(path)
+        parts.append(Predictions.load(path))
+    return in_order(parts, rows.clip_ids)
+
+
+def _judged(final: Learner, predictions: Predictions, rows: OutOfFold, plan: Plan) -> Judgement:
+    """Against the best single trial: the member that its search valued most."""
+    targets, best = rows.targets, rows.scores[:, rows.best]
+    if final.judged_by is None:
+        assert predictions.clip_scores is not None
+        return judge(plan.metric, targets.values, predictions.clip_scores, best)
+    assert targets.events is not None
+    return judge_events(
+        final.judged_by, targets.events, predictions.events, rows.seen.events_of(rows.best),
+        plan.classes,
+    )  # fmt: skip
+
+
+def refused(run: RunDir, plan: Plan) -> list[dict[str, Any]]:
+    """The meta-learners that the rows could not fit, and why."""
+    paths = (run.stack(name) / "refused.json" for name in plan.stack)
+    return [read_json(path) for path in paths if path.exists()]
+
+
+def snapshots(run: RunDir, plan: Plan) -> dict[int, tuple[int, ...]]:
+    """The epochs, by place of the member, whose models the fitted meta-learners ask for."""
+    wanted: dict[int, set[int]] = {}
+    for name in plan.stack:
+        if (run.stack(name) / "scores.json").exists():
+            for place, epochs in load_learner(run.stack(name)).snapshots().items():
+                wanted.setdefault(place, set()).update(epochs)
+    return {place: tuple(sorted(epochs)) for place, epochs in wanted.items()}

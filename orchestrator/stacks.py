@@ -1,0 +1,214 @@
+"""A stack over several runs: which members it combines, whether they may be, and its plan."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.plan import Final, MemberRef, Plan, describe_splits, reload, stack_names
+from orchestrator.rundir import RunDir, read_json
+from orchestrator.study import Search
+from systems import registry
+from systems.data.dataset import Dataset
+from systems.data.splits import Splits
+from systems.errors import UserError
+from systems.metrics import metric
+
+MLFLOW_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def gather(
+    names: Sequence[str], systems: Sequence[str], top_k: int | None, root: Path, mlflow: str | None
+) -> list[MemberRef]:
+    """The trials that a stack is to combine, each once.
+
+    Args:
+        names: run directories, names of runs below ``root``, or MLflow run ids: of a whole run,
+            which stands for its best trials, or of one trial.
+        systems: ``PAPER/SYSTEM``: its best trials over all runs below ``root``.
+        top_k: best trials of each run or system; ``None``: as many as the run itself chose, three
+            of a system.
+        root: the storage root.
+        mlflow: tracking URI of the ids; ``None`` is the store below ``root``.
+
+    Raises:
+        UserError: no such run, id or system, or one without a completed trial.
+    """
+    found: list[MemberRef] = []
+    for name in names:
+        found += _of_name(name, top_k, root, mlflow)
+    for system in systems:
+        found += _of_system(registry.get(system).address, 3 if top_k is None else top_k, root)
+    return list(dict.fromkeys(found))
+
+
+def _of_name(name: str, top_k: int | None, root: Path, mlflow: str | None) -> list[MemberRef]:
+    for path in (Path(name).expanduser(), root / name):
+        if (path / "plan.json").exists():
+            return best_of(RunDir(path.resolve()), top_k)
+    if not MLFLOW_ID.fullmatch(name):
+        raise UserError(f"no run '{name}': no folder with a plan.json, below {root} or elsewhere, "
+                        "and no MLflow run id.")  # fmt: skip
+    from orchestrator.tracking import locate
+
+    run, trial = locate(name, mlflow or f"sqlite:///{root / 'mlflow.db'}", root)
+    if trial is None:
+        return best_of(run, top_k)
+    completed = {ref.trial: ref for ref in best_of(run, None, every=True)}
+    if trial not in completed:
+        raise UserError(
+            f"the MLflow run {name} is trial {trial} of {run.path.name}, which did not complete; "
+            f"completed are {', '.join(map(str, sorted(completed)))}."
+        )
+    return [completed[trial]]
+
+
+def _of_system(address: str, top_k: int, root: Path) -> list[MemberRef]:
+    """The best trials of a system over all runs below the root."""
+    runs = [run for run in runs_below(root) if _plan(run).system == address
+            and _plan(run).purpose == "search"]  # fmt: skip
+    refs = [ref for run in runs for ref in best_of(run, None, every=True, required=False)]
+    if not refs:
+        raise UserError(f"no run of {address} below {root} has a completed trial.")
+    return ranked(refs)[:top_k]
+
+
+def runs_below(root: Path) -> Iterator[RunDir]:
+    """All runs of a storage root, by name."""
+    for path in sorted(root.glob("*/plan.json")):
+        yield RunDir(path.parent.resolve())
+
+
+def best_of(
+    run: RunDir, top_k: int | None, *, every: bool = False, required: bool = True
+) -> list[MemberRef]:
+    """The best completed trials of a run, best first; of a stack, the trials that it combines."""
+    plan = _plan(run)
+    if plan.purpose == "stack":
+        return list(plan.members)
+    count = 10**9 if every else (plan.top_k if top_k is None else top_k)
+    trials = _study(run, plan).best(count) if run.study.exists() else []
+    if not trials and required:
+        raise UserError(f"the run '{plan.name}' has no completed trial: "
+                        f"soundsweep run --resume {run.path}.")  # fmt: skip
+    return [MemberRef(str(run.path), trial.number, plan.system) for trial in trials]
+
+
+def _study(run: RunDir, plan: Plan) -> Search:
+    return Search(
+        run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial, read_only=True
+    )
+
+
+def _plan(run: RunDir) -> Plan:
+    return Plan.from_json(read_json(run.plan))
+
+
+def ranked(members: Sequence[MemberRef]) -> list[MemberRef]:
+    """Best first, by the value that each was selected by; of equals the earlier named."""
+    plan = _plan(RunDir(Path(members[0].run)))
+    sign = -1 if metric(plan.metric).mode == "max" else 1
+
+    def value(ref: MemberRef) -> float:
+        return sign * float(read_json(RunDir(Path(ref.run)).trial(ref.trial).result)["value"])
+
+    return sorted(members, key=value)
+
+
+def make_stack_plan(
+    members: Sequence[MemberRef],
+    *,
+    stack: str = "standard",
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    final: Final = "refit",
+    name: str | None = None,
+    protocol: str = "honest",
+    mlflow: str | None = None,
+    ray_address: str | None = None,
+    fusion: str | None = None,
+    fitted_on: str = "out_of_fold",
+    stage_trials: int = 0,
+) -> tuple[Plan, Dataset, Splits]:
+    """The plan of a stack over members of one or several runs; nothing is written.
+
+    Raises:
+        UserError: fewer than two members, or members whose data set, split, classes, kind of
+            predictions or metric differ: says which and how.
+    """
+    if not members:
+        raise UserError("a stack needs members: name runs, MLflow run ids, or --system.")
+    ordered = ranked(members) if fusion is None else list(members)
+    plans = [_plan(RunDir(Path(ref.run))) for ref in ordered]
+    _check_alike(plans)
+    first = plans[0]
+    plan = replace(
+        first,
+        name=name or f"stack-{first.dataset}-{time.strftime('%Y%m%d-%H%M%S')}",
+        run_id=uuid.uuid4().hex,
+        created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        purpose="stack",
+        members=tuple(ordered),
+        space=(),
+        moved={},
+        trials=0,
+        halving=None,
+        time_budget=None,
+        top_k=len(ordered),
+        final=final,
+        fusion=fusion,
+        protocol=protocol,
+        mlflow=mlflow,
+        ray_address=ray_address,
+        stage_trials=stage_trials,
+        learner_settings={key: dict(value) for key, value in (settings or {}).items()},
+        fitted_on="out_of_fold" if protocol == "honest" else fitted_on,  # type: ignore[arg-type]
+    )
+    dataset, splits = reload(plan)
+    digest = describe_splits(splits)["digest"]
+    if digest != first.splits["digest"]:
+        raise UserError(
+            f"the run '{first.name}' holds out {first.splits['protocol']}; stage two needs "
+            "predictions of every fold: use runs of `soundsweep run`."
+        )
+    shared = set.intersection(*(set(p.entry().gives) for p in plans))
+    names = stack_names(stack, dataset, tuple(sorted(shared)))
+    return replace(plan, stack=names), dataset, splits
+
+
+def _check_alike(plans: Sequence[Plan]) -> None:
+    """Refuse members that are not of the same rows."""
+    first = plans[0]
+    for other in plans[1:]:
+        for what, one, two in (
+            ("data set", f"{first.dataset} {first.fingerprint}",
+             f"{other.dataset} {other.fingerprint}"),
+            ("classes", first.classes, other.classes),
+            ("split", _split_text(first), _split_text(other)),
+            ("kind of predictions", metric(first.metric).predictions,
+             metric(other.metric).predictions),
+            ("metric", first.metric, other.metric),
+        ):  # fmt: skip
+            if one != two:
+                raise UserError(
+                    f"{first.name} and {other.name} cannot be stacked: their {what} differs "
+                    f"({_short(one)} and {_short(two)}). Stack runs over the same rows."
+                )
+        ours, theirs = first.entry().gives, other.entry().gives
+        if not set(ours) & set(theirs):
+            raise UserError(
+                f"{first.name} and {other.name} cannot be stacked: {first.system} gives "
+                f"{', '.join(ours)}, {other.system} {', '.join(theirs)}."
+            )
+
+
+def _split_text(plan: Plan) -> str:
+    return f"{plan.splits['protocol']}, seed {plan.seed}, {plan.splits['digest']}"
+
+
+def _short(value: Any) -> str:
+    return f"{len(value)}: {', '.join(value)}" if isinstance(value, tuple) else str(value)
