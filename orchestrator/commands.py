@@ -30,12 +30,17 @@ RESUMABLE = 3  # exit code of an interrupted run
 
 def run(given: dict[str, Any], dry_run: bool) -> int:
     """Plan and run; returns the exit code."""
-    plan, dataset, splits = make_plan(_options(given))
+    entry = registry.find(given["system"])
+    if registry.needs(entry):
+        from orchestrator.fusion import run_graph
+
+        return run_graph(given, dry_run)
+    plan, dataset, splits = make_plan(options_of(given))
     if dry_run:
         print_plan(plan)
         _print_estimate(plan, dataset, splits)
         return 0
-    folder = RunDir(_root(given["storage"]) / plan.name)
+    folder = RunDir(root_of(given["storage"]) / plan.name)
     if folder.plan.exists():
         raise _exists(folder, plan)
     _check_ray(plan.ray_address)
@@ -121,7 +126,7 @@ def stack(names: Sequence[str], systems: Sequence[str], given: dict[str, Any]) -
     One run keeps its stage two in itself, and what is fitted over the same members stays. Members
     of several make a run of their own, which ``run --resume`` goes on with.
     """
-    root = _root(given["storage"])
+    root = root_of(given["storage"])
     if len(names) == 1 and not systems and not stacks.MLFLOW_ID.fullmatch(names[0]):
         return _stack_within(find(names[0], str(root)), given)
     if not names and not systems:
@@ -207,7 +212,7 @@ def reproduce(paper: str, seeds: int, given: dict[str, Any], written: dict[str, 
     entries = table.reproducible(paper)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     name = given.pop("name") or f"reproduce-{paper.replace('/', '-')}-{stamp}"
-    root = _root(given["storage"])
+    root = root_of(given["storage"])
     _writable(root)
     runs = {entry.name: RunDir(root / f"{name}-{entry.name}") for entry in entries}
     for entry in entries:
@@ -283,7 +288,7 @@ def clean(storage: str, stores: bool, dry_run: bool) -> None:
     """List and remove what can go."""
     from orchestrator.clean import removable, remove
 
-    root = _root(storage)
+    root = root_of(storage)
     if not root.is_dir():
         raise UserError(f"there is no storage root {root}.")
     items = removable(root, stores=stores)
@@ -320,6 +325,11 @@ def systems(cite: str | None) -> None:
         name = f"{entry.paper} (= {entry.address})" if entry.is_main else entry.address
         console.print(f"{name}", style="bold", markup=False)
         console.print(f"  {entry.task}, {entry.dataset}. {entry.summary}", markup=False)
+    for fusion in registry.fusions():
+        name = f"{fusion.paper} (= {fusion.address})" if fusion.is_main else fusion.address
+        console.print(f"{name}", style="bold", markup=False)
+        about = f"fusion ({fusion.learner}) of {', '.join(fusion.members)}"
+        console.print(f"  {about}. {fusion.summary}".rstrip(". ") + ".", markup=False)
 
 
 def datasets() -> None:
@@ -475,7 +485,8 @@ def _print_outcome(results: dict[str, Any]) -> None:
         console.print(f"test  {who:<44} {values}", markup=False)
 
 
-def _options(given: dict[str, Any]) -> Options:
+def options_of(given: dict[str, Any]) -> Options:
+    """The plan's options from those of the command line."""
     trials = given.get("trials")
     return Options(**{**given, "trials": None if trials is None else _count(trials)})
 
@@ -486,7 +497,8 @@ def _count(trials: str) -> int:
     return int(trials)
 
 
-def _root(storage: str) -> Path:
+def root_of(storage: str) -> Path:
+    """The storage root as an absolute path."""
     return Path(storage).expanduser().resolve()
 
 

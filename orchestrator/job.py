@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from orchestrator import members, scoring, sweep
+from orchestrator import members, required, scoring, sweep
 from orchestrator.interrupts import Interrupted, Stop
 from orchestrator.plan import Plan, stored_clips
 from orchestrator.progress import Progress
@@ -89,6 +89,9 @@ def _work(
                 members.complete(job, mine, stop, progress)
         else:
             job = jobs.own()
+            if plan.entry().requires:
+                progress.phase("what the system learns from", None)
+                required.prepare(run, plan, dataset, splits, jobs.job_of)
             clock.note()
             study = Search(
                 run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial
@@ -135,6 +138,10 @@ class Jobs:
         for path in dict.fromkeys(member.run.path for member in chosen):
             mine = [member for member in chosen if member.run.path == path]
             yield self._job(mine[0].run, mine[0].plan), mine
+
+    def job_of(self, member: Member) -> Job:
+        """The job of the run that a member is a trial of."""
+        return self._job(member.run, member.plan)
 
     def store_of(self, member: Member) -> WaveformStore:
         """The sound that a member hears."""

@@ -155,6 +155,7 @@ class Plan:
     stage_trials: int = 0  # of the search of each meta-learner's settings
     fitted_on: FittedOn = "out_of_fold"
     fusion: str | None = None  # the registered fusion that this run is
+    required: dict[str, str] = field(default_factory=dict)  # name -> directory of the run
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
 
@@ -495,7 +496,7 @@ def stack_names(
 ) -> tuple[str, ...]:
     """The meta-learners that ``--stack`` names.
 
-    ``standard`` are the quick ones, ``all`` all, of those that the labels can fit and for which
+    ``standard`` are one of each kind, ``all`` all, of those that the labels can fit and for which
     the systems give the predictions (``gives``).
 
     Raises:
@@ -512,7 +513,7 @@ def stack_names(
             for name, learner in known.items()
             if kind in learner.labels
             and set(learner.takes) <= {*gives, *STAGE_KINDS}
-            and (text == "all" or not learner.costly)
+            and (text == "all" or learner.standard)
         )
     names = tuple(dict.fromkeys(text.split(",")))
     for name in names:

@@ -119,7 +119,8 @@ def run(
     mlflow: MlflowUri = None,
     ray_address: RayAddress = None,
     stack: Annotated[
-        str, Option(help="Meta-learners: standard (the quick ones), all, none, or logreg,genetic.")
+        str,
+        Option(help="Meta-learners: standard (one of each kind), all, none, or logreg,genetic."),
     ] = "standard",
     top_k: Annotated[int, Option(help="Best trials that stage two works on.")] = 3,
     stage_trials: StageTrials = None,

@@ -146,7 +146,7 @@ def train(job: Job, task: Task, report: Report, rank: int = 0, world: int = 1) -
 
     context = job.context(
         task.folder(trial), on_report=on_report, seed=task.seed(plan), last_step=task.last_step,
-        rank=rank, world=world,
+        rank=rank, world=world, required=_required(job, task.fold),
     )  # fmt: skip
     data = job.refit if task.fold is None else job.folds[task.fold]
     fitted = plan.entry().build(job.config(trial)).train(data, job.store, context)
@@ -156,6 +156,16 @@ def train(job: Job, task: Task, report: Report, rank: int = 0, world: int = 1) -
     if task.fold is not None:
         _keep_validation(job, task.fold, trial, fitted)
     fitted.save(task.model(trial))
+
+
+def _required(job: Job, fold: int | None) -> dict[str, Callable[[], Any]]:
+    """What the system learns from, for the training of a fold."""
+    requires = dict(job.plan.entry().requires)
+    if not requires:
+        return {}
+    from orchestrator.required import loaders
+
+    return loaders(Path(job.run), requires, job.plan.required, fold)
 
 
 def _keep_validation(job: Job, fold: int, trial: TrialDir, fitted: Fitted) -> None:

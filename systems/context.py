@@ -18,6 +18,8 @@ import torch
 import torch.distributed
 from torch import nn
 
+from systems.errors import unknown
+
 T = TypeVar("T")
 
 
@@ -41,6 +43,7 @@ class Context:
         last_step: end the schedule after this many steps (a refit runs a fixed share of it).
         on_report: called with (step, metrics) after each step's checkpoint is on disk.
         may_publish: asked before each checkpoint; raises where another driver took the run over.
+        required: name -> loads what the system named as required.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Context:
         last_step: int | None = None,
         on_report: Callable[[int, Mapping[str, float]], None] = lambda step, metrics: None,
         may_publish: Callable[[], None] = lambda: None,
+        required: Mapping[str, Callable[[], Any]] | None = None,
     ) -> None:
         self.folder = folder
         self.device = torch.device(device)
@@ -63,6 +67,7 @@ class Context:
         self.rank, self.world = rank, world
         self.last_step = last_step
         self.may_publish = may_publish
+        self._required = dict(required or {})
         self._on_report = on_report
         if threads:
             torch.set_num_threads(threads)
@@ -83,7 +88,18 @@ class Context:
             last_step=self.last_step if last_step is None else last_step,
             on_report=(lambda step, metrics: None) if silent else self._on_report,
             may_publish=self.may_publish,
+            required=self._required,
         )
+
+    def required(self, name: str) -> Any:
+        """What the system named as required: predictions, or a fitted system.
+
+        Raises:
+            UserError: it named none so.
+        """
+        if name not in self._required:
+            raise unknown("requirement", name, self._required)
+        return self._required[name]()
 
     def seed_step(self, step: int) -> np.random.Generator:
         """Seed Python, NumPy and torch for one step and return a generator for its batches.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -36,6 +36,56 @@ class Traits:
 
 
 @dataclass(frozen=True)
+class Requirement:
+    """What a system learns from: another system, or a fusion, that is trained before it.
+
+    ``what``: its ``predictions`` of the labelled clips, or the ``fitted`` system itself. ``rows``:
+
+    - ``all``: predictions of each clip by a model that was not trained on it (another fold's), or
+      the system fitted on all labelled clips;
+    - ``same_fold``: in a fold's training only what comes from the same fold's training clips: the
+      teacher knows nothing of the fold's validation clips, but was trained on the clips that it
+      speaks of. A refit gets what ``all`` gives.
+    """
+
+    address: str
+    what: Literal["predictions", "fitted"] = "predictions"
+    rows: Literal["all", "same_fold"] = "all"
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """A registered fusion: members in order, the meta-learner over them, and the paper's figures.
+
+    ``settings``: of the meta-learner. ``final``: what members predict the test part with: a
+    ``refit`` on all labelled clips or the mean of their folds' models (``fold_mean``); a snapshot
+    ensemble's epochs go on from the refit. ``fitted_on``: where the paper fitted it, which
+    ``--protocol paper`` does too. ``figures``: variants of ``results.csv`` that it is.
+    """
+
+    name: str
+    paper: str
+    members: tuple[str, ...]
+    learner: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    final: Literal["refit", "fold_mean"] = "refit"
+    fitted_on: Literal["out_of_fold", "validation", "test"] = "out_of_fold"
+    figures: tuple[str, ...] = ()
+    unmapped: Mapping[str, str] = field(default_factory=dict)
+    summary: str = ""
+
+    @property
+    def address(self) -> str:
+        """``PAPER/FUSION``."""
+        return f"{self.paper}/{self.name}"
+
+    @property
+    def is_main(self) -> bool:
+        """Whether ``PAPER`` alone means this fusion."""
+        return next(iter(_of_paper(self.paper))) == self.name
+
+
+@dataclass(frozen=True)
 class Entry:
     """One registered system.
 
@@ -44,7 +94,8 @@ class Entry:
     sets; searched keys among it leave the space. ``figures``: variant of ``results.csv`` ->
     configuration; those that change only keys below ``decision`` need no training of their own.
     ``unmapped``: variant -> why it cannot be run. ``labels``: the kind of training labels it needs.
-    ``gives``: the kinds of predictions that stage two gets.
+    ``gives``: the kinds of predictions that stage two gets. ``requires``: name -> what is trained
+    before it, which its training reaches as ``context.required(name)``.
     """
 
     name: str
@@ -61,6 +112,7 @@ class Entry:
     unmapped: Mapping[str, str] = field(default_factory=dict)
     decision: str | None = None
     gives: tuple[str, ...] = ("clip_scores", "frame_scores")
+    requires: Mapping[str, Requirement] = field(default_factory=dict)
     traits: Traits = Traits()
     summary: str = ""
 
@@ -79,7 +131,7 @@ class Entry:
         return configs.replace(self.config, self.published.get(dataset, {}))
 
 
-_ENTRIES: dict[str, Entry] = {}
+_ENTRIES: dict[str, Entry | Fusion] = {}
 
 
 class Register:
@@ -103,10 +155,16 @@ class Register:
     ) -> None:
         """Register ``PAPER/SYSTEM`` as another system of its paper with some values changed."""
         base = _ENTRIES["/".join(_split(of))]
+        assert isinstance(base, Entry)
         paper, system = _split(name)
         values = {**vars(base), "name": system, "paper": paper, "summary": summary, **about}
         values["config"] = configs.replace(base.config, overrides)
         _add(Entry(**values))
+
+    def fusion(self, name: str, *, members: Sequence[str], learner: str, **about: Any) -> None:
+        """Register ``PAPER/FUSION`` over members, systems or fusions (``PAPER/NAME``), in order."""
+        paper, fusion = _split(name)
+        _add(Fusion(fusion, paper, tuple(members), learner, **about))
 
 
 register = Register()
@@ -114,6 +172,21 @@ register = Register()
 
 def get(name: str) -> Entry:
     """The system at ``PAPER`` or ``PAPER/SYSTEM``.
+
+    Raises:
+        UserError: there is none (names the nearest one), or it is a fusion.
+    """
+    found = find(name)
+    if isinstance(found, Fusion):
+        raise UserError(
+            f"{found.address} is a fusion of {', '.join(found.members)}: `soundsweep run --system "
+            f"{found.address}` trains and combines them; name one of them here."
+        )
+    return found
+
+
+def find(name: str) -> Entry | Fusion:
+    """The system or fusion at ``PAPER`` or ``PAPER/NAME``.
 
     Raises:
         UserError: there is none; names the nearest one.
@@ -130,9 +203,47 @@ def get(name: str) -> Entry:
 
 def entries() -> list[Entry]:
     """All registered systems, papers in alphabetical order, the main system of each first."""
+    return [entry for entry in _all() if isinstance(entry, Entry)]
+
+
+def fusions() -> list[Fusion]:
+    """All registered fusions, papers in alphabetical order."""
+    return [entry for entry in _all() if isinstance(entry, Fusion)]
+
+
+def _all() -> list[Entry | Fusion]:
     for module in papers().values():
         importlib.import_module(module)
     return [entry for paper in sorted(papers()) for entry in _of_paper(paper).values()]
+
+
+def needs(entry: Entry | Fusion) -> tuple[str, ...]:
+    """The addresses that must be trained before a system or fusion."""
+    if isinstance(entry, Fusion):
+        return tuple(find(name).address for name in entry.members)
+    return tuple(find(required.address).address for required in entry.requires.values())
+
+
+def resolve(name: str) -> tuple[Entry | Fusion, ...]:
+    """What must be trained for a system or fusion, itself last, each after all that it needs.
+
+    Raises:
+        UserError: an unknown name, or needs that go in a circle (names it).
+    """
+    done: dict[str, Entry | Fusion] = {}
+
+    def visit(address: str, above: tuple[str, ...]) -> None:
+        if address in above:
+            circle = " -> ".join((*above[above.index(address) :], address))
+            raise UserError(f"these need each other: {circle}.")
+        if address not in done:
+            entry = find(address)
+            for needed in needs(entry):
+                visit(needed, (*above, address))
+            done[address] = entry
+
+    visit(find(name).address, ())
+    return tuple(done.values())
 
 
 def papers() -> dict[str, str]:
@@ -153,7 +264,7 @@ def bibtex(paper: str) -> str:
     return str(module.BIBTEX).strip()
 
 
-def _of_paper(paper: str) -> dict[str, Entry]:
+def _of_paper(paper: str) -> dict[str, Entry | Fusion]:
     return {entry.name: entry for entry in _ENTRIES.values() if entry.paper == paper}
 
 
@@ -162,7 +273,7 @@ def _split(name: str) -> tuple[str, str]:
     return paper, system or paper
 
 
-def _add(entry: Entry) -> None:
+def _add(entry: Entry | Fusion) -> None:
     if entry.address in _ENTRIES:
         raise UserError(f"the system {entry.address} is registered twice.")
     _ENTRIES[entry.address] = entry

@@ -55,7 +55,8 @@ def run(task4_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """A run as it is after the test part was scored; the search is made up, the refits are not."""
     run = RunDir(tmp_path_factory.mktemp("root") / "tiny")
     options = Options("search", "gcrnn_vat", data=str(task4_folder), name="tiny", budget="quick",
-                      max_epochs=4, set=TINY, top_k=2, gpus_per_trial=0, stack="logreg,genetic")  # fmt: skip
+                      max_epochs=4, set=TINY, top_k=2, gpus_per_trial=0,
+                      stack="logreg,genetic")  # fmt: skip
     plan, dataset, splits = make_plan(options)
     write_json(run.plan, plan.to_json())
     store = open_store(
@@ -294,7 +295,8 @@ class Loudness:
 
 
 def loud() -> Predictor:
-    return Predictor({"classes": ["loud"]}, (Loudness(),), None, Context())  # type: ignore[arg-type]
+    about = {"classes": ["loud"], "label_kind": "tags"}
+    return Predictor(about, (Models((Loudness(),), {}),), None, Context())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.0, 1.01, 1.5, 7.77])

@@ -17,6 +17,7 @@ from orchestrator.rundir import RunDir, TrialDir, best_line, read_json, read_lin
 from orchestrator.stacking.stage import refused
 from orchestrator.study import Search, TrialState, cause_of, state_name
 from systems import config as configs
+from systems import registry
 
 SCHEMA = 1
 
@@ -163,10 +164,10 @@ def figures() -> pd.DataFrame:
 
 def paper_rows(plan: Plan, scores: dict[str, Any] | None) -> list[dict[str, Any]]:
     """Each figure that the paper reports, with ours where this run has one, or the reason."""
-    entry = plan.entry()
+    paper = (plan.fusion or plan.system).split("/")[0]
     table = figures()
     rows = []
-    for figure in table[table.paper == entry.paper].to_dict("records"):
+    for figure in table[table.paper == paper].to_dict("records"):
         ours, why = _ours(figure, plan, scores)
         rows.append({**{str(k): v for k, v in figure.items()}, "value": float(figure["value"]),
                      "ours": ours, "why": why})  # fmt: skip
@@ -174,6 +175,8 @@ def paper_rows(plan: Plan, scores: dict[str, Any] | None) -> list[dict[str, Any]
 
 
 def _ours(figure: Any, plan: Plan, scores: dict[str, Any] | None) -> tuple[Any, str | None]:
+    if plan.fusion is not None:
+        return _ours_of_fusion(figure, plan.fusion, scores)
     entry = plan.entry()
     variant = figure["variant"].removesuffix("; macro")
     if figure["system"] != entry.name:
@@ -194,6 +197,23 @@ def _ours(figure: Any, plan: Plan, scores: dict[str, Any] | None) -> tuple[Any, 
     if all(key.startswith(prefix) for key in entry.figures[variant]):
         return None, "transductive: ask for it with --transductive"
     return None, "needs a training of its own"
+
+
+def _ours_of_fusion(
+    figure: Any, address: str, scores: dict[str, Any] | None
+) -> tuple[Any, str | None]:
+    fusion = registry.find(address)
+    assert isinstance(fusion, registry.Fusion)
+    variant = figure["variant"].removesuffix("; macro")
+    if figure["system"] not in (fusion.name, f"ensemble:{fusion.name}"):
+        return None, f"another system: {figure['system']}"
+    if variant not in fusion.figures:
+        return None, fusion.unmapped.get(variant, "not mapped to a configuration")
+    if scores is None:
+        return None, "the test part has not been scored"
+    rows = [row for row in scores["rows"] if row["learner"] == fusion.learner]
+    ours = _figure_of(rows[0], figure) if rows else None
+    return ours, None if ours else "this data has no such class or metric"
 
 
 def _figure_of(row: Any, figure: Any) -> Any:

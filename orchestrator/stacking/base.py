@@ -188,6 +188,11 @@ class Targets:
             series=None if self.series is None else tuple(self.series[i] for i in where),
         )
 
+    def learnable(self) -> list[int]:
+        """The classes that have rows with and rows without them, of those that count."""
+        there = self.values[self.weights > 0] > 0.5
+        return [int(k) for k in np.flatnonzero(there.any(axis=0) & ~there.all(axis=0))]
+
     def worth(self, scores: np.ndarray) -> float:
         """The metric of scores [N, K], signed so that more is better."""
         sign = 1 if metric(self.metric).mode == "max" else -1
@@ -222,8 +227,8 @@ class Learner(ABC):
 
     ``name``: what ``--stack`` calls it; ``title``: in words; ``source``: the paper (section) it
     comes from; ``takes``: the kinds of predictions it needs, ``uses``: those it uses where they are
-    there; ``labels``: the kinds of labels that it can be fitted on; ``costly``: whether it is left
-    out of ``--stack standard``; ``pointwise``: whether a row's result depends on that row's scores
+    there; ``labels``: the kinds of labels that it can be fitted on; ``standard``: whether it is in
+    ``--stack standard``; ``pointwise``: whether a row's result depends on that row's scores
     alone, so that it fuses frames too; ``judged_by``: the metric of a learner that decides events,
     else the run's; ``Settings``: a frozen dataclass whose defaults are the paper's.
 
@@ -236,7 +241,7 @@ class Learner(ABC):
     takes: ClassVar[tuple[Kind, ...]] = ("clip_scores",)
     uses: ClassVar[tuple[Kind, ...]] = ()
     labels: ClassVar[tuple[LabelKind, ...]] = ("tags", "class", "events")
-    costly: ClassVar[bool] = False
+    standard: ClassVar[bool] = False
     pointwise: ClassVar[bool] = False
     judged_by: ClassVar[str | None] = None
     Settings: ClassVar[type[Any]] = NoSettings

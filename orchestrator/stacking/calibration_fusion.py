@@ -35,6 +35,7 @@ class MulticlassCalibration(Learner):
 
     name = "multiclass_calibration"
     title = "multiclass calibration and fusion"
+    standard = True
     source = "but_asc_fusion, Section 5 (FoCal Multiclass)"
     labels = ("class",)
     pointwise = True

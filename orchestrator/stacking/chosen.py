@@ -46,7 +46,7 @@ class OverChosen(Learner):
 
     def state(self) -> dict[str, Any]:
         return {
-            "inner": self.inner.state(), "chosen": list(self.chosen), "count": self.count,
+            "inner": self.inner.state(), "over": list(self.chosen), "count": self.count,
         }  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:

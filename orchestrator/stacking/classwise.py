@@ -53,6 +53,7 @@ class ClassChoice(PerClass):
 
     name = "class_choice"
     title = "the best member of each class"
+    standard = True
     source = "iterative_distillation_rcnn, Section 3.4; ten_thresholds_genetic, Section 5.1"
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:

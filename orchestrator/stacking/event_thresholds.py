@@ -118,6 +118,7 @@ class ExactEvents(FrameLearner):
 
     name = "exact_events"
     title = "exact per-class event thresholds on the mean frames"
+    standard = True
     source = "ten_thresholds_genetic, Section 4.4; event-based F1 of DCASE 2018 task 4"
     Settings = Grid
 

@@ -44,8 +44,8 @@ def load_learner(folder: Path) -> Learner:
     about = json.loads((folder / "learner.json").read_text(encoding="utf-8"))
     kind, state = kind_of(about["name"]), about["state"]
     fitted = kind(configs.from_dict(kind.Settings, about["settings"]))
-    if "chosen" in state:
-        fitted = OverChosen(fitted, state["chosen"], state["count"])
+    if "over" in state:
+        fitted = OverChosen(fitted, state["over"], state["count"])
     fitted.restore(state)
     fitted.load_parts(folder)
     return fitted

@@ -38,6 +38,7 @@ class LogisticPerClass(Learner):
 
     name = "logreg"
     title = "logistic regression per class"
+    standard = True
     source = "the product's own; per class as in gcnn_gcrnn_stacking, Section 4"
     pointwise = True
     Settings = Regularised
@@ -246,6 +247,7 @@ class LogisticMultinomial(ColumnRegression):
 
     name = "logreg_multinomial"
     title = "multinomial logistic regression"
+    standard = True
     source = "gcnn_gcrnn_stacking, Section 4"
     labels = ("class",)
     Settings = Balanced

@@ -41,6 +41,7 @@ class ArithmeticMean(FixedMean):
 
     name = "mean"
     title = "arithmetic mean"
+    standard = True
     source = "gcnn_gcrnn_stacking, Table 3; bird_dcnn_finetune; but_asc_fusion"
     labels = ("tags", "class", "events", "values", "relevance")
 
@@ -57,6 +58,7 @@ class GeometricMean(FixedMean):
 
     name = "geometric"
     title = "geometric mean"
+    standard = True
     source = "vggish_finetune_attention, Section 3; background_norm_pseudo_label"
 
     def predict(self, members: Members) -> np.ndarray:

@@ -70,7 +70,6 @@ def seeded(seed: int) -> Iterator[None]:
 class SmallNetwork(Learner):
     """A network from standardised inputs to classes, tags or values, saved as safetensors."""
 
-    costly = True
     labels = ("tags", "class", "events", "values")
     Settings = Net
 

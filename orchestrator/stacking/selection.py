@@ -41,6 +41,7 @@ class Selection(Weighted):
 
     name = "selection"
     title = "ensemble selection with replacement"
+    standard = True
     source = "nnf_cnn_ensemble, Section 3.3 (200 rounds from the best network)"
     labels = ("tags", "class", "events", "values")
     Settings = Rounds

@@ -83,6 +83,7 @@ class Simplex(Weighted):
 
     name = "simplex"
     title = "weights with the least cross-entropy"
+    standard = True
     source = "nnf_cnn_ensemble, Section 3.3 (weighted average)"
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
@@ -159,7 +160,6 @@ class SimplexOptuna(Weighted):
     name = "simplex_optuna"
     title = "weights searched by Optuna"
     source = "the product's own; the search that bird_domain_tuning's weights would need"
-    costly = True
     Settings = OptunaTrials
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:

@@ -37,7 +37,6 @@ class SupportVectors(Learner):
     score of a tag is 0.5. A class without rows (or without others) keeps its members' mean.
     """
 
-    costly = True
     Settings = Machine
 
     def __init__(self, settings: Any = None) -> None:

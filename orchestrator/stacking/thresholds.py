@@ -91,6 +91,7 @@ class ExactThresholds(Thresholds):
 
     name = "exact"
     title = "exact per-class thresholds on the mean"
+    standard = True
     source = "ten_thresholds_genetic, Section 4.4 (the optimum that it searches for)"
 
     def _find(self, scores: np.ndarray, targets: np.ndarray, seed: int) -> np.ndarray:
@@ -133,6 +134,7 @@ class GeneticThresholds(SearchedThresholds):
 
     name = "genetic"
     title = "genetic per-class thresholds on the mean"
+    standard = True
     source = "ten_thresholds_genetic, Section 4.4"
     Settings = Genetic
 
@@ -159,7 +161,6 @@ class DifferentialThresholds(SearchedThresholds):
     name = "differential"
     title = "per-class thresholds by differential evolution"
     source = "the product's own, beside ten_thresholds_genetic"
-    costly = True
     Settings = Differential
 
     def _search(self, worth: Callable[[Any], float], first: np.ndarray, seed: int) -> Any:
@@ -188,7 +189,6 @@ class ThresholdsByOptuna(SearchedThresholds):
     name = "threshold_optuna"
     title = "per-class thresholds by Optuna"
     source = "the product's own, beside ten_thresholds_genetic"
-    costly = True
     Settings = OptunaThresholds
 
     def _search(self, worth: Callable[[Any], float], first: np.ndarray, seed: int) -> Any:

@@ -32,6 +32,7 @@ class MajorityVote(FixedMean):
 
     name = "vote"
     title = "majority vote"
+    standard = True
     source = "mask_panns_mixup, Section 4; multiscale_crnn, Section 3; feature_analysis_ensemble"
 
     def predict(self, members: Members) -> np.ndarray:

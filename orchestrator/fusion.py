@@ -1,0 +1,140 @@
+"""Fusions, and systems that learn from others: what they need is trained first, or reused.
+
+``--system PAPER/FUSION`` walks the graph of :func:`registry.resolve`. Each system gets a run of its
+own below the storage root, ``NAME.SYSTEM``; one that is there already, of the same data, splits,
+configuration, budget and seed, is reused. A killed walk goes on by the same command and ``--name``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator import commands, stacks
+from orchestrator.plan import MemberRef, Options, Plan, make_plan
+from orchestrator.rundir import RunDir, read_json
+from orchestrator.study import Search
+from systems import registry
+from systems.errors import UserError
+from systems.registry import Entry, Fusion
+
+# What two runs must share for one to stand for the other.
+_SAME = ("system", "dataset", "fingerprint", "classes", "splits", "metric", "mode", "space",
+         "config", "first_trial", "budget", "seed", "sampler", "halving", "trials", "purpose",
+         "required", "mixed_precision")  # fmt: skip
+
+
+def run_graph(given: dict[str, Any], dry_run: bool) -> int:
+    """Train what a system or fusion needs, then itself; returns the exit code.
+
+    Members are trained at their published point, or searched where ``--trials`` says so.
+    """
+    order = registry.resolve(given["system"])
+    target = order[-1]
+    name = given["name"] or _name(target, given)
+    if dry_run:
+        for entry in order:
+            what = "fusion" if isinstance(entry, Fusion) else "system"
+            commands.console.print(f"{what:<8} {entry.address}", markup=False)
+        return 0
+    runs: dict[str, RunDir] = {}
+    for entry in order:
+        last = entry is target
+        own = name if last else f"{name}.{entry.address.replace('/', '.')}"
+        asked = {**given, "name": own}
+        if isinstance(entry, Fusion):
+            code, runs[entry.address] = _fuse(entry, asked, runs)
+        else:
+            code, runs[entry.address] = _train(entry, asked, runs, last)
+        if code != 0:
+            commands.console.print(f"go on with the same command and --name {name}", markup=False)
+            return int(code)
+    return 0
+
+
+def _name(target: Entry | Fusion, given: Mapping[str, Any]) -> str:
+    return f"{target.address.replace('/', '.')}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _train(
+    entry: Entry, given: dict[str, Any], runs: Mapping[str, RunDir], last: bool
+) -> tuple[int, RunDir]:
+    """A system's run: reused, gone on with, or begun."""
+    asked = {**given, "system": entry.address}
+    if not last:
+        asked |= {"trials": given["trials"] or "1", "stack": "none", "top_k": 1}
+    options: Options = commands.options_of(asked)
+    plan, dataset, splits = make_plan(options)
+    required = {
+        name: str(runs[registry.find(requirement.address).address].path)
+        for name, requirement in entry.requires.items()
+    }
+    plan = replace(plan, required=required)
+    root = commands.root_of(given["storage"])
+    found = reusable(plan, root)
+    if found is not None:
+        commands.console.print(f"{entry.address}: {found.path.name} is reused", markup=False)
+        return 0, found
+    folder = RunDir(root / plan.name)
+    if folder.plan.exists():
+        return commands.resume(str(folder.path), given["storage"], {}), folder
+    return commands.run_planned(folder, plan, dataset, splits), folder
+
+
+def reusable(plan: Plan, root: Path) -> RunDir | None:
+    """A finished run below the root that is what this plan would give; of several the first."""
+    wanted = plan.to_json()
+    for run in stacks.runs_below(root):
+        other = read_json(run.plan)
+        same = all(_plain(other.get(key)) == _plain(wanted[key]) for key in _SAME)
+        if same and run.members.exists() and _is_searched(run, Plan.from_json(other)):
+            return run
+    return None
+
+
+def _plain(value: Any) -> Any:
+    """A value as a way through JSON leaves it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value
+
+
+def _is_searched(run: RunDir, plan: Plan) -> bool:
+    study = Search(
+        run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial, read_only=True
+    )
+    return study.asked() >= plan.trials and not study.running()
+
+
+def _fuse(fusion: Fusion, given: dict[str, Any], runs: Mapping[str, RunDir]) -> tuple[int, RunDir]:
+    """A fusion's run: its meta-learner over the best trial of each member."""
+    folder = RunDir(commands.root_of(given["storage"]) / given["name"])
+    if folder.plan.exists():
+        return commands.resume(str(folder.path), given["storage"], {}), folder
+    plan, dataset, splits = stacks.make_stack_plan(
+        [_member(runs[registry.find(name).address]) for name in fusion.members],
+        stack=fusion.learner,
+        settings={fusion.learner: fusion.settings},
+        final=fusion.final,
+        name=given["name"],
+        protocol=given["protocol"],
+        mlflow=given["mlflow"],
+        ray_address=given["ray_address"],
+        fusion=fusion.address,
+        fitted_on=fusion.fitted_on,
+        stage_trials=given["stage_trials"] or 0,
+    )
+    return commands.run_planned(folder, plan, dataset, splits), folder
+
+
+def _member(run: RunDir) -> MemberRef:
+    """The best trial of a member's run."""
+    plan = Plan.from_json(read_json(run.plan))
+    if plan.purpose == "stack":
+        raise UserError(f"{plan.fusion} is a fusion: members of a fusion are systems.")
+    return stacks.best_of(run, 1)[0]

@@ -1,0 +1,145 @@
+"""What a system learns from another that was trained before it: made ready before it trains.
+
+RUN/required/NAME/all.npz       predictions of each labelled clip by a model that did not see it
+RUN/required/NAME/fold2.npz     predictions of fold 2's training clips by fold 2's own models
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.plan import Plan
+from orchestrator.rundir import RunDir, read_json
+from orchestrator.stacking.base import Learner
+from orchestrator.stacking.crossfit import fused
+from orchestrator.stacking.families import load_learner
+from orchestrator.stacking.rows import (
+    Member,
+    members_of,
+    members_of_runs,
+    out_of_fold,
+    view,
+)
+from orchestrator.training import Job
+from systems.data.dataset import Dataset
+from systems.data.splits import Splits
+from systems.errors import UserError
+from systems.predictions import Predictions
+from systems.registry import Requirement
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A run that another learns from: its best trial, or all members under its meta-learner."""
+
+    run: RunDir
+    plan: Plan
+    members: tuple[Member, ...]
+
+    @classmethod
+    def of(cls, path: str) -> Teacher:
+        run = RunDir(Path(path))
+        plan = Plan.from_json(read_json(run.plan))
+        if plan.purpose == "stack":
+            return cls(run, plan, members_of_runs(plan))
+        best = [member["trial"] for member in read_json(run.members)["members"]][:1]
+        return cls(run, plan, members_of(run, plan, best))
+
+    @property
+    def learner(self) -> Path | None:
+        """Where the meta-learner is; ``None`` of a system."""
+        return self.run.stack(self.plan.stack[0]) if self.plan.purpose == "stack" else None
+
+
+def prepare(
+    run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, jobs: Callable[[Member], Job]
+) -> None:
+    """Write the predictions that the plan's system requires; what is there stays.
+
+    Args:
+        run: the run that is to train.
+        plan: its plan.
+        dataset: with its labels, which a teacher's meta-learner is fitted on again.
+        splits: of both runs.
+        jobs: a member's job, for its models and their sound.
+
+    Raises:
+        UserError: a fusion is required as a fitted system.
+    """
+    for name, requirement in plan.entry().requires.items():
+        teacher = Teacher.of(plan.required[name])
+        if requirement.what == "fitted":
+            if teacher.learner is not None:
+                raise UserError(
+                    f"{plan.system} requires {requirement.address} fitted, which is a fusion: "
+                    "require its predictions."
+                )
+            continue
+        folder = run.path / "required" / name
+        if not (folder / "all.npz").exists():
+            _all(teacher, dataset, splits).save(folder / "all.npz")
+        for fold in range(len(splits.folds)) if requirement.rows == "same_fold" else ():
+            path = folder / f"fold{fold}.npz"
+            if not path.exists():
+                _same_fold(teacher, dataset, splits, fold, jobs).save(path)
+
+
+def _all(teacher: Teacher, dataset: Dataset, splits: Splits) -> Predictions:
+    """Each labelled clip by a model that was not trained on it."""
+    if teacher.learner is not None:
+        return Predictions.load(teacher.learner / "out_of_fold.npz")
+    rows = out_of_fold(teacher.members, dataset, splits, teacher.plan)
+    return Predictions.of(rows.clip_ids, rows.seen.classes, clip_scores=rows.scores[:, 0])
+
+
+def _same_fold(
+    teacher: Teacher, dataset: Dataset, splits: Splits, fold: int, jobs: Callable[[Member], Job]
+) -> Predictions:
+    """A fold's training clips by that fold's models: nothing here knows its validation clips."""
+    clips = splits.folds[fold].train
+    said = [_fold_model(member, fold, jobs(member), clips) for member in teacher.members]
+    if teacher.learner is None:
+        return said[0]
+    rows = out_of_fold(teacher.members, dataset, splits, teacher.plan)
+    others = rows.targets.folds != fold
+    learner: Learner = load_learner(teacher.learner)
+    learner.fit(rows.seen.rows(others), rows.targets.rows(others), teacher.plan.seed)
+    scores = np.stack([one.clip_scores for one in said if one.clip_scores is not None], axis=1)
+    seconds = {clip.clip_id: clip.duration for clip in dataset.clips}
+    return fused(learner, view(teacher.members, said, scores, seconds))
+
+
+def _fold_model(member: Member, fold: int, job: Job, clips: Sequence[str]) -> Predictions:
+    trial = member.run.trial(member.number)
+    fitted = member.plan.entry().build(job.config(trial)).load(trial.model(fold))
+    return fitted.predict(clips, job.store, job.context(), fold)
+
+
+def loaders(
+    run: Path, requires: dict[str, Requirement], directories: dict[str, str], fold: int | None
+) -> dict[str, Callable[[], Any]]:
+    """What ``context.required`` loads in the training of a fold, or of the refit (``None``)."""
+    found: dict[str, Callable[[], Any]] = {}
+    for name, requirement in requires.items():
+        if requirement.what == "fitted":
+            found[name] = partial(_load_fitted, directories[name], requirement, fold)
+        else:
+            one = requirement.rows == "same_fold" and fold is not None
+            file = f"fold{fold}.npz" if one else "all.npz"
+            found[name] = partial(Predictions.load, run / "required" / name / file)
+    return found
+
+
+def _load_fitted(directory: str, requirement: Requirement, fold: int | None) -> Any:
+    member = Teacher.of(directory).members[0]
+    trial, plan = member.run.trial(member.number), member.plan
+    config = plan.trial_config(read_json(trial.config)["params"])
+    one = requirement.rows == "same_fold" and fold is not None
+    folder = trial.model(fold) if one and fold is not None else trial.refit / "model"
+    return plan.entry().build(config).load(folder)
