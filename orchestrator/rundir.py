@@ -9,6 +9,7 @@ trials/00007/          config.json, attempts/, metrics.jsonl, foldN/checkpoint.p
 members.json           the best trials, with their out-of-fold scores
 stack/NAME/            a fitted meta-learner, its predictions and scores; search/ of its settings
 stack/comparisons.json their gains, corrected for how many they are
+stack/diagnostics.json what the report draws of stage two
 statistics.npz         statistics of the clips, where a meta-learner uses them
 scores.json            the scores of the test part
 counts/                per clip and class what members and scored models got right and wrong
@@ -207,6 +208,7 @@ class RunDir:
         self.clock = path / "clock.json"
         self.statistics = path / "statistics.npz"
         self.comparisons = path / "stack" / "comparisons.json"
+        self.diagnostics = path / "stack" / "diagnostics.json"
         self.store = path / "store.json"
         self.results = path / "results.json"
         self.report = path / "report"

@@ -74,7 +74,8 @@ LONGEST_VALUE = 2000  # of a parameter or tag; MLflow takes 6,000, but 1 MB in o
 POINTS, FINALS, PARAMS, TAGS = 600, 200, 100, 90  # of one request; MLflow takes 1,000 together
 PAGE = 200  # runs asked for at once
 INTERVAL = 5.0  # seconds between two syncs beside a driver
-PATIENCE = 60.0  # seconds that a driver waits at its end for the last sync
+PATIENCE = 60.0  # seconds that a driver waits at its end for the last sync,
+A_STACK = 5.0  # and for each meta-learner, whose model is logged
 SHARE, LONGEST_PAUSE = 10, 60.0  # it rests this many times as long as it worked; seconds at most
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by default a call retries for minutes
@@ -952,7 +953,7 @@ class Projector:
         patience: seconds that the end waits for the last sync.
         """
         self.run, self.uri = run, _without_password(tracking_uri(run, plan))
-        self.interval, self.patience = interval, patience
+        self.interval, self.patience = interval, patience + A_STACK * len(plan.stack)
         self.log = run.path / "tracking.log"
         self.problem: str | None = None
         self._process: subprocess.Popen[bytes] | None = None

@@ -22,6 +22,7 @@ from orchestrator.report.examples import choose_examples
 from orchestrator.report.importance import importances, searched
 from orchestrator.report.results import collect
 from orchestrator.report.search_plots import SearchPlots
+from orchestrator.report.stage_plots import StagePlots
 from orchestrator.rundir import RunDir, append_step, write_json
 from orchestrator.study import Search
 from systems.data.dataset import Event, Labels
@@ -120,7 +121,8 @@ def interrupted(example: dict[str, Any]) -> dict[str, Any]:
     return early
 
 
-NO_PLOTS = plots.Plots(SearchPlots(None, (), None, ()), None, None, ())
+NO_STAGE = StagePlots(None, None, None, None, None)
+NO_PLOTS = plots.Plots(SearchPlots(None, (), None, ()), NO_STAGE, None, None, ())
 
 
 def said(results: dict[str, Any]) -> str:
@@ -317,7 +319,7 @@ def test_many_trials_and_a_metric_to_minimise(example: dict[str, Any], tmp_path:
     board = pd.read_csv(tmp_path / "report" / "leaderboard.csv")
     assert board["value"].dropna().is_monotonic_increasing
     assert "does not beat the best member; it is worse" in page.text
-    assert "Stage two does not beat the best single trial" in page.text
+    assert "No fusion beats the best single trial" in page.text
 
 
 def test_figures_that_are_not_finite_are_dashes(example: dict[str, Any], tmp_path: Path) -> None:

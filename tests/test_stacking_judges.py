@@ -363,7 +363,7 @@ def test_boosting_is_xgboosts() -> None:
     assert members.columns is not None
     found = fitted("boosting", (members, targets), seed=3)
     x = np.hstack([members.scores.reshape(len(members.scores), -1), members.columns])
-    judge = xgboost.XGBClassifier(max_depth=3, random_state=3, n_jobs=1).fit(
+    judge = xgboost.XGBClassifier(max_depth=3, learning_rate=0.1, random_state=3, n_jobs=1).fit(
         x, targets.values[:, 2].astype(int)
     )
     np.testing.assert_allclose(found.predict(members)[:, 2], judge.predict_proba(x)[:, 1])

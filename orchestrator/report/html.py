@@ -21,6 +21,7 @@ from orchestrator.report.tables import (
     class_comparison,
     decoders,
     is_finite,
+    is_stack,
     is_training,
     leaderboard,
     names,
@@ -106,6 +107,7 @@ def page(results: Mapping[str, Any], plots: Plots, sounds: Sequence[str | None])
         run=run,
         results=results,
         training=is_training(results),
+        stacked=is_stack(results),
         outcome=notes.outcome(results),
         progress=notes.progress(results),
         notes=notes.notes(results),
@@ -122,6 +124,9 @@ def page(results: Mapping[str, Any], plots: Plots, sounds: Sequence[str | None])
                ("By class", _beside(results, macro=False))],
         conditions=notes.paper_conditions(results),
         transductive={r["variant"] for r in rows if r["best"] and r["transductive"]},
+        learners=notes.ranked_learners(results),
+        judged=notes.comparison_in_words(results),
+        refused=results.get("refused", []),
         shown=shown,
         class_metrics=names(shown["classes"].values()) if shown else [],
         comparison=_by_metric(class_comparison(results)),
@@ -169,8 +174,12 @@ def weights_in_words(learner: Mapping[str, Any]) -> str:
     each = weights.get("members")
     if isinstance(each, list) and len(each) == len(learner["members"]):
         pairs = zip(learner["members"], each, strict=True)
-        return ", ".join(f"trial {trial}: {words.number(weight)}" for trial, weight in pairs)
+        return ", ".join(f"{_member(trial)}: {words.number(weight)}" for trial, weight in pairs)
     return json.dumps(weights, ensure_ascii=False)
+
+
+def _member(key: Any) -> str:
+    return f"trial {key}" if isinstance(key, int) else str(key)
 
 
 def tags_in_words(example: Row) -> str:

@@ -9,6 +9,7 @@ from orchestrator.report.tables import (
     Row,
     best_trial,
     direction,
+    is_stack,
     is_training,
     over_seeds,
     scored_rows,
@@ -30,6 +31,8 @@ OUT_OF_TIME = "time budget"  # the cause of a trial that the end of the time bud
 
 def outcome(results: Mapping[str, Any]) -> str:
     """One short paragraph: best trial, its refit on the test part, the meta-learners."""
+    if is_stack(results):
+        return f"{_members_outcome(results)} {_stack_outcome(results)}"
     best = best_trial(results)
     if best is None:
         return "No trial has completed yet, so there is no result to report."
@@ -42,6 +45,21 @@ def outcome(results: Mapping[str, Any]) -> str:
         f"{_value(best)}{' (the published point)' if best['published'] else ''}."
     )
     return f"{first} {_test_outcome(results)} {_stack_outcome(results)}"
+
+
+def _members_outcome(results: Mapping[str, Any]) -> str:
+    """A stack over several runs: its members, and how the first did on the test part."""
+    members, metric = results["members"], metric_name(results["run"]["metric"])
+    if not members:
+        return "The members are not complete yet."
+    best = max(members, key=lambda m: direction(results) * m["selected_value"])
+    runs = {str(member["trial"]).split("/")[0] for member in members}
+    fusion = results["run"].get("fusion")
+    return (
+        f"{f'The fusion {fusion}' if fusion else 'Stage two'} over {count(len(members), 'trial')} "
+        f"of {count(len(runs), 'run')}. The best single one, {best['system']} {best['trial']}, has "
+        f"{metric} {interval(best['out_of_fold'])} out of fold. {_test_outcome(results)}"
+    )
 
 
 def _value(trial: Row) -> str:
@@ -91,14 +109,10 @@ def _stack_outcome(results: Mapping[str, Any]) -> str:
     if better:
         text = "; ".join(_margin(x, results) for x in better)
         return f"Stage two beats the best single trial out of fold: {text}."
-    if len(learners) == 1:
-        return (
-            "Stage two does not beat the best single trial: out of fold, the meta-learner is no "
-            "better."
-        )
+    what = "the meta-learner is" if len(learners) == 1 else f"none of {len(learners)} fusions is"
     return (
-        f"Stage two does not beat the best single trial: out of fold, none of {len(learners)} "
-        "meta-learners is better."
+        f"No fusion beats the best single trial: out of fold, {what} significantly better"
+        f"{' (Holm-corrected)' if len(learners) > 1 else ''}."
     )
 
 
@@ -110,14 +124,45 @@ def _margin(learner: Mapping[str, Any], results: Mapping[str, Any]) -> str:
 
 
 def verdict(learner: Mapping[str, Any], results: Mapping[str, Any]) -> str:
-    """Whether the interval of a learner's difference to the best member lies on one side of 0."""
+    """Whether a learner's gain is claimed: its p, corrected for all that were compared, is small.
+
+    Results without that (of earlier versions) are judged by the interval of the difference.
+    """
+    if learner.get("fitted_on", "out_of_fold") != "out_of_fold":
+        return f"no estimate: fitted on the {learner['fitted_on']} rows, as the paper did"
     difference, sign = learner["versus_best"], direction(results)
     worst, best = sorted((sign * difference["low"], sign * difference["high"]))
-    if worst > 0:
+    compared = learner.get("compared")
+    if compared["claims"] if compared else worst > 0:
         return BEATS
     if best < 0:
         return "does not beat the best member; it is worse"
     return "does not beat the best member"
+
+
+def ranked_learners(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The meta-learners, by their metric and in it best first."""
+    sign = -direction(results)
+    return sorted(
+        results["stack"],
+        key=lambda x: (str(x.get("metric")), sign * (x["out_of_fold"]["value"] or 0.0)),
+    )
+
+
+def comparison_in_words(results: Mapping[str, Any]) -> str:
+    """How the gains were judged."""
+    compared = [x for x in results["stack"] if x.get("compared")]
+    if not compared:
+        return (
+            "A meta-learner beats it where the 95 % interval of the difference lies on the better "
+            "side of 0; there is no correction for trying several."
+        )
+    return (
+        f"p is the share of bootstrap draws over clips in which a meta-learner is not better; "
+        f"{count(len(compared), 'comparison')} corrected by Holm's method. A gain is claimed where "
+        f"the corrected p is below 0.05. The one-tailed z-test of two proportions is a second "
+        f"opinion that knows nothing of the pairing."
+    )
 
 
 def progress(results: Mapping[str, Any]) -> str | None:

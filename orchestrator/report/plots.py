@@ -17,6 +17,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullF
 
 from orchestrator.report.figures import LIGHT, Image, Theme, render
 from orchestrator.report.search_plots import SearchPlots, draw_search
+from orchestrator.report.stage_plots import StagePlots, draw_stage
 from orchestrator.report.tables import Row, best_trial, is_finite, names, shown_row
 from orchestrator.report.words import count, lower_is_better, metric_name, number
 
@@ -29,6 +30,7 @@ class Plots:
     """All plots of the page; ``None`` where there is nothing to draw."""
 
     search: SearchPlots
+    stage: StagePlots
     curves: Image | None
     classes: Image | None
     examples: tuple[Image, ...]
@@ -41,6 +43,7 @@ def draw(results: Mapping[str, Any], folder: Path) -> Plots:
         (folder / "examples").mkdir()
     return Plots(
         draw_search(results, folder),
+        draw_stage(results, folder),
         _curves(results, folder / "learning_curves.png"),
         _class_bars(results, folder / "class_scores.png"),
         tuple(

@@ -35,6 +35,7 @@ def collect(run: RunDir) -> dict[str, Any]:
         "members": read_json(run.members)["members"] if run.members.exists() else [],
         "stack": stack,
         "refused": refused(run, plan),
+        "stage": read_json(run.diagnostics) if stack and run.diagnostics.exists() else None,
         "test": scores,
         "paper": paper_rows(plan, scores),
         "cost": _cost(run, plan, trials, stack),

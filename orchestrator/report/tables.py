@@ -73,15 +73,17 @@ def parameter_keys(results: Mapping[str, Any]) -> list[str]:
 
 def _stack_table(results: Mapping[str, Any]) -> Table:
     columns = ["learner", "title", "members", "value", "low", "high", "difference",
-               "difference_low", "difference_high", "p_not_better", "seconds"]  # fmt: skip
+               "difference_low", "difference_high", "p_not_better", "p_holm", "z_p", "claims",
+               "seconds"]  # fmt: skip
     rows = []
     for learner in results["stack"]:
-        difference = learner["versus_best"]
+        difference, compared = learner["versus_best"], learner.get("compared") or {}
         rows.append(
             {"learner": learner["name"], "title": learner["title"], "seconds": learner["seconds"],
              "members": " ".join(map(str, learner["members"])), **learner["out_of_fold"],
              "difference": difference["value"], "difference_low": difference["low"],
-             "difference_high": difference["high"], "p_not_better": difference["p_not_better"]}
+             "difference_high": difference["high"], "p_not_better": difference["p_not_better"],
+             **{key: compared.get(key) for key in ("p_holm", "z_p", "claims")}}
         )  # fmt: skip
     return columns, rows
 
@@ -125,6 +127,11 @@ def decoders(row: Row, classes: Sequence[str]) -> dict[str, tuple[float, int]]:
         return {}
     pairs = zip(chosen["thresholds"], chosen["medians"], strict=True)
     return dict(zip(classes, pairs, strict=True))
+
+
+def is_stack(results: Mapping[str, Any]) -> bool:
+    """Whether the run combines trials of other runs and has none of its own."""
+    return bool(results["run"].get("purpose") == "stack")
 
 
 def is_training(results: Mapping[str, Any]) -> bool:

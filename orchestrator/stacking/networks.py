@@ -12,44 +12,47 @@ from typing import Any
 import numpy as np
 
 from orchestrator.stacking.base import Learner, Members, Targets
+from orchestrator.stacking.embeddings import at_length, frames_side_by_side, side_by_side
 
 
 @dataclass(frozen=True)
 class Net:
-    """A fixed schedule: nothing is stopped by rows that are scored.
+    """Layers, Adam and batches are the paper's; the schedule is fixed.
 
-    ``hidden``: units of each hidden layer; ``epochs`` over batches of ``batch`` rows; Adam.
+    Nothing is stopped by rows that are scored. The paper's 15 epochs see far more rows; its batch
+    norm is left out, since a last batch may be a single row.
     """
 
     hidden: tuple[int, ...] = (32, 16)
     epochs: int = 60
-    batch: int = 32
-    learning_rate: float = 3e-3
-    dropout: float = 0.1
+    batch: int = 16
+    learning_rate: float = 1e-3
+    dropout: float = 0.0
     decay: float = 1e-4
 
     def __post_init__(self) -> None:
         if not self.hidden or min(*self.hidden, self.epochs, self.batch) < 1:
             raise ValueError("hidden, epochs and batch are at least 1")
-        if not 0 <= self.dropout < 1 or self.learning_rate <= 0 or self.decay < 0:
+        if not (0 <= self.dropout < 1 and self.learning_rate > 0 and self.decay >= 0):
             raise ValueError("dropout in [0, 1), learning_rate above 0, decay at least 0")
 
 
 @dataclass(frozen=True)
 class WideNet(Net):
-    """One hidden layer of 512 units, dropout 0.5."""
+    """One hidden layer of 512 units, dropout 0.5: the paper names no size."""
 
     hidden: tuple[int, ...] = (512,)
     dropout: float = 0.5
-    learning_rate: float = 1e-3
 
 
 @dataclass(frozen=True)
 class RecurrentNet(Net):
-    """``hidden``: units of each LSTM layer."""
+    """Units of each LSTM layer. The paper's 512 and 256 over 100 epochs take hours on a CPU."""
 
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: tuple[int, ...] = (64, 32)
     epochs: int = 40
+    batch: int = 15
+    dropout: float = 0.4
 
 
 @contextmanager
@@ -68,7 +71,12 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 class SmallNetwork(Learner):
-    """A network from standardised inputs to classes, tags or values, saved as safetensors."""
+    """A network from standardised inputs to classes, tags or values, saved as safetensors.
+
+    It says something of each frame; of a clip it says what the mean of that before softmax or
+    sigmoid does. Values are fitted on a standard scale. A tag without rows (or without others)
+    keeps its members' mean.
+    """
 
     labels = ("tags", "class", "events", "values")
     Settings = Net
@@ -76,65 +84,80 @@ class SmallNetwork(Learner):
     def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)
         self.kind, self.inputs, self.outputs = "tags", 0, 0
-        self.mean, self.scale = np.zeros(0), np.ones(0)
+        self.mean, self.scale = np.zeros(0), np.ones(0)  # of the inputs
+        self.centre, self.spread = np.zeros(0), np.ones(0)  # of values
+        self.constant: list[int] = []  # tags that nothing could be learnt of
         self.network: Any = None
 
     def _rows(self, members: Members) -> list[np.ndarray]:
-        """The input of each clip: [F], or [T, F]."""
+        """The input [T, F] of each clip; T is 1 where it is not over time."""
         raise NotImplementedError
 
+    def _truth(self, targets: Targets, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What is to be said of each clip: [1, K], or [T, K] of every frame."""
+        return [row[None] for row in targets.values]
+
     def _build(self) -> Any:
-        raise NotImplementedError
+        """A fresh network from [B, T, F] to [B, T, K]."""
+        return _perceptron(self.inputs, self.outputs, self.settings)
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
         rows = self._rows(members)
-        flat = np.vstack([np.atleast_2d(row) for row in rows])
-        self.kind, self.inputs = targets.kind, flat.shape[1]
-        self.mean, self.scale = flat.mean(axis=0), np.maximum(flat.std(axis=0), 1e-6)
-        truth: list[np.ndarray] = list(targets.values)
-        if targets.series is not None:
-            truth = list(targets.series)
-        self.outputs = np.atleast_2d(truth[0]).shape[-1]
+        truth = self._truth(targets, rows)
+        self.kind = targets.kind
+        self.mean, self.scale = _standard(rows)
+        self.inputs, self.outputs = len(self.mean), truth[0].shape[1]
+        self.centre, self.spread = np.zeros(self.outputs), np.ones(self.outputs)
+        self.constant = []
+        if self.kind == "values":
+            self.centre, self.spread = _standard(truth)
+        elif self.kind != "class":
+            self.constant = sorted({*range(self.outputs)} - {*targets.learnable()})
+        inputs = [(row - self.mean) / self.scale for row in rows]
+        wanted = [(one - self.centre) / self.spread for one in truth]
         with seeded(seed):
             self.network = self._build()
-            _train(self.network, self._batch, rows, truth, targets, self.settings, seed)
+            _train(self.network, inputs, wanted, targets.weights, _loss(self.kind),
+                   self.settings, seed)  # fmt: skip
 
-    def _batch(self, rows: Sequence[np.ndarray]) -> Any:
-        """Standardised inputs of some clips as a tensor."""
-        import torch
-
-        return torch.tensor(np.stack([(row - self.mean) / self.scale for row in rows]),
-                            dtype=torch.float32)  # fmt: skip
-
-    def _outputs(self, members: Members) -> list[np.ndarray]:
-        """What the network says of each clip, [K] or [T, K], as probabilities or values."""
+    def _raw(self, members: Members) -> Iterator[np.ndarray]:
+        """What the network says of each clip [T, K], before softmax or sigmoid."""
         import torch
 
         self.network.eval()
-        found = []
         with seeded(0), torch.inference_mode():
-            for row in self._rows(members):  # one by one: no clip may depend on another's length
-                values = self.network(self._batch([row]))[0]
-                if self.kind == "class":
-                    values = torch.softmax(values, dim=-1)
-                elif self.kind != "values":
-                    values = torch.sigmoid(values)
-                found.append(values.double().numpy())
-        return found
+            for row in self._rows(members):  # one by one: no clip may depend on others
+                inputs = torch.tensor((row - self.mean) / self.scale, dtype=torch.float32)
+                yield self.network(inputs[None])[0].double().numpy()
+
+    def _said(self, raw: np.ndarray) -> np.ndarray:
+        """Network outputs [..., K] as probabilities or values."""
+        from scipy.special import expit, softmax
+
+        if self.kind == "values":
+            values: np.ndarray = self.centre + self.spread * raw
+            return values
+        return softmax(raw, axis=-1) if self.kind == "class" else expit(raw)
 
     def predict(self, members: Members) -> np.ndarray:
-        return np.stack([out if out.ndim == 1 else out.mean(axis=0)
-                         for out in self._outputs(members)])  # fmt: skip
+        said = self._said(np.stack([raw.mean(axis=0) for raw in self._raw(members)]))
+        if self.constant:
+            said[:, self.constant] = members.scores[:, :, self.constant].mean(axis=1)
+        return said
 
     def state(self) -> dict[str, Any]:
         return {
             "kind": self.kind, "inputs": self.inputs, "outputs": self.outputs,
             "mean": self.mean.tolist(), "scale": self.scale.tolist(),
+            "centre": self.centre.tolist(), "spread": self.spread.tolist(),
+            "constant": self.constant,
         }  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:
         self.kind, self.inputs, self.outputs = state["kind"], state["inputs"], state["outputs"]
         self.mean, self.scale = np.array(state["mean"]), np.array(state["scale"])
+        self.centre, self.spread = np.array(state["centre"]), np.array(state["spread"])
+        self.constant = list(state["constant"])
 
     def save_parts(self, folder: Path) -> None:
         from safetensors.torch import save
@@ -145,55 +168,73 @@ class SmallNetwork(Learner):
     def load_parts(self, folder: Path) -> None:
         from safetensors.torch import load_file
 
-        self.network = self._build()
+        with seeded(0):
+            self.network = self._build()
         self.network.load_state_dict(load_file(folder / "network.safetensors"))
 
 
+def _standard(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of columns; 1 of one that never changes, as in scikit-learn."""
+    every = np.concatenate(rows).astype(float)
+    spread = every.std(axis=0)
+    return every.mean(axis=0), np.where(spread > 1e-8, spread, 1.0)
+
+
 def _train(
-    network: Any, batch_of: Callable[[Sequence[np.ndarray]], Any], rows: Sequence[np.ndarray],
-    truth: Sequence[np.ndarray], targets: Targets, settings: Net, seed: int,
+    network: Any, inputs: Sequence[np.ndarray], wanted: Sequence[np.ndarray], weights: np.ndarray,
+    loss: Callable[[Any, Any], Any], settings: Net, seed: int,
 ) -> None:  # fmt: skip
+    """Minimise the weighted mean loss of clips; of a series the mean over its own frames."""
     import torch
 
     optimiser = torch.optim.Adam(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.decay
     )
-    weights = torch.tensor(targets.weights, dtype=torch.float32)
-    generator = np.random.default_rng(seed)
+    over_time = any(len(one) > 1 for one in wanted)
+    of_clip = torch.tensor(weights, dtype=torch.float32)
+    shuffled = np.random.default_rng(seed)
+    rows, truth = (
+        [torch.tensor(one, dtype=torch.float32) for one in every] for every in (inputs, wanted)
+    )
     network.train()
     for _ in range(settings.epochs):
-        for some in _batches(rows, settings.batch, generator):
-            values = network(batch_of([rows[i] for i in some]))
-            wanted = torch.tensor(np.stack([truth[i] for i in some]), dtype=torch.float32)
-            if values.ndim > wanted.ndim:  # frames, but a truth of clips
-                values = values.mean(dim=1)
-            loss = (_losses(values, wanted, targets.kind) * weights[some]).mean()
+        order = shuffled.permutation(len(inputs))
+        for start in range(0, len(order), settings.batch):
+            some = order[start : start + settings.batch]
+            x, there = _padded([rows[i] for i in some])
+            y, _ = _padded([truth[i] for i in some])
+            said = network(x)
+            if over_time:
+                each = (loss(said, y) * there).sum(dim=1) / there.sum(dim=1)
+            else:
+                mean = (said * there[..., None]).sum(dim=1) / there.sum(dim=1, keepdim=True)
+                each = loss(mean, y[:, 0])
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            (each * of_clip[some]).mean().backward()
             optimiser.step()
 
 
-def _losses(values: Any, wanted: Any, kind: str) -> Any:
-    """The loss of each row [B]."""
+def _padded(clips: list[Any]) -> tuple[Any, Any]:
+    """Tensors [T, F] as one [B, longest T, F], and where there is something: [B, longest T]."""
+    import torch
+
+    lengths = torch.tensor([len(clip) for clip in clips])
+    padded = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
+    return padded, (torch.arange(padded.shape[1]) < lengths[:, None]).float()
+
+
+def _loss(kind: str) -> Callable[[Any, Any], Any]:
+    """The loss [...] of outputs and truth [..., K]."""
+    import torch
     from torch.nn import functional
 
     if kind == "class":
-        return functional.cross_entropy(values, wanted, reduction="none")
+        return lambda said, truth: -(truth * torch.log_softmax(said, dim=-1)).sum(dim=-1)
     if kind == "values":
-        return (values - wanted).square().flatten(1).mean(dim=1)
-    return functional.binary_cross_entropy_with_logits(values, wanted, reduction="none").sum(dim=1)
-
-
-def _batches(
-    rows: Sequence[np.ndarray], size: int, generator: np.random.Generator
-) -> Iterator[list[int]]:
-    """Shuffled batches of clips of one length each."""
-    order = generator.permutation(len(rows))
-    by_shape: dict[tuple[int, ...], list[int]] = {}
-    for i in order:
-        by_shape.setdefault(rows[i].shape, []).append(int(i))
-    for same in by_shape.values():
-        yield from (same[start : start + size] for start in range(0, len(same), size))
+        return lambda said, truth: (said - truth).square().mean(dim=-1)
+    return lambda said, truth: functional.binary_cross_entropy_with_logits(
+        said, truth, reduction="none"
+    ).sum(dim=-1)
 
 
 def _perceptron(inputs: int, outputs: int, settings: Net) -> Any:
@@ -206,84 +247,16 @@ def _perceptron(inputs: int, outputs: int, settings: Net) -> Any:
     return nn.Sequential(*layers, nn.Linear(inputs, outputs))
 
 
-class MlpOnScores(SmallNetwork):
-    """Dense layers on all members' scores of all classes side by side: [N, M K]."""
-
-    name = "mlp"
-    title = "small network on scores"
-    source = "bird_domain_tuning, Section 3.5 (dense 32, dense 16)"
-
-    def _rows(self, members: Members) -> list[np.ndarray]:
-        return list(members.scores.reshape(len(members.scores), -1))
-
-    def _build(self) -> Any:
-        return _perceptron(self.inputs, self.outputs, self.settings)
-
-
-class MlpOnEmbeddings(SmallNetwork):
-    """A dense layer on the members' clip embeddings side by side: [N, ΣE]."""
-
-    name = "mlp_embeddings"
-    title = "small network on embeddings"
-    source = "vgg_resnet_asc, Section 4; bird_domain_tuning, Section 3.5"
-    takes = ("clip_embeddings",)
-    Settings = WideNet
-
-    def _rows(self, members: Members) -> list[np.ndarray]:
-        assert members.embeddings is not None
-        return list(np.hstack(members.embeddings))
-
-    def _build(self) -> Any:
-        return _perceptron(self.inputs, self.outputs, self.settings)
-
-
-class LstmOnFrames(SmallNetwork):
-    """An LSTM on the members' frame embeddings side by side: N arrays [T, ΣE].
-
-    It says something of each frame: a series where the truth is one, else its mean over time.
-    """
-
-    name = "lstm"
-    title = "LSTM on frame embeddings"
-    source = "mask_breathing_resnet, Section 3.3 (breath_de_fusion_lstm)"
-    takes = ("frame_embeddings",)
-    Settings = RecurrentNet
-
-    def _rows(self, members: Members) -> list[np.ndarray]:
-        assert members.frame_embeddings is not None
-        return [_side_by_side(clip) for clip in zip(*members.frame_embeddings, strict=True)]
-
-    def _build(self) -> Any:
-        return _recurrent(self.inputs, self.outputs, self.settings)
-
-    def fused_frames(self, members: Members) -> tuple[np.ndarray, ...]:
-        """What it says of each frame: N arrays [T, K]."""
-        return tuple(self._outputs(members))
-
-    def events(self, members: Members) -> None:
-        """None: its frames are as many as the embeddings', whose hop nobody knows."""
-        return None
-
-
-def _side_by_side(clip: Sequence[np.ndarray]) -> np.ndarray:
-    """Members' frame embeddings [T_m, E_m] of a clip as [T, ΣE], at the coarsest of their rates."""
-    frames = min(len(one) for one in clip)
-    taken = [one[(np.arange(frames) * len(one)) // frames] for one in clip]
-    return np.hstack(taken)
-
-
 def _recurrent(inputs: int, outputs: int, settings: Net) -> Any:
     from torch import Tensor, nn
 
     class Recurrent(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            sizes = [inputs, *settings.hidden]
-            self.layers = nn.ModuleList(
-                nn.LSTM(a, b, batch_first=True) for a, b in itertools.pairwise(sizes)
-            )
+            sizes = itertools.pairwise([inputs, *settings.hidden])
+            self.layers = nn.ModuleList(nn.LSTM(a, b, batch_first=True) for a, b in sizes)
             self.dropout = nn.Dropout(settings.dropout)
-            self.head = nn.Linear(sizes[-1], outputs)
+            self.head = nn.Linear(settings.hidden[-1], outputs)
 
         def forward(self, x: Tensor) -> Tensor:
             """[B, T, F] -> [B, T, K]."""
@@ -293,6 +266,63 @@ def _recurrent(inputs: int, outputs: int, settings: Net) -> Any:
             return out
 
     return Recurrent()
+
+
+class MlpOnScores(SmallNetwork):
+    """Dense layers on all members' scores of all classes side by side: [N, M K]."""
+
+    name = "mlp"
+    title = "small network on scores"
+    source = "bird_domain_tuning, Section 4.4 (dense 32, dense 16; there on the last dense layers)"
+
+    def _rows(self, members: Members) -> list[np.ndarray]:
+        return list(members.scores.reshape(len(members.scores), 1, -1))
+
+
+class MlpOnEmbeddings(SmallNetwork):
+    """A dense layer on the members' clip embeddings side by side: [N, ΣE]."""
+
+    name = "mlp_embeddings"
+    title = "small network on embeddings"
+    source = "vgg_resnet_asc, Section 4; bird_domain_tuning, Section 4.4"
+    takes = ("clip_scores", "clip_embeddings")
+    Settings = WideNet
+
+    def _rows(self, members: Members) -> list[np.ndarray]:
+        return list(side_by_side(members)[:, None])
+
+
+class LstmOnFrames(SmallNetwork):
+    """An LSTM on the members' standardised frame embeddings side by side: N arrays [T, ΣE].
+
+    Fitted on a series where the truth is one, else on what the clip as a whole is.
+    """
+
+    name = "lstm"
+    title = "LSTM on frame embeddings"
+    source = "mask_breathing_resnet, Section 3.2.3 (fusion of deep embeddings)"
+    takes = ("clip_scores", "frame_embeddings")
+    Settings = RecurrentNet
+
+    def _rows(self, members: Members) -> list[np.ndarray]:
+        return frames_side_by_side(members)
+
+    def _truth(self, targets: Targets, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
+        if targets.series is None:
+            return super()._truth(targets, rows)
+        pairs = zip(targets.series, rows, strict=True)
+        return [at_length(series, len(row)) for series, row in pairs]
+
+    def _build(self) -> Any:
+        return _recurrent(self.inputs, self.outputs, self.settings)
+
+    def fused_frames(self, members: Members) -> tuple[np.ndarray, ...]:
+        """What it says of each frame of the embeddings: N arrays [T, K]."""
+        return tuple(self._said(raw) for raw in self._raw(members))
+
+    def events(self, members: Members) -> None:
+        """None: its frames are as many as the embeddings', whose hop nobody knows."""
+        return None
 
 
 LEARNERS: tuple[type[Learner], ...] = (MlpOnScores, MlpOnEmbeddings, LstmOnFrames)

@@ -14,6 +14,7 @@ from orchestrator.progress import Progress
 from orchestrator.rundir import RunDir, read_json, write_json
 from orchestrator.stacking.base import Learner, Members, Targets
 from orchestrator.stacking.crossfit import fold_masks, fused, in_order, outer_folds
+from orchestrator.stacking.diagnostics import diagnose
 from orchestrator.stacking.families import kind_of, learner, load_learner
 from orchestrator.stacking.judging import Judgement, compared, judge, judge_events
 from orchestrator.stacking.rows import OutOfFold
@@ -43,6 +44,7 @@ def fit_stage(run: RunDir, plan: Plan, rows: OutOfFold, stop: Stop, progress: Pr
             progress.say(f"stage two: {name} is left out: {error}")
             write_json(folder / "refused.json", {"name": name, "why": str(error)})
     write_comparisons(run, plan)
+    diagnose(run, plan, rows)
 
 
 def fit_one(

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, log_expit, softmax
 
 from orchestrator.stacking.base import Learner, Members, Targets
+from orchestrator.stacking.crossfit import fold_masks
+from orchestrator.stacking.embeddings import side_by_side
+from systems.data.splits import cross_fitting_folds
 from systems.errors import UserError
 
 # All that a saved machine is made of; anything else in a file is refused before it is loaded.
@@ -31,17 +34,20 @@ class Machine:
 
 
 class SupportVectors(Learner):
-    """One machine a class against the others; scores are Platt's sigmoid of its distance.
+    """One machine a class against the others; scores are a sigmoid of its distance (Platt, 1999).
 
-    The slope is fitted on the fitted rows and the bound stays the machine's own: at distance 0 the
-    score of a tag is 0.5. A class without rows (or without others) keeps its members' mean.
+    The slope is fitted on distances of rows that a machine was not fitted on (three folds of whole
+    groups): those it has seen lie too far out. There is no offset, so the bound stays the
+    machine's own: at distance 0 the score of a tag is 0.5; scores of exclusive classes sum to 1.
+    A class without rows (or without others) keeps its members' mean; of one class a clip it gets 0.
     """
 
     Settings = Machine
 
     def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)
-        self.known: list[int] = []
+        self.exclusive = False
+        self.known: list[int] = []  # classes that a machine knows
         self.slopes: list[float] = []
         self.machines: list[Any] = []
 
@@ -49,33 +55,55 @@ class SupportVectors(Learner):
         raise NotImplementedError
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
+        self.exclusive, self.known = targets.kind == "class", targets.learnable()
+        x, truth, weights = self._x(members), targets.values > 0.5, targets.weights
+        self.machines = [self._machine(x, truth[:, k], weights) for k in self.known]
+        folds = cross_fitting_folds(truth.astype(float), targets.groups, seed, most=3)
+        self.slopes = [self._slope(x, truth[:, k], weights, folds) for k in self.known]
+
+    def _machine(self, x: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> Any:
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
         from sklearn.svm import SVC
 
-        x, truth = self._x(members), targets.values > 0.5
-        self.known = [
-            k for k in range(truth.shape[1]) if truth[:, k].any() and not truth[:, k].all()
-        ]
-        self.machines, self.slopes = [], []
-        for k in self.known:
-            machine = make_pipeline(
-                StandardScaler(), SVC(C=self.settings.C, kernel=self.settings.kernel)
-            ).fit(x, truth[:, k], svc__sample_weight=targets.weights)
-            self.machines.append(machine)
-            self.slopes.append(_slope(machine.decision_function(x), truth[:, k]))
+        svc = SVC(C=self.settings.C, kernel=self.settings.kernel)
+        counts = weights > 0
+        return make_pipeline(StandardScaler(), svc).fit(
+            x[counts], truth[counts], svc__sample_weight=weights[counts]
+        )
+
+    def _slope(
+        self, x: np.ndarray, truth: np.ndarray, weights: np.ndarray, folds: np.ndarray
+    ) -> float:
+        """The slope of ``sigmoid(slope d)`` with the least cross-entropy over unseen rows, or 1."""
+        distance = np.full(len(x), np.nan)
+        for inside in fold_masks(folds):
+            seen = truth[~inside & (weights > 0)]
+            if seen.any() and not seen.all():
+                machine = self._machine(x[~inside], truth[~inside], weights[~inside])
+                distance[inside] = machine.decision_function(x[inside])
+        judged = ~np.isnan(distance)
+        return _best_slope(np.where(truth, distance, -distance)[judged], weights[judged])
 
     def predict(self, members: Members) -> np.ndarray:
         x, fused = self._x(members), members.scores.mean(axis=1)
-        for k, machine, slope in zip(self.known, self.machines, self.slopes, strict=True):
-            fused[:, k] = expit(slope * machine.decision_function(x))
-        return fused
+        if not self.known:
+            return fused
+        distances = np.stack([machine.decision_function(x) for machine in self.machines], axis=1)
+        logits = np.array(self.slopes) * distances
+        if not self.exclusive:
+            fused[:, self.known] = expit(logits)
+            return fused
+        alone = np.zeros_like(fused)
+        alone[:, self.known] = softmax(log_expit(logits), axis=1)
+        return alone
 
     def state(self) -> dict[str, Any]:
-        return {"known": self.known, "slopes": self.slopes}
+        return {"exclusive": self.exclusive, "known": self.known, "slopes": self.slopes}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.known, self.slopes = list(state["known"]), list(state["slopes"])
+        self.exclusive, self.known = state["exclusive"], list(state["known"])
+        self.slopes = list(state["slopes"])
 
     def save_parts(self, folder: Path) -> None:
         import skops.io
@@ -103,14 +131,16 @@ def load_trusted(path: Path) -> Any:
     raise UserError(f"{path} holds {', '.join(foreign)}, which no model of ours does: not loaded.")
 
 
-def _slope(distance: np.ndarray, truth: np.ndarray) -> float:
-    """The slope of ``sigmoid(slope d)`` with the least cross-entropy, in 0.1 .. 10."""
+def _best_slope(signed: np.ndarray, weights: np.ndarray) -> float:
+    """The slope in 0.1 .. 10 with the least cross-entropy of distances to the right side."""
     from scipy.optimize import minimize_scalar
 
-    signed = np.where(truth, distance, -distance)
+    if not weights.any():
+        return 1.0
     found = minimize_scalar(
-        lambda a: np.logaddexp(0, -a * signed).mean(), bounds=(0.1, 10), method="bounded"
-    )
+        lambda a: weights @ np.logaddexp(0, -a * signed) / weights.sum(),
+        bounds=(0.1, 10), method="bounded",
+    )  # fmt: skip
     return float(found.x)
 
 
@@ -119,7 +149,7 @@ class SvmOnScores(SupportVectors):
 
     name = "svm"
     title = "support vector machine on scores"
-    source = "mask_breathing_resnet, Section 3.2; multi_input_ensemble_asc, Section 2.4"
+    source = "metalearning_xgboost, Section 4 (beside its trees)"
 
     def _x(self, members: Members) -> np.ndarray:
         return members.scores.reshape(len(members.scores), -1)
@@ -134,8 +164,7 @@ class SvmOnEmbeddings(SupportVectors):
     takes = ("clip_scores", "clip_embeddings")
 
     def _x(self, members: Members) -> np.ndarray:
-        assert members.embeddings is not None
-        return np.hstack(members.embeddings)
+        return side_by_side(members)
 
 
 LEARNERS: tuple[type[Learner], ...] = (SvmOnScores, SvmOnEmbeddings)

@@ -1,0 +1,113 @@
+"""What the report draws of stage two: how alike members are, what more of them bring, how far the
+scores may be believed, and where the thresholds lie."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from orchestrator.plan import Plan
+from orchestrator.rundir import RunDir, read_json, write_json
+from orchestrator.stacking.families import load_learner
+from orchestrator.stacking.rows import OutOfFold
+from systems.metrics import clip_interval
+from systems.metrics.tagging import f1_of_counts
+from systems.predictions import Predictions
+
+BINS = 10
+SHOWN = 4  # learners in the reliability diagram
+THRESHOLDS = np.round(np.linspace(0, 1, 41), 3)
+
+
+def diagnose(run: RunDir, plan: Plan, rows: OutOfFold) -> None:
+    """Write RUN/stack/diagnostics.json."""
+    discrete = rows.targets.kind in ("tags", "class", "events")
+    write_json(
+        run.diagnostics,
+        {
+            "members": list(rows.seen.names),
+            "correlation": correlation(rows),
+            "gain": gain(rows),
+            "reliability": _reliabilities(run, plan, rows) if discrete else [],
+            "thresholds": _thresholds(run, plan, rows) if discrete else None,
+        },
+    )
+
+
+def correlation(rows: OutOfFold) -> list[list[float]]:
+    """Pearson's correlation of the members' errors (score minus truth), all classes pooled: [M, M].
+
+    Of errors, not of scores: those of good members are alike because the truth is.
+    """
+    errors = rows.scores - rows.targets.values[:, None]
+    flat = np.moveaxis(errors, 1, 0).reshape(errors.shape[1], -1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.atleast_2d(np.corrcoef(flat))
+    return [[float(value) if np.isfinite(value) else 0.0 for value in row] for row in found]
+
+
+def gain(rows: OutOfFold) -> list[dict[str, float]]:
+    """The metric of the plain mean of the first 1 .. M members, in the order of their search."""
+    return [
+        {
+            "members": count,
+            **clip_interval(
+                rows.targets.metric, rows.targets.values, rows.scores[:, :count].mean(axis=1)
+            )._asdict(),
+        }
+        for count in range(1, rows.scores.shape[1] + 1)
+    ]
+
+
+def reliability(targets: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+    """In bins of the score: its mean, how often the class is there, and how many rows there are.
+
+    ``error``: the expected calibration error, the mean distance of the two by rows.
+    """
+    truth, score = targets.ravel() > 0.5, np.clip(scores.ravel(), 0, 1)
+    place = np.minimum((score * BINS).astype(int), BINS - 1)
+    rows = np.bincount(place, minlength=BINS)
+    some = np.maximum(rows, 1)
+    mean = np.bincount(place, score, BINS) / some
+    there = np.bincount(place, truth.astype(float), BINS) / some
+    return {
+        "score": mean.tolist(), "frequency": there.tolist(), "rows": rows.tolist(),
+        "error": float((rows * np.abs(mean - there)).sum() / rows.sum()),
+    }  # fmt: skip
+
+
+def _reliabilities(run: RunDir, plan: Plan, rows: OutOfFold) -> list[dict[str, Any]]:
+    """Of the best member, and of the learners with the best metric."""
+    best = rows.scores[:, rows.best]
+    found = [{"who": rows.seen.names[rows.best], **reliability(rows.targets.values, best)}]
+    paths = [run.stack(name) for name in plan.stack if (run.stack(name) / "scores.json").exists()]
+    scores = [(read_json(path / "scores.json"), path) for path in paths]
+    own = [(s["out_of_fold"]["value"], s["title"], path) for s, path in scores
+           if s["metric"] == plan.metric]  # fmt: skip
+    sign = -1 if plan.mode == "max" else 1
+    for _, title, path in sorted(own, key=lambda row: sign * row[0])[:SHOWN]:
+        fused = Predictions.load(path / "out_of_fold.npz").clip_scores
+        assert fused is not None
+        found.append({"who": title, **reliability(rows.targets.values, fused)})
+    return found
+
+
+def _thresholds(run: RunDir, plan: Plan, rows: OutOfFold) -> dict[str, Any]:
+    """F1 of the members' mean scores at each threshold, by class, and the thresholds chosen."""
+    mean, truth = rows.scores.mean(axis=1), rows.targets.values > 0.5
+    curves = {}
+    for k, name in enumerate(plan.classes):
+        decided = mean[:, k, None] > THRESHOLDS
+        hits = (decided & truth[:, k, None]).sum(axis=0)
+        found = decided.sum(axis=0)
+        counts = np.stack([hits, found - hits, truth[:, k].sum() - hits], axis=-1)
+        curves[name] = f1_of_counts(counts).round(4).tolist()
+    chosen = {}
+    for name in plan.stack:
+        if (run.stack(name) / "scores.json").exists():
+            learner = load_learner(run.stack(name))
+            bounds = learner.state().get("thresholds")
+            if bounds is not None and learner.judged_by is None and name != "rank_mean":
+                chosen[name] = bounds
+    return {"at": THRESHOLDS.tolist(), "f1": curves, "chosen": chosen}
