@@ -17,6 +17,7 @@ import argparse
 import resource
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,7 @@ def event_thresholds(given: argparse.Namespace) -> None:
             counter[0] += 1
             return joint.worth(genes)
 
-        took, genes = timed(lambda w=worth, s=seed: evolve(w, plain, settings, s))
+        took, genes = timed(partial(evolve, worth, plain, settings, seed))
         reached.append(joint.worth(genes) / best)
         spent.append(took)
         calls = counter[0]
@@ -153,7 +154,7 @@ def regression(given: argparse.Namespace) -> None:
     truth = (r.random((clips, classes)) < 0.1).astype(np.float32)
     noise = r.normal(size=(clips, members, classes))
     data = Members(names("m", members), names("c", clips), names("k", classes),
-                   expit(2 * (truth[:, None] - 0.5) + 2 * noise))  # fmt: skip
+                   expit(0.4 * (truth[:, None] - 0.5) + noise - 1))  # fmt: skip
     ours = LogisticPerClass()
     seconds, _ = timed(lambda: ours.fit(data, Targets.of(truth), 0))
 

@@ -21,6 +21,7 @@ from orchestrator.stacking.crossfit import fused
 from orchestrator.stacking.families import load_learner
 from orchestrator.stacking.rows import (
     Member,
+    clip_scores_of,
     members_of,
     members_of_runs,
     out_of_fold,
@@ -83,19 +84,32 @@ def prepare(
             continue
         folder = run.path / "required" / name
         if not (folder / "all.npz").exists():
-            _all(teacher, dataset, splits).save(folder / "all.npz")
+            _all(teacher, dataset, splits, jobs).save(folder / "all.npz")
         for fold in range(len(splits.folds)) if requirement.rows == "same_fold" else ():
             path = folder / f"fold{fold}.npz"
             if not path.exists():
                 _same_fold(teacher, dataset, splits, fold, jobs).save(path)
 
 
-def _all(teacher: Teacher, dataset: Dataset, splits: Splits) -> Predictions:
-    """Each labelled clip by a model that was not trained on it."""
+def _all(
+    teacher: Teacher, dataset: Dataset, splits: Splits, jobs: Callable[[Member], Job]
+) -> Predictions:
+    """Each labelled clip by a model that was not trained on it.
+
+    With an official validation part no model has not seen the training part: those clips are then
+    the first fold's own.
+    """
     if teacher.learner is not None:
-        return Predictions.load(teacher.learner / "out_of_fold.npz")
-    rows = out_of_fold(teacher.members, dataset, splits, teacher.plan)
-    return Predictions.of(rows.clip_ids, rows.seen.classes, clip_scores=rows.scores[:, 0])
+        held_out = Predictions.load(teacher.learner / "out_of_fold.npz")
+    else:
+        rows = out_of_fold(teacher.members, dataset, splits, teacher.plan)
+        held_out = Predictions.of(rows.clip_ids, rows.seen.classes, clip_scores=rows.scores[:, 0])
+    scores = dict(zip(held_out.clip_ids, clip_scores_of(held_out), strict=True))
+    if set(splits.labelled) - set(scores):
+        own = _same_fold(teacher, dataset, splits, 0, jobs)
+        scores = {**dict(zip(own.clip_ids, clip_scores_of(own), strict=True)), **scores}
+    ids = splits.labelled
+    return Predictions.of(ids, held_out.classes, clip_scores=np.stack([scores[i] for i in ids]))
 
 
 def _same_fold(
@@ -110,7 +124,7 @@ def _same_fold(
     others = rows.targets.folds != fold
     learner: Learner = load_learner(teacher.learner)
     learner.fit(rows.seen.rows(others), rows.targets.rows(others), teacher.plan.seed)
-    scores = np.stack([one.clip_scores for one in said if one.clip_scores is not None], axis=1)
+    scores = np.stack([clip_scores_of(one) for one in said], axis=1)
     seconds = {clip.clip_id: clip.duration for clip in dataset.clips}
     return fused(learner, view(teacher.members, said, scores, seconds))
 

@@ -18,7 +18,7 @@ from orchestrator.rundir import RunDir, append_line, read_json, read_lines, writ
 from orchestrator.stacking.base import Members, Targets
 from orchestrator.stacking.crossfit import fused
 from orchestrator.stacking.families import learner, load_learner
-from orchestrator.stacking.rows import OutOfFold, refuse_seen, view
+from orchestrator.stacking.rows import OutOfFold, clip_scores_of, refuse_seen, view
 from systems.data.dataset import Dataset, Labels
 from systems.data.store import WaveformStore
 from systems.metrics import clip_interval
@@ -124,12 +124,6 @@ def test_rows(
 
 def _clip_scores(path: Path) -> np.ndarray:
     return clip_scores_of(Predictions.load(path))
-
-
-def clip_scores_of(predictions: Predictions) -> np.ndarray:
-    """The clip scores [N, K] of predictions that have them."""
-    assert predictions.clip_scores is not None
-    return predictions.clip_scores
 
 
 def open_test_labels(

@@ -288,6 +288,7 @@ def forget_later_folds(trial: TrialDir) -> None:
     for fold in range(1, 5):
         trial.predictions(fold).unlink()
         trial.epoch_scores(fold).unlink()
+        trial.crossed(fold).unlink()
         shutil.rmtree(trial.model(fold))
     lines = trial.metrics.read_text().splitlines(keepends=True)
     trial.metrics.write_text("".join(x for x in lines if json.loads(x)["fold"] == 0))

@@ -169,6 +169,19 @@ def test_exact_event_thresholds_are_the_exhaustive_optimum() -> None:
         assert reached >= best - 1e-12, name
 
 
+def test_the_front_holds_the_best_threshold_of_every_measure_that_wants_hits() -> None:
+    r = np.random.default_rng(2)
+    for _ in range(20):
+        scores, events, length = random_clips(r)
+        curve = event_curve(Frames.of(scores, 0.05, [length] * 3, events))
+        front = curve.front()
+        for weight in (0.1, 0.5, 1.0, 3.0):
+            every = max([0.0, *(curve.hits - weight * (curve.found - curve.hits))])
+            assert (front.counts[:, 0] - weight * front.counts[:, 1]).max() == pytest.approx(every)
+        for threshold, counts in zip(front.thresholds, front.counts, strict=True):
+            assert curve.at(threshold) == tuple(counts)
+
+
 def f1_of(members: Any, truth: Any, k: int, threshold: float, median: int, gap: float) -> float:
     name = members.classes[k]
     decoding = Decoding((threshold,), (median,), (gap,))

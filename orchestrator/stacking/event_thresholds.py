@@ -24,6 +24,7 @@ from systems.metrics.events import (
     event_f1_of_counts,
     event_micro_f1_of_counts,
 )
+from systems.metrics.tagging import f1_of_counts
 from systems.postprocessing.decoding import Decoding, decode
 
 Objective = Literal["event_f1", "event_micro_f1", "event_er"]
@@ -91,12 +92,19 @@ class Curves:
         self.durations, self.classes = members.durations, members.classes
         self.events, self.options = targets.events, options
         self._made: dict[tuple[int, int], Any] = {}
+        self._fronts: dict[tuple[int, int], Any] = {}
 
     def of(self, k: int, option: int) -> Any:
         """The curve of a class under an option."""
         if (k, option) not in self._made:
             self._made[k, option] = self._curve(k, *self.options[option])
         return self._made[k, option]
+
+    def front(self, k: int, option: int) -> Any:
+        """The thresholds of a class that are worth trying under an option."""
+        if (k, option) not in self._fronts:
+            self._fronts[k, option] = self.of(k, option).front()
+        return self._fronts[k, option]
 
     def _curve(self, k: int, median: int, gap: float, shortest: float) -> Any:
         from scipy.ndimage import median_filter
@@ -167,8 +175,8 @@ class GeneticJoint(Grid):
 class Joint:
     """Genes of all classes together -> a decoding and what it is worth.
 
-    A class has a gene for the threshold, as a place among the scores at which its counts change,
-    and one that chooses the option.
+    A class has a gene for the threshold, as a place on the front of those worth trying, and one
+    that chooses the option.
     """
 
     def __init__(self, curves: Curves, objective: Objective) -> None:
@@ -179,27 +187,30 @@ class Joint:
         """The plainest option at each class's own best threshold."""
         genes = []
         for k in range(len(self.curves.classes)):
-            curve = self.curves.of(k, 0)
-            place = int(np.searchsorted(-curve.values, -curve.best()[0], "left"))
-            genes += [place / max(1, len(curve.values)), 0.0]
+            front = self.curves.front(k, 0)
+            place = int(np.argmax(f1_of_counts(front.counts)))
+            genes += [place / max(1, len(front.thresholds) - 1), 0.0]
         return genes
 
-    def choices(self, genes: Sequence[float]) -> list[tuple[Any, float, int]]:
-        """Per class its curve, threshold and option."""
+    def choices(self, genes: Sequence[float]) -> list[tuple[Any, int, int]]:
+        """Per class its front, the place on it, and the option."""
         count, found = len(self.curves.options), []
         for k in range(len(self.curves.classes)):
             option = min(count - 1, int(genes[2 * k + 1] * count))
-            curve = self.curves.of(k, option)
-            found.append((curve, threshold_at(curve.values, genes[2 * k]), option))
+            front = self.curves.front(k, option)
+            found.append((front, round(genes[2 * k] * (len(front.thresholds) - 1)), option))
         return found
 
     def worth(self, genes: Sequence[float]) -> float:
         """The objective, signed so that more is better."""
-        counts = np.array([curve.at(t) for curve, t, _ in self.choices(genes)])[None]
-        return worth_of(counts, self.objective)
+        counts = np.stack([front.counts[place] for front, place, _ in self.choices(genes)])
+        return worth_of(counts[None], self.objective)
 
     def decoding(self, genes: Sequence[float]) -> Decoding:
-        chosen = [(t, *self.curves.options[option]) for _, t, option in self.choices(genes)]
+        chosen = [
+            (float(front.thresholds[place]), *self.curves.options[option])
+            for front, place, option in self.choices(genes)
+        ]
         return Decoding(*zip(*chosen, strict=True))
 
 
@@ -208,17 +219,6 @@ def worth_of(counts: np.ndarray, objective: Objective) -> float:
     if objective == "event_er":
         return -event_er_of_counts(counts)
     return (event_f1_of_counts if objective == "event_f1" else event_micro_f1_of_counts)(counts)
-
-
-def threshold_at(values: np.ndarray, gene: float) -> float:
-    """The threshold after a share of the falling values: 0 is above all of them, 1 below all."""
-    if not len(values):
-        return 0.5
-    place = round(gene * len(values))
-    high = values[place - 1] if place else max(1.0, values[0] + 1e-6)
-    low = values[place] if place < len(values) else min(0.0, values[-1] - 1e-6)
-    middle = (high + low) / 2
-    return float(middle if low <= middle < high else low)
 
 
 class GeneticEvents(FrameLearner):

@@ -190,7 +190,6 @@ def _train(
     optimiser = torch.optim.Adam(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.decay
     )
-    over_time = any(len(one) > 1 for one in wanted)
     of_clip = torch.tensor(weights, dtype=torch.float32)
     shuffled = np.random.default_rng(seed)
     rows, truth = (
@@ -201,17 +200,22 @@ def _train(
         order = shuffled.permutation(len(inputs))
         for start in range(0, len(order), settings.batch):
             some = order[start : start + settings.batch]
-            x, there = _padded([rows[i] for i in some])
-            y, _ = _padded([truth[i] for i in some])
-            said = network(x)
-            if over_time:
-                each = (loss(said, y) * there).sum(dim=1) / there.sum(dim=1)
-            else:
-                mean = (said * there[..., None]).sum(dim=1) / there.sum(dim=1, keepdim=True)
-                each = loss(mean, y[:, 0])
+            each = _losses(network, [rows[i] for i in some], [truth[i] for i in some], loss)
             optimiser.zero_grad(set_to_none=True)
             (each * of_clip[some]).mean().backward()
             optimiser.step()
+
+
+def _losses(
+    network: Any, rows: list[Any], truth: list[Any], loss: Callable[[Any, Any], Any]
+) -> Any:
+    """The loss of each clip [B]: of its mean output, or the mean of its frames' own."""
+    x, there = _padded(rows)
+    y, _ = _padded(truth)
+    said, frames = network(x), there.sum(dim=1)
+    if y.shape[1] == 1:
+        return loss((said * there[..., None]).sum(dim=1) / frames[:, None], y[:, 0])
+    return (loss(said, y) * there).sum(dim=1) / frames
 
 
 def _padded(clips: list[Any]) -> tuple[Any, Any]:

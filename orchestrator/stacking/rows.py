@@ -268,3 +268,9 @@ def _pooled_epochs(by_fold: list[np.ndarray]) -> dict[int, np.ndarray]:
         epoch: np.concatenate([epochs[min(epoch, len(epochs)) - 1] for epochs in by_fold])
         for epoch in range(1, last + 1)
     }
+
+
+def clip_scores_of(predictions: Predictions) -> np.ndarray:
+    """The clip scores [N, K] of predictions that have them."""
+    assert predictions.clip_scores is not None
+    return predictions.clip_scores

@@ -80,12 +80,46 @@ class Curve:
             return 0.5, 0.0
         f1 = 2 * self.hits / (self.found + self.reference)
         best = np.flatnonzero(f1 >= f1.max() - 1e-12)
-        lower = np.append(self.values[1:], self.values[-1] - 1e-6)
-        middle = (self.values[best] + lower[best]) / 2
-        inside = (lower[best] <= 0.5) & (self.values[best] > 0.5)
-        bounds = np.where(inside, 0.5, np.where(middle < self.values[best], middle, lower[best]))
+        bounds = self.thresholds(best)
         chosen = int(np.argmin(np.abs(bounds - 0.5)))
         return float(bounds[chosen]), float(f1[best[chosen]])
+
+    def thresholds(self, places: np.ndarray) -> np.ndarray:
+        """A threshold for each place: 0.5 where that fits, else half-way to the next score."""
+        high = self.values[places]
+        low = np.append(self.values[1:], self.values[-1] - 1e-6)[places]
+        middle = (high + low) / 2
+        inside = (low <= 0.5) & (high > 0.5)
+        bounds: np.ndarray = np.where(inside, 0.5, np.where(middle < high, middle, low))
+        return bounds
+
+    def front(self) -> Front:
+        """The thresholds that no other beats in both right and wrong events."""
+        wrong = self.found - self.hits
+        order = np.lexsort((-self.hits, wrong))  # fewest wrong first, of equals the most right
+        ahead = np.maximum.accumulate(self.hits[order])
+        better = self.hits[order] > np.concatenate([[0], ahead[:-1]])
+        places = order[better]
+        if not len(places):
+            return Front(np.ones(1), np.array([[0, 0, self.reference]]))
+        hits = self.hits[places]
+        counts = np.stack([hits, wrong[places], self.reference - hits], axis=-1)
+        none = max(1.0, self.values[0] + 1e-6)  # above all scores
+        return Front(
+            np.concatenate([[none], self.thresholds(places)]),
+            np.vstack([[0, 0, self.reference], counts]),
+        )
+
+
+@dataclass(frozen=True)
+class Front:
+    """Thresholds [F] worth trying, and their (true, false positive, false negative) [F, 3].
+
+    Any measure that rises with right events and falls with wrong ones has its optimum among them.
+    """
+
+    thresholds: np.ndarray
+    counts: np.ndarray
 
 
 def event_curve(frames: Frames, gap: float = 0.0, shortest: float = 0.0) -> Curve:

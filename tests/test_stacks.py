@@ -1,0 +1,258 @@
+"""Stacks over several runs, fusions as systems and what learns from them, by the real command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+from command import TINY, on_data, soundsweep
+
+from orchestrator import stacks
+from orchestrator.bundle import export
+from orchestrator.fusion import reusable
+from orchestrator.inference import Predictor
+from orchestrator.plan import MemberRef, Plan
+from orchestrator.rundir import RunDir, read_json, write_json
+from systems import registry
+from systems.errors import UserError
+from systems.predictions import Predictions
+
+HERE = Path(__file__).parent
+FAKE, FAULTS = HERE / "fakepaper", HERE / "faults"
+
+
+def command(
+    *arguments: str, cwd: Path, paths: tuple[Path, ...] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """The real command with more folders on the path of all its processes."""
+    known = [*map(str, paths), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return subprocess.run(
+        [sys.executable, "-m", "orchestrator.run", *arguments], cwd=cwd, capture_output=True,
+        text=True, timeout=500, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(known), **environment},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def second(whole: RunDir, task4_folder: Path) -> RunDir:
+    """A run of the other system beside the whole run."""
+    options = [*on_data(task4_folder, "--name", "second", *TINY, "--trials", "1")]
+    soundsweep("run", "--system", "gcrnn_vat/gcrnn", *options, "--top-k", "1", "--stack", "none",
+               cwd=whole.root.parent)  # fmt: skip
+    return RunDir(whole.root / "second")
+
+
+def mlflow_ids(run: RunDir) -> dict[str, str]:
+    """MLflow's run ids of a run's completed trials, by number."""
+    client = mlflow.MlflowClient(f"sqlite:///{run.root / 'mlflow.db'}")
+    wanted = read_json(run.plan)["run_id"]
+    found = {}
+    for experiment in client.search_experiments():
+        for one in client.search_runs([experiment.experiment_id]):
+            tags = one.data.tags
+            mine = tags.get("soundsweep.run_id") == wanted and "soundsweep.trial" in tags
+            if mine and tags["soundsweep.state"] == "complete":
+                found[tags["soundsweep.trial"]] = one.info.run_id
+    return found
+
+
+def test_members_of_two_systems_stack_from_their_mlflow_ids_and_a_killed_stack_goes_on(
+    whole: RunDir, second: RunDir, tmp_path: Path
+) -> None:
+    ids = [*list(mlflow_ids(whole).values())[:2], *mlflow_ids(second).values()]
+    assert len(ids) >= 2
+    asked = ("stack", *ids, "--name", "both", "--stack", "mean,logreg,selection",
+             "--stage-trials", "3", "--storage", "runs")  # fmt: skip
+    plan = tmp_path / "faults.json"
+    plan.write_text(json.dumps([{"file": "*/logreg/folds/2.npz.new", "nth": 1, "do": "kill"}]))
+    cwd = whole.root.parent
+    killed = command(*asked, cwd=cwd, paths=(FAULTS,), SOUNDSWEEP_FAULTS=str(plan))
+    assert killed.returncode == -9, killed.stdout[-2000:] + killed.stderr[-2000:]
+    run = RunDir(whole.root / "both")
+    assert (run.stack("mean") / "scores.json").exists()
+    before = {p: p.stat().st_mtime_ns for p in run.stack("mean").rglob("*") if p.is_file()}
+    assert (run.stack("logreg") / "folds" / "1.npz").exists()
+    soundsweep("run", "--resume", "both", "--storage", "runs", cwd=cwd)
+    assert {p: p.stat().st_mtime_ns for p in before} == before, "what was fitted was fitted again"
+
+    results = read_json(run.results)
+    assert [row["name"] for row in results["stack"]] == ["mean", "logreg", "selection"]
+    assert len(results["members"]) == len(ids)
+    assert {m["system"] for m in results["members"]} == {"gcrnn_vat/gcrnn_vat", "gcrnn_vat/gcrnn"}
+    for row in results["stack"]:
+        assert row["compared"]["p_holm"] >= row["compared"]["p"]
+        assert row["searched"] == 3
+        trials = read_json(run.stack(row["name"]) / "search" / "final" / "trials.json")
+        assert len(trials) == 3
+        assert trials[0]["params"]["members.best"] == len(ids)
+    openings = [json.loads(line) for line in run.ledger.read_text().splitlines()]
+    assert [line["run"] for line in openings].count("both") == 1
+    page = (run.report / "index.html").read_text()
+    assert "Holm" in page
+    assert 'id="leaderboard"' not in page
+    # The stack is a model: what it predicts of the test files is what it was scored by.
+    stored = Predictions.load(run.stack("logreg") / "test.npz")
+    bundle = export(run, tmp_path / "bundle", model="logreg")
+    audio = Path(read_json(run.plan)["data"]) / "dataset" / "audio"
+    found = Predictor.load(bundle).predict_files([audio / i for i in stored.clip_ids])
+    scores = np.array([list(one.tags.values()) for one in found])
+    assert stored.clip_scores is not None
+    assert np.abs(scores - stored.clip_scores).max() < 1e-5
+
+
+def test_the_best_trials_of_a_system_are_found_over_all_runs(whole: RunDir, second: RunDir) -> None:
+    found = stacks.gather([], ["gcrnn_vat", "gcrnn_vat/gcrnn"], 1, whole.root, None)
+    assert [ref.system for ref in found] == ["gcrnn_vat/gcrnn_vat", "gcrnn_vat/gcrnn"]
+    assert found[1] == MemberRef(str(second.path), 0, "gcrnn_vat/gcrnn")
+    by_name = stacks.gather(["it"], [], None, whole.root, None)
+    assert len(by_name) == read_json(whole.plan)["top_k"]
+    with pytest.raises(UserError, match="no run 'nowhere'"):
+        stacks.gather(["nowhere"], [], None, whole.root, None)
+    with pytest.raises(UserError, match="no MLflow run 000000"):
+        stacks.gather(["0" * 32], [], None, whole.root, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"fingerprint": "other"}, r"their data set differs \(dcase2018_task4 .* other\)"),
+        ({"classes": ["a", "b"]}, "their classes differs"),
+        ({"splits": {"protocol": "folds", "digest": "1"}}, "their split differs"),
+        ({"metric": "clip_micro_f1"}, "their metric differs"),
+    ],
+)
+def test_members_of_other_rows_are_refused_with_the_reason(
+    whole: RunDir, second: RunDir, tmp_path: Path, change: dict[str, Any], says: str
+) -> None:
+    other = RunDir(tmp_path / "other")
+    shutil.copytree(second.path, other.path)
+    plan = read_json(other.plan)
+    write_json(other.plan, {**plan, **change, "name": "other",
+                            "splits": {**plan["splits"], **change.get("splits", {})}})  # fmt: skip
+    members = [stacks.best_of(run, 1)[0] for run in (whole, other)]
+    with pytest.raises(UserError, match=says):
+        stacks.make_stack_plan(members)
+
+
+def test_a_single_training_has_no_rows_to_stack(whole: RunDir, tmp_path: Path) -> None:
+    trained = RunDir(tmp_path / "trained")
+    shutil.copytree(whole.path, trained.path)
+    plan = read_json(trained.plan)
+    splits = {**plan["splits"], "protocol": "hold-out", "digest": "1"}
+    write_json(trained.plan, {**plan, "purpose": "train", "splits": splits})
+    with pytest.raises(UserError, match="stage two needs predictions of every fold"):
+        stacks.make_stack_plan(stacks.best_of(trained, 2))
+
+
+def test_stage_trials_within_a_run_and_folds_means(whole: RunDir, tmp_path: Path) -> None:
+    """``stack RUN`` with other final models: each fold's model predicts, their mean is scored."""
+    shutil.copytree(whole.root, tmp_path / "runs")
+    done = soundsweep("stack", "it", "--stack", "mean,snapshot_mean", "--final", "fold_mean",
+                      "--storage", "runs", cwd=tmp_path)  # fmt: skip
+    run = RunDir(tmp_path / "runs" / "it")
+    rows = read_json(run.scores)["rows"]
+    assert "mean of folds" in rows[0]["who"]
+    assert {row["learner"] for row in rows} >= {"mean", "snapshot_mean"}, done.stdout
+    number = rows[0]["trial"]
+    folds = [Predictions.load(run.trial(number).fold_predictions(f)) for f in range(5)]
+    variant = rows[0]["variant"]
+    mean = Predictions.load(run.trial(number).test_predictions(variant, "fold_mean"))
+    expected = np.mean([fold.clip_scores for fold in folds], axis=0)
+    np.testing.assert_allclose(mean.clip_scores, expected, atol=1e-7)
+    places = [p.name for p in (run.trials())]
+    assert places
+    assert any(run.trial(int(p)).snapshots_predicted() for p in places)
+
+
+# Fusions as systems
+
+
+def test_the_graph_of_needs_is_resolved_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries: dict[str, Any] = {}
+
+    def fusion(name: str, *members: str) -> None:
+        entries[f"p/{name}"] = registry.Fusion(name, "p", tuple(f"p/{m}" for m in members), "mean")
+
+    def system(name: str, *required: str) -> None:
+        requires = {r: registry.Requirement(f"p/{r}") for r in required}
+        entries[f"p/{name}"] = SimpleNamespace(address=f"p/{name}", requires=requires)
+
+    system("a")
+    system("b")
+    fusion("both", "a", "b")
+    system("pupil", "both", "a")
+    fusion("last", "pupil", "b")
+    system("x", "y")
+    system("y", "x")
+    monkeypatch.setattr(registry, "find", lambda name: entries[name])
+    order = [entry.address for entry in registry.resolve("p/last")]
+    assert order == ["p/a", "p/b", "p/both", "p/pupil", "p/last"]
+    with pytest.raises(UserError, match="need each other: p/x -> p/y -> p/x"):
+        registry.resolve("p/x")
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory, task4_folder: Path) -> Path:
+    """The storage root after ``--system fakepaper/pupil``, which needs a fusion of two systems."""
+    cwd = tmp_path_factory.mktemp("taught")
+    done = command("run", "--system", "fakepaper/pupil", *FUSED, *on_data(task4_folder), cwd=cwd,
+                   paths=(FAKE,))  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return cwd / "runs"
+
+
+FUSED = ("--name", "pup", "--stack", "none", "--trials", "1", "--budget", "paper",
+         "--gpus-per-trial", "0", "--concurrency", "1")  # fmt: skip
+
+
+def test_a_fusion_and_what_it_teaches_are_trained_in_order_and_reused(
+    taught: Path, task4_folder: Path
+) -> None:
+    names = {path.parent.name for path in taught.glob("*/results.json")}
+    assert names == {"pup", *(f"pup.fakepaper.{one}" for one in ("small", "fast", "both"))}
+    fusion = read_json(taught / "pup.fakepaper.both" / "results.json")
+    assert fusion["run"]["fusion"] == "fakepaper/both"
+    assert [row["name"] for row in fusion["stack"]] == ["power"]
+    assert fusion["stack"][0]["parameters"] == {"r": 3.0}
+    assert "mean of folds" in fusion["test"]["rows"][0]["who"]
+    # The teacher of a fold's training clips is of the same fold: it never saw those that validate.
+    pupil = RunDir(taught / "pup")
+    for fold in range(5):
+        said = Predictions.load(pupil.path / "required" / "teacher" / f"fold{fold}.npz")
+        held_out = Predictions.load(pupil.trial(0).predictions(fold)).clip_ids
+        assert not set(said.clip_ids) & set(held_out)
+    every = Predictions.load(pupil.path / "required" / "teacher" / "all.npz")
+    assert len(every.clip_ids) == 24
+
+    again = command("run", "--system", "fakepaper/both", *FUSED[2:], "--name", "again",
+                    *on_data(task4_folder), cwd=taught.parent, paths=(FAKE,))  # fmt: skip
+    assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-3000:]
+    assert "fakepaper/small: pup.fakepaper.small is reused" in again.stdout
+    assert "fakepaper/fast: pup.fakepaper.fast is reused" in again.stdout
+    scores = [read_json(taught / run / "scores.json")["rows"][-1]["metrics"]
+              for run in ("again", "pup.fakepaper.both")]  # fmt: skip
+    assert scores[0] == scores[1]
+
+
+def test_a_fusion_is_no_system_to_train(whole: RunDir) -> None:
+    done = command("train", "fakepaper/both", "--storage", "runs", cwd=whole.root.parent,
+                   paths=(FAKE,))  # fmt: skip
+    assert done.returncode == 2
+    assert "fakepaper/both is a fusion of fakepaper/small, fakepaper/fast" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_search_is_not_another_configurations(whole: RunDir) -> None:
+    plan = Plan.from_json(read_json(whole.plan))
+    assert reusable(plan, whole.root) is not None
+    assert reusable(replace(plan, seed=plan.seed + 1), whole.root) is None
