@@ -19,8 +19,8 @@ lint: $(READY)  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-benchmarks: $(READY)  ## every performance claim; about an hour on two idle cores
-	for script in sweep_overhead noop_trials input_pipeline memory plain_loop; do \
+benchmarks: $(READY)  ## every performance claim; about two hours on two idle cores
+	for script in sweep_overhead noop_trials input_pipeline memory stage_two null_claims plain_loop; do \
 		$(BIN)/python benchmarks/$$script.py || exit 1; \
 	done
 

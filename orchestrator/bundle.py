@@ -16,14 +16,15 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator.plan import Plan
 from orchestrator.rundir import RunDir, read_json, write_json
 from orchestrator.stacking.families import load_learner
-from orchestrator.stacking.rows import Member, members_of, members_of_runs
+from orchestrator.stacking.rows import Member, best_place, members_of, members_of_runs
 from systems import config as configs
 from systems.errors import UserError, unknown
 
@@ -37,6 +38,7 @@ class _Choice:
     members: tuple[Member, ...]
     variants: tuple[str, ...]
     learner: str | None = None
+    epochs: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # of a snapshot ensemble
 
 
 def export(run: RunDir, folder: Path, *, model: str = "best") -> Path:
@@ -69,7 +71,7 @@ def export(run: RunDir, folder: Path, *, model: str = "best") -> Path:
         for place, (member, variant) in enumerate(
             zip(choice.members, choice.variants, strict=True)
         ):
-            for name, trained in _models(run, plan, choice, place).items():
+            for name, trained in _models(plan, choice, place).items():
                 _export_model(member, variant, plan, trained, model_folder(aside, place, name))
         if choice.learner:
             _copy_learner(run.stack(choice.learner), aside / "learner")
@@ -84,7 +86,7 @@ def sources(run: RunDir, model: str) -> list[Path]:
     choice = _choose(run, plan, model)
     found = [run.plan, run.members, run.scores]
     for place, (member, variant) in enumerate(zip(choice.members, choice.variants, strict=True)):
-        found += _models(run, plan, choice, place).values()
+        found += _models(plan, choice, place).values()
         found.append(member.run.trial(member.number).decision(variant, plan.final))
     return [*found, run.stack(choice.learner) / "learner.json"] if choice.learner else found
 
@@ -107,8 +109,9 @@ def _choose(run: RunDir, plan: Plan, model: str) -> _Choice:
         numbers = [member["trial"] for member in read_json(run.members)["members"]]
         members = members_of(run, plan, numbers)
     own = tuple(next(iter(decision_variants(member.plan))) for member in members)
-    best = members[:1]
-    choices = {"best": _Choice(best, own[:1])}
+    place = best_place(members, plan)
+    best = members[place : place + 1]
+    choices = {"best": _Choice(best, own[place : place + 1])}
     if plan.purpose != "stack":
         variants = decision_variants(plan)
         choices |= {f"best:{variant}": _Choice(best, (variant,)) for variant in variants}
@@ -119,16 +122,22 @@ def _choose(run: RunDir, plan: Plan, model: str) -> _Choice:
     choices |= {name: _Choice(members, own, name) for name in plan.stack}
     if model not in choices:
         raise unknown(f"model of the run '{plan.name}':", model, choices)
-    return choices[model]
+    choice = choices[model]
+    if choice.learner and (run.stack(choice.learner) / "learner.json").exists():
+        return replace(choice, epochs=load_learner(run.stack(choice.learner)).snapshots())
+    return choice
 
 
 def _check_finished(run: RunDir, plan: Plan, choice: _Choice) -> None:
+    if choice.learner and (run.stack(choice.learner) / "refused.json").exists():
+        why = read_json(run.stack(choice.learner) / "refused.json")["why"]
+        raise UserError(f"the meta-learner {choice.learner} could not be fitted: {why}")
     if choice.learner and not (run.stack(choice.learner) / "scores.json").exists():
         raise _unfinished(run, plan, f"the meta-learner {choice.learner} has not been fitted")
     missing = [
         f"{member.name} has no final model"
         for place, (member, variant) in enumerate(zip(choice.members, choice.variants, strict=True))
-        if not all((m / "model.json").exists() for m in _models(run, plan, choice, place).values())
+        if not all((m / "model.json").exists() for m in _models(plan, choice, place).values())
         or not member.run.trial(member.number).decision(variant, plan.final).exists()
     ]
     if missing:
@@ -142,7 +151,7 @@ def _unfinished(run: RunDir, plan: Plan, missing: str) -> UserError:
     )
 
 
-def _models(run: RunDir, plan: Plan, choice: _Choice, place: int) -> dict[str, Path]:
+def _models(plan: Plan, choice: _Choice, place: int) -> dict[str, Path]:
     """The trained models of a member, by name."""
     member = choice.members[place]
     trial = member.run.trial(member.number)
@@ -153,10 +162,8 @@ def _models(run: RunDir, plan: Plan, choice: _Choice, place: int) -> dict[str, P
         found = {"refit": trial.model(0)}
     else:
         found = {"refit": trial.refit / "model"}
-    if choice.learner:
-        epochs = load_learner(run.stack(choice.learner)).snapshots().get(place, ())
-        found |= {f"epoch{epoch}": trial.snapshot_model(epoch) for epoch in epochs}
-    return found
+    epochs = choice.epochs.get(place, ())
+    return found | {f"epoch{epoch}": trial.snapshot_model(epoch) for epoch in epochs}
 
 
 def model_folder(bundle: Path, place: int, name: str) -> Path:
@@ -191,7 +198,7 @@ def _describe(run: RunDir, plan: Plan, choice: _Choice, bundle: Path) -> dict[st
             "trial": member.key,
             "system": member.plan.system,
             "config": json.loads(configs.to_json(_config(member, variant))),
-            "models": list(_models(run, plan, choice, place)),
+            "models": list(_models(plan, choice, place)),
         }
         for place, (member, variant) in enumerate(zip(choice.members, choice.variants, strict=True))
     ]

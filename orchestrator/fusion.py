@@ -24,7 +24,7 @@ from systems.registry import Entry, Fusion
 # What two runs must share for one to stand for the other.
 _SAME = ("system", "dataset", "fingerprint", "classes", "splits", "metric", "mode", "space",
          "config", "first_trial", "budget", "seed", "sampler", "halving", "trials", "purpose",
-         "required", "mixed_precision")  # fmt: skip
+         "required", "mixed_precision", "final")  # fmt: skip
 
 
 def run_graph(given: dict[str, Any], dry_run: bool) -> int:
@@ -65,7 +65,7 @@ def _train(
     """A system's run: reused, gone on with, or begun."""
     asked = {**given, "system": entry.address}
     if not last:
-        asked |= {"trials": given["trials"] or "1", "stack": "none", "top_k": 1}
+        asked |= {"trials": given["trials"] or "1", "stack": "none", "top_k": 1, "final": "refit"}
     options: Options = commands.options_of(asked)
     plan, dataset, splits = make_plan(options)
     required = {
@@ -90,7 +90,7 @@ def reusable(plan: Plan, root: Path) -> RunDir | None:
     for run in stacks.runs_below(root):
         other = read_json(run.plan)
         same = all(_plain(other.get(key)) == _plain(wanted[key]) for key in _SAME)
-        if same and run.members.exists() and _is_searched(run, Plan.from_json(other)):
+        if same and run.scores.exists() and _is_searched(run, Plan.from_json(other)):
             return run
     return None
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import soundfile
 
 from orchestrator.bundle import export
-from orchestrator.inference import PRESENT, FilePrediction, Predictor
+from orchestrator.inference import FilePrediction, Predictor
 from orchestrator.rundir import RunDir
 from systems.errors import UserError, unknown
 
@@ -87,8 +87,9 @@ def _paragraph(found: FilePrediction) -> str:
     width = max(len(label) for label in found.tags)
     ranked = sorted(found.tags.items(), key=lambda item: -item[1])
     lines = [f"{found.file}  ({found.duration:.3f} s)", "  tags"]
+    present = found.present()
     lines += [
-        f"  {'*' if score > PRESENT else ' '} {label:<{width}}  {score:.3f}"
+        f"  {'*' if label in present else ' '} {label:<{width}}  {score:.3f}"
         for label, score in ranked
     ]
     lines.append("  events" if found.events else "  no events")
@@ -102,6 +103,8 @@ def _paragraph(found: FilePrediction) -> str:
 def as_json(predictions: Sequence[FilePrediction]) -> str:
     """A list of objects: file, duration (s), tags {class: score}, events."""
     rows = [{**asdict(p), "events": [e._asdict() for e in p.events]} for p in predictions]
+    for row in rows:
+        del row["exclusive"]
     return json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -120,10 +120,16 @@ def _same_fold(
     said = [_fold_model(member, fold, jobs(member), clips) for member in teacher.members]
     if teacher.learner is None:
         return said[0]
+    learner: Learner = load_learner(teacher.learner)
+    if "epoch_scores" in learner.takes:
+        raise UserError(
+            f"{teacher.plan.fusion} is a snapshot ensemble, which cannot teach fold by fold: "
+            "require its predictions of all rows."
+        )
     rows = out_of_fold(teacher.members, dataset, splits, teacher.plan)
     others = rows.targets.folds != fold
-    learner: Learner = load_learner(teacher.learner)
-    learner.fit(rows.seen.rows(others), rows.targets.rows(others), teacher.plan.seed)
+    if others.any():  # of a single fold only its own rows could fit it: then it stays as it is
+        learner.fit(rows.seen.rows(others), rows.targets.rows(others), teacher.plan.seed)
     scores = np.stack([clip_scores_of(one) for one in said], axis=1)
     seconds = {clip.clip_id: clip.duration for clip in dataset.clips}
     return fused(learner, view(teacher.members, said, scores, seconds))

@@ -162,7 +162,7 @@ def _refits(plan: Plan, rows: OutOfFold, dataset: Dataset) -> list[dict[str, Any
                     "variant": variant,
                     "best": place == rows.best,
                     "transductive": is_transductive(member.plan, variants[variant]),
-                    "refinement": read_json(trial.decision(variant)),
+                    "refinement": read_json(trial.decision(variant, plan.final)),
                     "predictions": Predictions.load(trial.test_predictions(variant, plan.final)),
                 }
             )

@@ -170,7 +170,8 @@ class Context:
         """The last published checkpoint, or ``None``."""
         if self.folder is None or not (self.folder / "checkpoint.pt").exists():
             return None
+        # To the CPU: what is loaded into a model moves to its device, the history stays here.
         state: dict[str, Any] = torch.load(
-            self.folder / "checkpoint.pt", map_location=self.device, weights_only=True
+            self.folder / "checkpoint.pt", map_location="cpu", weights_only=True
         )
         return state

@@ -35,6 +35,8 @@ def benchmark(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -
         ("noop_trials.py", ["ours over Ray Tune alone", "exponent of seconds a sweep"]),
         ("input_pipeline.py", ["store and input pipeline over epoch", "plain loop's seconds"]),
         ("memory.py", ["store's memory in 2 processes", "store's memory in 4 processes"]),
+        ("stage_two.py", ["exact event thresholds", "ensemble selection", "logistic regression"]),
+        ("null_claims.py --only mean,exact", ["mean claims", "exact claims"]),
         ("plain_loop.py", ["mean difference our refit - plain loop"]),
         ("plain_loop.py --fixed", ["mean difference ours - plain loop"]),
         ("plain_loop.py --versus-none", ["mean difference VAT - none"]),

@@ -36,7 +36,7 @@ class MulticlassCalibration(Learner):
     name = "multiclass_calibration"
     title = "multiclass calibration and fusion"
     standard = True
-    source = "but_asc_fusion, Section 5 (FoCal Multiclass)"
+    source = "but_asc_fusion (FoCal Multiclass)"
     labels = ("class",)
     pointwise = True
     Settings = Calibration

@@ -54,7 +54,7 @@ class ClassChoice(PerClass):
     name = "class_choice"
     title = "the best member of each class"
     standard = True
-    source = "iterative_distillation_rcnn, Section 3.4; ten_thresholds_genetic, Section 5.1"
+    source = "iterative_distillation_rcnn; ten_thresholds_genetic"
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
         best = f1_of_counts(_counts(members, targets)).argmax(axis=0)
@@ -77,7 +77,7 @@ class ClassWeights(PerClass):
 
     name = "class_weights"
     title = "weights of each class"
-    source = "multi_input_ensemble_asc, Section 2.4 (precisions)"
+    source = "multi_input_ensemble_asc (precisions)"
     Settings = ClassWeighting
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
@@ -114,7 +114,7 @@ class FusionLayer(FixedMean):
 
     name = "fusion_layer"
     title = "learned fusion layer"
-    source = "multi_feature_cnn_ensemble, Section 2.3"
+    source = "multi_feature_cnn_ensemble"
     Settings = Layer
 
     def __init__(self, settings: Any = None) -> None:

@@ -39,7 +39,7 @@ class LogisticPerClass(Learner):
     name = "logreg"
     title = "logistic regression per class"
     standard = True
-    source = "the product's own; per class as in gcnn_gcrnn_stacking, Section 4"
+    source = "the product's own; per class as in gcnn_gcrnn_stacking"
     pointwise = True
     Settings = Regularised
 
@@ -237,7 +237,7 @@ class LogisticAll(ColumnRegression):
 
     name = "logreg_all"
     title = "logistic regression per class on all columns"
-    source = "gcnn_gcrnn_stacking, Section 4"
+    source = "gcnn_gcrnn_stacking"
     labels = ("tags", "events")
     Settings = AllColumns
 
@@ -248,7 +248,7 @@ class LogisticMultinomial(ColumnRegression):
     name = "logreg_multinomial"
     title = "multinomial logistic regression"
     standard = True
-    source = "gcnn_gcrnn_stacking, Section 4"
+    source = "gcnn_gcrnn_stacking"
     labels = ("class",)
     Settings = Balanced
 
@@ -258,7 +258,7 @@ class LogisticPca(ColumnRegression):
 
     name = "logreg_pca"
     title = "logistic regression after PCA"
-    source = "cnn_stacking_logreg, Section 3.4 (120 components, C = 4)"
+    source = "cnn_stacking_logreg (120 components, C = 4)"
     Settings = AfterPca
 
 

@@ -42,7 +42,7 @@ class ArithmeticMean(FixedMean):
     name = "mean"
     title = "arithmetic mean"
     standard = True
-    source = "gcnn_gcrnn_stacking, Table 3; bird_dcnn_finetune; but_asc_fusion"
+    source = "gcnn_gcrnn_stacking; bird_dcnn_finetune; but_asc_fusion"
     labels = ("tags", "class", "events", "values", "relevance")
 
     def predict(self, members: Members) -> np.ndarray:
@@ -59,7 +59,7 @@ class GeometricMean(FixedMean):
     name = "geometric"
     title = "geometric mean"
     standard = True
-    source = "vggish_finetune_attention, Section 3; background_norm_pseudo_label"
+    source = "vggish_finetune_attention; background_norm_pseudo_label"
 
     def predict(self, members: Members) -> np.ndarray:
         p = np.clip(members.scores, SMALLEST, 1 - SMALLEST)
@@ -114,7 +114,7 @@ class RankMean(Learner):
 
     name = "rank_mean"
     title = "rank averaging"
-    source = "convnet_1d_2d, Section 3.4"
+    source = "convnet_1d_2d"
     labels = ("tags", "class", "events", "relevance")
 
     def __init__(self, settings: Any = None) -> None:

@@ -210,8 +210,12 @@ def _pooled(member: Member, splits: Splits) -> Predictions:
     trial = member.run.trial(member.number)
     parts = []
     for fold in range(len(splits.folds)):
-        crossed = trial.crossed(fold)
-        parts.append(Predictions.load(crossed if crossed.exists() else trial.predictions(fold)))
+        own, crossed = Predictions.load(trial.predictions(fold)), trial.crossed(fold)
+        if crossed.exists():
+            honest = Predictions.load(crossed)
+            own = replace(own, frame_scores=honest.frame_scores, frame_hop=honest.frame_hop,
+                          clip_scores=honest.clip_scores, events=None)  # fmt: skip
+        parts.append(own)
     return Predictions.concatenate(parts)
 
 

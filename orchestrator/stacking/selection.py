@@ -42,7 +42,7 @@ class Selection(Weighted):
     name = "selection"
     title = "ensemble selection with replacement"
     standard = True
-    source = "nnf_cnn_ensemble, Section 3.3 (200 rounds from the best network)"
+    source = "nnf_cnn_ensemble (200 rounds from the best network)"
     labels = ("tags", "class", "events", "values")
     Settings = Rounds
 

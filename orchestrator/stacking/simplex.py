@@ -68,7 +68,7 @@ class Dirichlet(Weighted):
 
     name = "dirichlet"
     title = "weights drawn from a Dirichlet distribution"
-    source = "mask_breathing_resnet, Section 3.3 (1000 draws)"
+    source = "mask_breathing_resnet (1000 draws)"
     Settings = Draws
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
@@ -84,7 +84,7 @@ class Simplex(Weighted):
     name = "simplex"
     title = "weights with the least cross-entropy"
     standard = True
-    source = "nnf_cnn_ensemble, Section 3.3 (weighted average)"
+    source = "nnf_cnn_ensemble (weighted average)"
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
         self.w = least_loss(members.scores, targets.values, targets.weights, targets.kind)
@@ -192,7 +192,7 @@ class FoldWeights(Weighted):
 
     name = "fold_weights"
     title = "weights of each fold"
-    source = "mask_breathing_resnet, Section 3.3 (mask_sys5, breath_sys5)"
+    source = "mask_breathing_resnet (mask_sys5, breath_sys5)"
     Settings = Draws
 
     def __init__(self, settings: Any = None) -> None:

@@ -78,7 +78,7 @@ class SnapshotMean(SnapshotEnsemble):
 
     name = "snapshot_mean"
     title = "mean of one training's snapshots"
-    source = "bird_crnn, Section 3.4 (snapshot5)"
+    source = "bird_crnn (snapshot5)"
     Settings = Snapshots
 
     def predict(self, members: Members) -> np.ndarray:
@@ -91,7 +91,7 @@ class SnapshotVote(SnapshotEnsemble):
 
     name = "snapshot_vote"
     title = "majority vote of one training's snapshots"
-    source = "mask_panns_mixup, Section 4 (epochs 10, 15, 20, 25, 30)"
+    source = "mask_panns_mixup (epochs 10, 15, 20, 25, 30)"
     Settings = Snapshots
 
     def predict(self, members: Members) -> np.ndarray:

@@ -33,7 +33,7 @@ class MajorityVote(FixedMean):
     name = "vote"
     title = "majority vote"
     standard = True
-    source = "mask_panns_mixup, Section 4; multiscale_crnn, Section 3; feature_analysis_ensemble"
+    source = "mask_panns_mixup; multiscale_crnn; feature_analysis_ensemble"
 
     def predict(self, members: Members) -> np.ndarray:
         return shares(members.scores, self.exclusive)
@@ -55,7 +55,7 @@ class KOfN(FixedMean):
 
     name = "k_of_n"
     title = "k-of-n vote"
-    source = "multiscale_crnn, Section 3 (2 of 3)"
+    source = "multiscale_crnn (2 of 3)"
     labels = ("tags", "events")
     Settings = Quorum
 
@@ -76,7 +76,7 @@ class ChosenVote(Learner):
 
     name = "vote_chosen"
     title = "majority vote of chosen members"
-    source = "feature_analysis_ensemble, Section 4"
+    source = "feature_analysis_ensemble"
     pointwise = True
 
     def __init__(self, settings: Any = None) -> None:

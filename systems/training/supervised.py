@@ -149,7 +149,10 @@ def fit(
     """
     loop = Loop.start(model, terms, data, waveforms, training, samples, context)
     history, start, best = History(), 1, None
+    last = min(training.epochs, context.last_step or training.epochs)
     state = context.restore()
+    if state is not None and state["step"] > last:  # of a longer training: not this one's
+        state = None
     if state is None:
         fit_standardisation(model, loop.labelled, context)
     else:
@@ -157,7 +160,6 @@ def fit(
         loop.optimiser.load_state_dict(state["optimiser"])
         history, best, start = History(**state["history"]), state["best"], state["step"] + 1
         context.report(state["step"], history.metrics[-1])
-    last = min(training.epochs, context.last_step or training.epochs)
     for epoch in range(start, last + 1):
         if data.validation is not None and epoch - history.best_step > training.patience:
             break
