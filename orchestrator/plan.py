@@ -320,7 +320,7 @@ def reload(plan: Plan) -> tuple[Dataset, Splits]:
 def _splits(dataset: Dataset, seed: int, purpose: Purpose) -> Splits:
     """All folds for a search; a single training holds the first one out."""
     splits = make_splits(dataset, seed)
-    if purpose == "search" or len(splits.folds) == 1:
+    if purpose != "train" or len(splits.folds) == 1:
         return splits
     return replace(splits, protocol="hold-out", folds=splits.folds[:1], searched=1)
 

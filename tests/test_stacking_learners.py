@@ -54,6 +54,8 @@ WINS: dict[str, Callable[[int], Set]] = {
     "mlp_embeddings": stacked.embedded,
     "lstm": stacked.ordered,
 }
+SLOW = ("mlp", "mlp_embeddings", "lstm", "boosting", "svm", "differential", "threshold_optuna")
+EVERY = [pytest.param(name, marks=[pytest.mark.all] if name in SLOW else []) for name in WINS]
 FEW = {"simplex_optuna": {"trials": 40}, "threshold_optuna": {"trials": 60}}
 
 
@@ -106,7 +108,7 @@ def test_a_learner_comes_back_from_a_folder(name: str, tmp_path: Path) -> None:
     assert loaded.parameters() == found.parameters()
 
 
-@pytest.mark.parametrize("name", WINS)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_learner_is_a_function_of_the_seed_and_judges_each_row_alone(name: str) -> None:
     (members, targets), (other, _) = stacked.halves(WINS[name](2))
     state = np.random.get_state()[1].copy()  # type: ignore[union-attr]

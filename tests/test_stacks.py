@@ -72,7 +72,7 @@ def test_members_of_two_systems_stack_from_their_mlflow_ids_and_a_killed_stack_g
     ids = [*list(mlflow_ids(whole).values())[:2], *mlflow_ids(second).values()]
     assert len(ids) >= 2
     asked = ("stack", *ids, "--name", "both", "--stack", "mean,logreg,selection",
-             "--stage-trials", "3", "--storage", "runs")  # fmt: skip
+             "--storage", "runs")  # fmt: skip
     plan = tmp_path / "faults.json"
     plan.write_text(json.dumps([{"file": "*/logreg/folds/2.npz.new", "nth": 1, "do": "kill"}]))
     cwd = whole.root.parent
@@ -91,10 +91,7 @@ def test_members_of_two_systems_stack_from_their_mlflow_ids_and_a_killed_stack_g
     assert {m["system"] for m in results["members"]} == {"gcrnn_vat/gcrnn_vat", "gcrnn_vat/gcrnn"}
     for row in results["stack"]:
         assert row["compared"]["p_holm"] >= row["compared"]["p"]
-        assert row["searched"] == 3
-        trials = read_json(run.stack(row["name"]) / "search" / "final" / "trials.json")
-        assert len(trials) == 3
-        assert trials[0]["params"]["members.best"] == len(ids)
+        assert row["searched"] == 0
     openings = [json.loads(line) for line in run.ledger.read_text().splitlines()]
     assert [line["run"] for line in openings].count("both") == 1
     page = (run.report / "index.html").read_text()
@@ -154,7 +151,23 @@ def test_a_single_training_has_no_rows_to_stack(whole: RunDir, tmp_path: Path) -
         stacks.make_stack_plan(stacks.best_of(trained, 2))
 
 
-def test_stage_trials_within_a_run_and_folds_means(whole: RunDir, tmp_path: Path) -> None:
+@pytest.mark.all
+def test_the_settings_are_searched_by_the_real_sweep(whole: RunDir, tmp_path: Path) -> None:
+    shutil.copytree(whole.root, tmp_path / "runs")
+    soundsweep("stack", "it", "--stack", "logreg", "--stage-trials", "3", "--storage", "runs",
+               cwd=tmp_path)  # fmt: skip
+    run = RunDir(tmp_path / "runs" / "it")
+    (row,) = read_json(run.results)["stack"]
+    assert row["searched"] == 3
+    assert row["parameters"]["members.best"] in (1, 2)
+    for where in ("fold0", "fold4", "final"):
+        trials = read_json(run.stack("logreg") / "search" / where / "trials.json")
+        assert [trial["state"] for trial in trials] == ["complete"] * 3
+        assert trials[0]["params"] == {"C": 1.0, "members.best": 2}
+
+
+@pytest.mark.all
+def test_folds_means_and_snapshots_predict_the_test_part(whole: RunDir, tmp_path: Path) -> None:
     """``stack RUN`` with other final models: each fold's model predicts, their mean is scored."""
     shutil.copytree(whole.root, tmp_path / "runs")
     done = soundsweep("stack", "it", "--stack", "mean,snapshot_mean", "--final", "fold_mean",
@@ -162,6 +175,7 @@ def test_stage_trials_within_a_run_and_folds_means(whole: RunDir, tmp_path: Path
     run = RunDir(tmp_path / "runs" / "it")
     rows = read_json(run.scores)["rows"]
     assert "mean of folds" in rows[0]["who"]
+    assert rows[0]["refinement"] is None, "the decision is not the fold means' own"
     assert {row["learner"] for row in rows} >= {"mean", "snapshot_mean"}, done.stdout
     number = rows[0]["trial"]
     folds = [Predictions.load(run.trial(number).fold_predictions(f)) for f in range(5)]
@@ -215,6 +229,7 @@ FUSED = ("--name", "pup", "--stack", "none", "--trials", "1", "--budget", "paper
          "--gpus-per-trial", "0", "--concurrency", "1")  # fmt: skip
 
 
+@pytest.mark.all
 def test_a_fusion_and_what_it_teaches_are_trained_in_order_and_reused(
     taught: Path, task4_folder: Path
 ) -> None:
