@@ -11,6 +11,7 @@ a run per trial and per meta-learner. They are known by their tags, never by MLf
     soundsweep.run_id    the plan's run_id
     soundsweep.trial     number of the trial
     soundsweep.stack     name of the meta-learner
+    soundsweep.stage     meta-learner and number of a trial of the search of its settings
     soundsweep.state     complete, stopped, diverged, failed, running or interrupted
 
 A trial that the pruner stopped is FINISHED, with ``stopped`` as its state: its figures are good,
@@ -270,6 +271,7 @@ def _views(run: RunDir, plan: Plan, driving: bool) -> list[_View]:
         _parent_view(run, plan, trials, results, test, driving),
         *(_trial_view(run, plan, trial, results, numbers, test) for trial in trials),
         *(_stack_view(run, plan, folder, test) for folder in stacks),
+        *(view for folder in stacks for view in _stage_views(plan, folder)),
     ]
 
 
@@ -538,6 +540,27 @@ def _stack_view(run: RunDir, plan: Plan, folder: Path, test: Sequence[Mapping[st
     )
 
 
+def _stage_views(plan: Plan, folder: Path) -> list[_View]:
+    """The trials of the search of a meta-learner's settings, over all rows."""
+    path = folder / "search" / "final" / "trials.json"
+    if not path.exists():
+        return []
+    when = _ms(path.stat().st_mtime)
+    return [
+        _View(
+            key=("stage", f"{folder.name} {trial['number']}"),
+            name=f"stage {folder.name} {trial['number']:03d}",
+            status=_STATUS[trial["state"]],
+            start=when,
+            end=when,
+            params=_texts({(key,): value for key, value in trial["params"].items()}),
+            tags={**_shared_tags(plan), TAG + "state": trial["state"], TAG + "of": folder.name},
+            metrics={} if trial["value"] is None else {"worth": trial["value"]},
+        )
+        for trial in read_json(path)
+    ]
+
+
 def _test_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Scores of the test part; the first row is that of the plan's own decision."""
     found: dict[str, float] = {}
@@ -731,7 +754,7 @@ class _Store:
     def _current(self, view: _View) -> Any:
         """The run that shows a view; a meta-learner's that was fitted anew since is put aside."""
         found = self.runs.get(view.key)
-        if found is None or view.key[0] != "stack":
+        if found is None or view.key[0] not in ("stack", "stage"):
             return found
         params = found.data.params
         if all(view.params.get(key) == value for key, value in params.items()):
@@ -798,7 +821,7 @@ def _requirements() -> list[str]:
 
 
 def _key(tags: Mapping[str, str]) -> tuple[str, str]:
-    for kind in ("trial", "stack"):
+    for kind in ("trial", "stage", "stack"):
         if TAG + kind in tags:
             return kind, tags[TAG + kind]
     return "run", ""

@@ -164,6 +164,14 @@ def test_the_settings_are_searched_by_the_real_sweep(whole: RunDir, tmp_path: Pa
         trials = read_json(run.stack("logreg") / "search" / where / "trials.json")
         assert [trial["state"] for trial in trials] == ["complete"] * 3
         assert trials[0]["params"] == {"C": 1.0, "members.best": 2}
+    client = mlflow.MlflowClient(f"sqlite:///{run.root / 'mlflow.db'}")
+    shown = [one for experiment in client.search_experiments()
+             for one in client.search_runs([experiment.experiment_id])
+             if "soundsweep.stage" in one.data.tags]  # fmt: skip
+    assert sorted(one.data.tags["soundsweep.stage"] for one in shown) == [
+        f"logreg {number}" for number in range(3)
+    ]
+    assert all("worth" in one.data.metrics and "C" in one.data.params for one in shown)
 
 
 @pytest.mark.all

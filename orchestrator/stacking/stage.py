@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from orchestrator.interrupts import Stop
 from orchestrator.plan import Plan
 from orchestrator.progress import Progress
@@ -40,9 +42,10 @@ def fit_stage(run: RunDir, plan: Plan, rows: OutOfFold, stop: Stop, progress: Pr
         progress.phase(f"stage two: {name}", None)
         try:
             fit_one(run, plan, rows, name, stop, progress)
-        except UserError as error:
-            progress.say(f"stage two: {name} is left out: {error}")
-            write_json(folder / "refused.json", {"name": name, "why": str(error)})
+        except (UserError, ValueError, np.linalg.LinAlgError) as error:
+            why = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            progress.say(f"stage two: {name} is left out: {why}")
+            write_json(folder / "refused.json", {"name": name, "why": why})
     write_comparisons(run, plan)
     diagnose(run, plan, rows)
 
