@@ -36,6 +36,24 @@ class Traits:
 
 
 @dataclass(frozen=True)
+class Registered:
+    """What is addressed ``PAPER/NAME``."""
+
+    name: str
+    paper: str
+
+    @property
+    def address(self) -> str:
+        """``PAPER/NAME``."""
+        return f"{self.paper}/{self.name}"
+
+    @property
+    def is_main(self) -> bool:
+        """Whether ``PAPER`` alone means it: the first that its module registers."""
+        return next(iter(_of_paper(self.paper))) == self.name
+
+
+@dataclass(frozen=True)
 class Requirement:
     """What a system learns from: another system, or a fusion, that is trained before it.
 
@@ -54,7 +72,7 @@ class Requirement:
 
 
 @dataclass(frozen=True)
-class Fusion:
+class Fusion(Registered):
     """A registered fusion: members in order, the meta-learner over them, and the paper's figures.
 
     ``settings``: of the meta-learner. ``final``: what members predict the test part with: a
@@ -63,8 +81,6 @@ class Fusion:
     ``--protocol paper`` does too. ``figures``: variants of ``results.csv`` that it is.
     """
 
-    name: str
-    paper: str
     members: tuple[str, ...]
     learner: str
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -74,19 +90,9 @@ class Fusion:
     unmapped: Mapping[str, str] = field(default_factory=dict)
     summary: str = ""
 
-    @property
-    def address(self) -> str:
-        """``PAPER/FUSION``."""
-        return f"{self.paper}/{self.name}"
-
-    @property
-    def is_main(self) -> bool:
-        """Whether ``PAPER`` alone means this fusion."""
-        return next(iter(_of_paper(self.paper))) == self.name
-
 
 @dataclass(frozen=True)
-class Entry:
+class Entry(Registered):
     """One registered system.
 
     ``config``: the paper's values. ``published``: other values of the paper by data set.
@@ -98,8 +104,6 @@ class Entry:
     before it, which its training reaches as ``context.required(name)``.
     """
 
-    name: str
-    paper: str
     build: Callable[..., System]
     config: Any
     task: str
@@ -115,16 +119,6 @@ class Entry:
     requires: Mapping[str, Requirement] = field(default_factory=dict)
     traits: Traits = Traits()
     summary: str = ""
-
-    @property
-    def address(self) -> str:
-        """``PAPER/SYSTEM``."""
-        return f"{self.paper}/{self.name}"
-
-    @property
-    def is_main(self) -> bool:
-        """Whether ``PAPER`` alone means this system: the first that its module registers."""
-        return next(iter(_of_paper(self.paper))) == self.name
 
     def published_config(self, dataset: str) -> Any:
         """The paper's configuration for a data set."""
