@@ -25,6 +25,10 @@ class Calibration:
     balanced: bool = True
     pull: float = 1e-3
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.pull < np.inf:
+            raise ValueError("pull is at least 0")
+
 
 class MulticlassCalibration(Learner):
     """``softmax(sum_m a_m s_m + b)``: a factor for each member, a bias for each class.
@@ -53,7 +57,8 @@ class MulticlassCalibration(Learner):
         m, k = inputs.shape[1:]
         row = targets.weights.astype(float)
         if self.settings.balanced:
-            row = row / (truth.sum(axis=0)[truth.argmax(axis=1)])
+            share = np.maximum((row[:, None] * truth).sum(axis=0), 1e-12)
+            row = row / share[truth.argmax(axis=1)]
         row = row / row.sum()
 
         def loss(x: np.ndarray) -> tuple[float, np.ndarray]:

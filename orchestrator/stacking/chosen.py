@@ -41,8 +41,14 @@ class OverChosen(Learner):
         weights = self.inner.weights()
         if weights is None:
             return None
-        each = dict(zip(self.chosen, weights["members"], strict=True))
-        return {**weights, "members": [each.get(m, 0.0) for m in range(self.count)]}
+        whole: dict[str, Any] = {"members": self._of_all(weights["members"])}
+        if "classes" in weights:
+            whole["classes"] = [self._of_all(row) for row in weights["classes"]]
+        return whole
+
+    def _of_all(self, weights: Sequence[float]) -> list[float]:
+        each = dict(zip(self.chosen, weights, strict=True))
+        return [each.get(m, 0.0) for m in range(self.count)]
 
     def state(self) -> dict[str, Any]:
         return {

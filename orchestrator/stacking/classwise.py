@@ -57,8 +57,9 @@ class ClassChoice(PerClass):
     source = "iterative_distillation_rcnn; ten_thresholds_genetic"
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
-        best = f1_of_counts(_counts(members, targets)).argmax(axis=0)
-        self.w = np.eye(members.scores.shape[1])[:, best]
+        f1, count = f1_of_counts(_counts(members, targets)), members.scores.shape[1]
+        self.w = np.eye(count)[:, f1.argmax(axis=0)]
+        self.w[:, f1.max(axis=0) == 0] = 1 / count  # nobody knows it
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,10 @@ class ClassWeighting:
     """``by``: ``fitted`` to the least cross-entropy, or each member's ``precision`` of it."""
 
     by: Literal["fitted", "precision"] = "fitted"
+
+    def __post_init__(self) -> None:
+        if self.by not in ("fitted", "precision"):
+            raise ValueError("by is fitted or precision")
 
 
 class ClassWeights(PerClass):
@@ -86,14 +91,16 @@ class ClassWeights(PerClass):
             tp, fp, _ = np.moveaxis(_counts(members, targets).astype(float), -1, 0)
             precision = tp / np.maximum(tp + fp, 1)
             total = precision.sum(axis=0)
-            if targets.kind == "class":
-                self.w = precision / max(total.max(), 1e-12)
+            if targets.kind == "class" and total.max() > 0:
+                self.w = precision / total.max()
             else:
                 self.w = np.where(total > 0, precision / np.maximum(total, 1e-12), 1 / count)
             return
         self.w = np.stack([self._column(members, targets, k) for k in range(classes)], axis=1)
 
     def _column(self, members: Members, targets: Targets, k: int) -> np.ndarray:
+        if k not in targets.learnable():
+            return np.full(members.scores.shape[1], 1 / members.scores.shape[1])
         scores, truth = members.scores[:, :, k : k + 1], targets.values[:, k : k + 1]
         return least_loss(scores, truth, targets.weights, "tags")
 
@@ -103,6 +110,10 @@ class Layer:
     """``decay``: of the squared weights, beside the mean cross-entropy."""
 
     decay: float = 0.0005
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < np.inf:
+            raise ValueError("decay is at least 0")
 
 
 class FusionLayer(FixedMean):
@@ -127,7 +138,8 @@ class FusionLayer(FixedMean):
 
         super().fit(members, targets, seed)
         raw = self._raw(members)
-        self.mean, self.scale = raw.mean(axis=0), np.maximum(raw.std(axis=0), 1e-6)
+        # The batch normalisation's own epsilon: a column that is constant here may move later.
+        self.mean, self.scale = raw.mean(axis=0), np.sqrt(raw.var(axis=0) + 1e-3)
         x, truth = (raw - self.mean) / self.scale, targets.values
         row = targets.weights / targets.weights.sum()
         m, k = x.shape[1:]

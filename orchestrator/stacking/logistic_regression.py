@@ -26,7 +26,7 @@ class Regularised:
     C: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.C > 0:
+        if not 0 < self.C < np.inf:
             raise ValueError("C is above 0")
 
 
@@ -54,15 +54,14 @@ class LogisticPerClass(Learner):
         count, classes = members.scores.shape[1:]
         self.coefficients = np.full((classes, count), 1.0 / count)
         self.intercepts = np.zeros(classes)
-        for k in range(classes):
+        for k in targets.learnable():
             present = targets.values[:, k] > 0.5
-            if present.any() and not present.all():
-                # Few columns and many rows: Newton's steps reach the optimum in a handful.
-                fitted = LogisticRegression(
-                    C=self.settings.C, solver="newton-cholesky", tol=1e-8
-                ).fit(logits(members.scores[:, :, k]), present, targets.weights)
-                self.coefficients[k] = fitted.coef_[0]
-                self.intercepts[k] = fitted.intercept_[0]
+            # Few columns and many rows: Newton's steps reach the optimum in a handful.
+            fitted = LogisticRegression(C=self.settings.C, solver="newton-cholesky", tol=1e-8).fit(
+                logits(members.scores[:, :, k]), present, targets.weights
+            )
+            self.coefficients[k] = fitted.coef_[0]
+            self.intercepts[k] = fitted.intercept_[0]
 
     def predict(self, members: Members) -> np.ndarray:
         summed = np.einsum("nmk,km->nk", logits(members.scores), self.coefficients)
@@ -100,8 +99,10 @@ class Columns:
     components: int = 0
 
     def __post_init__(self) -> None:
-        if not self.C > 0 or self.components < 0:
+        if not 0 < self.C < np.inf or self.components < 0:
             raise ValueError("C is above 0, components at least 0")
+        if self.penalty not in ("l2", "l1") or self.inputs not in ("probabilities", "logits"):
+            raise ValueError("penalty is l2 or l1, inputs are probabilities or logits")
 
 
 @dataclass(frozen=True)
@@ -145,36 +146,38 @@ class ColumnRegression(Learner):
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
         x, classes = self._columns(members), members.scores.shape[2]
-        centre, rotation = self._pca(x, seed)
-        z = (x - centre) @ rotation.T
+        centre, rotation = self._pca(x)
+        z = x if rotation is None else (x - centre) @ rotation.T
         self.exclusive = targets.kind == "class"
         inner, intercepts = np.zeros((classes, z.shape[1])), np.zeros(classes)
         self.fitted = np.zeros(classes, bool)
-        there = np.flatnonzero((targets.values > 0.5).any(axis=0))
+        counted = targets.weights > 0
+        there = np.flatnonzero((targets.values[counted] > 0.5).any(axis=0))
         if self.exclusive and len(there) > 1:
-            y = targets.values[:, there].argmax(axis=1)
-            inner[there], intercepts[there] = self._softmax(z, y, targets.weights, seed)
+            y = targets.values[counted][:, there].argmax(axis=1)
+            inner[there], intercepts[there] = self._softmax(
+                z[counted], y, targets.weights[counted], seed
+            )
             self.fitted[there] = True
         elif not self.exclusive:
-            for k in there:
+            for k in targets.learnable():
                 y = targets.values[:, k] > 0.5
-                if not y.all():
-                    inner[k], intercepts[k] = self._fit(z, y, targets.weights, seed)
-                    self.fitted[k] = True
+                inner[k], intercepts[k] = self._fit(z, y, targets.weights, seed)
+                self.fitted[k] = True
         # The rotation is linear: regression and PCA are one map of the columns.
-        self.coefficients = inner @ rotation
+        self.coefficients = inner if rotation is None else inner @ rotation
         self.intercepts = intercepts - self.coefficients @ centre
 
     def _columns(self, members: Members) -> np.ndarray:
         scores = members.scores.reshape(len(members.scores), -1)
         return logits(scores) if self.settings.inputs == "logits" else scores.astype(float)
 
-    def _pca(self, x: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """The centre [F] and the directions [C, F]; none are left out without a PCA."""
+    def _pca(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """The centre [F] and the directions [C, F]; ``None`` without a PCA."""
         from sklearn.decomposition import PCA
 
         if not self.settings.components:
-            return np.zeros(x.shape[1]), np.eye(x.shape[1])
+            return np.zeros(x.shape[1]), None
         pca = PCA(min(self.settings.components, *x.shape), svd_solver="full").fit(x)
         return pca.mean_, pca.components_
 

@@ -1,8 +1,8 @@
 """Ensemble selection with replacement (Caruana et al. 2004): add the member that helps most.
 
 A plain round scores every candidate on every row. Here most decisions stand whatever is added next:
-after t members a class's summed score S decides alone unless |S - t/2| < 1. Only rows that a
-candidate can still turn are looked at, and they become rare as the ensemble grows.
+after t members of scores in [0, 1] a class's sum S decides alone unless |S - t/2| < 1. Only rows
+that a candidate can still turn are looked at, and they become rare as the ensemble grows.
 """
 
 from __future__ import annotations
@@ -73,15 +73,15 @@ def select(scores: np.ndarray, targets: Targets, bag: np.ndarray, settings: Roun
     for place in first:
         ensemble.add(int(place))
     picked = [int(place) for place in first]
-    reached: list[float] = []
+    reached = [targets.worth(scores[:, bag[first]].mean(axis=1))]
     for _ in range(settings.rounds):
         worth = ensemble.worth()
         best = int(np.argmax(worth))
         ensemble.add(best)
         picked.append(best)
         reached.append(float(worth[best]))
-    if settings.best_prefix and reached:
-        picked = picked[: len(first) + 1 + int(np.argmax(reached))]
+    if settings.best_prefix:
+        picked = picked[: len(first) + int(np.argmax(reached))]
     return [int(bag[place]) for place in picked]
 
 
@@ -121,6 +121,8 @@ class MacroF1:
         self.scores = np.empty((classes, rows, len(bag)), np.float32)
         for k in range(classes):
             self.scores[k] = scores[:, bag, k]
+        # What the members can add to a row: the open ones lie between.
+        self.least, self.most = self.scores.min(axis=2), self.scores.max(axis=2)
         self.positive = (targets > 0.5).T
         self.total = np.zeros((classes, rows))
         self.size = 0
@@ -133,8 +135,8 @@ class MacroF1:
     def _class(self, k: int) -> np.ndarray:
         """The F1 of a class with each candidate: [M]."""
         needed = (self.size + 1) / 2 - self.total[k]  # what a candidate must exceed
-        positive, sure = self.positive[k], needed < 0
-        open_ = np.flatnonzero((needed >= 0) & (needed < 1))
+        positive, sure = self.positive[k], needed < self.least[k]
+        open_ = np.flatnonzero(~sure & (needed < self.most[k]))
         turned = self.scores[k][open_] > needed[open_, None].astype(np.float32)
         hits = positive[open_]
         tp = np.count_nonzero(positive & sure) + np.count_nonzero(turned[hits], axis=0)
@@ -159,12 +161,16 @@ class Hits:
         if unweighted:
             self.value = 1 / (share[self.truth] * np.count_nonzero(share))
         self.total = np.zeros((len(targets), targets.shape[1]))
+        # A member moves the lead of a class by no more than its own spread over the classes.
+        self.spread = (self.scores.max(axis=2) - self.scores.min(axis=2)).max(axis=1)
 
     def worth(self) -> np.ndarray:
         ranked = np.sort(self.total, axis=1)
-        lead = ranked[:, -1] - ranked[:, -2] if ranked.shape[1] > 1 else np.full(len(ranked), 2.0)
-        open_ = np.flatnonzero(lead <= 1)
-        sure = (self.total.argmax(axis=1) == self.truth) & (lead > 1)
+        lead = (
+            ranked[:, -1] - ranked[:, -2] if ranked.shape[1] > 1 else np.full(len(ranked), np.inf)
+        )
+        open_ = np.flatnonzero(lead <= self.spread)
+        sure = (self.total.argmax(axis=1) == self.truth) & (lead > self.spread)
         decided = (self.scores[open_] + self.total[open_, None]).argmax(axis=2)
         right = decided == self.truth[open_, None]
         worth: np.ndarray = self.value[sure].sum() + self.value[open_] @ right
