@@ -32,6 +32,12 @@ def run(given: dict[str, Any], dry_run: bool) -> int:
     """Plan and run; returns the exit code."""
     entry = registry.find(given["system"])
     if registry.needs(entry):
+        if given.get("purpose") == "train":
+            registry.get(given["system"])  # a fusion is none
+            raise UserError(
+                f"{entry.address} learns from {', '.join(registry.needs(entry))}: `soundsweep run "
+                f"--system {entry.address}` trains them first."
+            )
         from orchestrator.fusion import run_graph
 
         return run_graph(given, dry_run)
