@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import stacked
 
+from orchestrator import scoring
 from orchestrator.rundir import RunDir, write_json
 from orchestrator.stacking.base import Learner, Members, Targets
 from orchestrator.stacking.crossfit import cross_fitted
@@ -177,3 +178,25 @@ def test_cross_fitting_takes_as_many_folds_as_there_are_groups() -> None:
     assert all(len(set(three[start : start + 4])) == 1 for start in (0, 4, 8)), "a group is split"
     one = cross_fitting_folds(targets, ["all"] * 12, seed=0, most=2)
     assert sorted(np.bincount(one)) == [6, 6]
+
+
+def test_a_fusion_that_its_paper_fitted_on_the_test_part_is_fitted_there_and_says_so(
+    tmp_path: Path,
+) -> None:
+    run = RunDir(tmp_path)
+    members, targets = stacked.high_bounds(0)
+    first = learner("exact")
+    first.fit(members, Targets.of(1 - targets.values), 0)  # bounds of other rows
+    first.save(run.stack("exact"))
+    candidates: list[Any] = [
+        {"who": "trial 0", "learner": None, "predictions": None},
+        {"who": "exact", "learner": "exact", "predictions": None},
+    ]
+    plan: Any = Any_(metric="clip_macro_f1", seed=0)
+    labels = Labels("tags", {})
+    scoring._fit_on_test(run, plan, members, labels, targets.values, candidates)
+    assert candidates[0]["predictions"] is None
+    assert candidates[1]["who"] == "exact, fitted on the test part"
+    there = learner("exact")
+    there.fit(members, targets, 0)
+    np.testing.assert_array_equal(candidates[1]["predictions"].clip_scores, there.predict(members))
