@@ -15,8 +15,20 @@ from typing import Any
 from rich.console import Console
 
 from orchestrator import stacks
-from orchestrator.plan import FINALS, Final, Options, Plan, make_plan, reload, stack_names
+from orchestrator.plan import (
+    FINALS,
+    Final,
+    Options,
+    Plan,
+    check_stage,
+    load_plan,
+    make_plan,
+    reload,
+    stack_names,
+)
 from orchestrator.rundir import RunDir, disk_is_full, read_json, write_json
+from orchestrator.stacking.rows import members_of_runs
+from orchestrator.stacking.stage import refused
 from orchestrator.timing import parse_duration
 from systems import config as configs
 from systems import data, registry
@@ -50,7 +62,7 @@ def run(given: dict[str, Any], dry_run: bool) -> int:
     if folder.plan.exists():
         raise _exists(folder, plan)
     _check_ray(plan.ray_address)
-    _writable(folder.root)
+    writable(folder.root)
     return run_planned(folder, plan, dataset, splits)
 
 
@@ -65,7 +77,7 @@ def resume(name: str, storage: str, changed: dict[str, Any], dry_run: bool = Fal
         UserError: no such run, an option that a plan cannot change, or changed data.
     """
     folder = find(name, storage)
-    plan = Plan.from_json(read_json(folder.plan))
+    plan = load_plan(folder)
     for option, value in changed.items():
         if option not in _CHANGEABLE and not _is_planned(plan, option, value):
             raise UserError(
@@ -133,6 +145,7 @@ def stack(names: Sequence[str], systems: Sequence[str], given: dict[str, Any]) -
     of several make a run of their own, which ``run --resume`` goes on with.
     """
     root = root_of(given["storage"])
+    check_stage(given["name"], given["protocol"], given["final"], given["stage_trials"])
     if len(names) == 1 and not systems and not stacks.MLFLOW_ID.fullmatch(names[0]):
         return _stack_within(find(names[0], str(root)), given)
     if not names and not systems:
@@ -150,32 +163,65 @@ def stack(names: Sequence[str], systems: Sequence[str], given: dict[str, Any]) -
     folder = RunDir(root / plan.name)
     if folder.plan.exists():
         raise _exists(folder, plan)
-    _writable(root)
+    writable(root)
     return run_planned(folder, plan, dataset, splits)
 
 
 def _stack_within(folder: RunDir, given: dict[str, Any]) -> int:
-    plan = Plan.from_json(read_json(folder.plan))
+    plan = load_plan(folder)
     if not folder.members.exists():
         raise UserError(
             f"the search of '{plan.name}' has not ended: soundsweep run --resume {plan.name}."
         )
+    _check_within(plan, given)
     dataset, splits = reload(plan)
     gives = plan.entry().gives
     new = dataclasses.replace(
         plan,
         stack=stack_names(given["stack"], dataset, gives) if given["stack"] else plan.stack,
         top_k=_top_k(given["top_k"]) or plan.top_k,
+        mlflow=given["mlflow"] or plan.mlflow,
         final=_final(given["final"]) if given["final"] else plan.final,
         stage_trials=plan.stage_trials if given["stage_trials"] is None else given["stage_trials"],
     )
     with _full_disk_is_told(folder), folder.drive():
-        if new != plan:
+        for name in new.stack if given["stack"] else ():
+            (folder.stack(name) / "refused.json").unlink(missing_ok=True)  # it is tried again
+        if new.final != plan.final or _unscored(folder, new):
             folder.scores.unlink(missing_ok=True)  # other models are to be scored
         if new.stage_trials != plan.stage_trials:
             folder.forget_scores()  # other settings are to be found
         write_json(folder.plan, new.to_json())
         return _go(folder, new, dataset, splits)
+
+
+def _check_within(plan: Plan, given: dict[str, Any]) -> None:
+    """Refuse, before anything is changed, what a stack within a run cannot have."""
+    if given["name"] is not None:
+        raise UserError(
+            f"--name {given['name']}: the stack of one run stays in it ('{plan.name}'); a name is "
+            "for a stack over several."
+        )
+    if given["protocol"] not in ("honest", plan.protocol):
+        raise UserError(
+            f"--protocol {given['protocol']}: '{plan.name}' was planned with {plan.protocol}."
+        )
+    if plan.purpose == "stack":
+        if given["top_k"] is not None:
+            raise UserError(
+                f"--top-k {given['top_k']}: '{plan.name}' is a stack over chosen members; stack "
+                "their runs under another --name."
+            )
+        members_of_runs(plan)
+
+
+def _unscored(folder: RunDir, plan: Plan) -> bool:
+    """Whether the plan names a meta-learner without test scores."""
+    if not folder.scores.exists():
+        return False
+    scored = {row["learner"] for row in read_json(folder.scores)["rows"]}
+    left_out = {row["name"] for row in refused(folder, plan)}
+    return not set(plan.stack) <= scored | left_out
 
 
 def _top_k(top_k: int | None) -> int | None:
@@ -219,7 +265,7 @@ def reproduce(paper: str, seeds: int, given: dict[str, Any], written: dict[str, 
     stamp = time.strftime("%Y%m%d-%H%M%S")
     name = given.pop("name") or f"reproduce-{paper.replace('/', '-')}-{stamp}"
     root = root_of(given["storage"])
-    _writable(root)
+    writable(root)
     runs = {entry.name: RunDir(root / f"{name}-{entry.name}") for entry in entries}
     for entry in entries:
         folder = runs[entry.name]
@@ -524,7 +570,8 @@ def _check_ray(address: str | None) -> None:
         ) from error
 
 
-def _writable(root: Path) -> None:
+def writable(root: Path) -> None:
+    """Make the storage root. Raises UserError where that cannot be, or nothing can be written."""
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:

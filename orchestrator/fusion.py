@@ -8,16 +8,19 @@ configuration, budget and seed, is reused. A killed walk goes on by the same com
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator import commands, stacks
-from orchestrator.plan import MemberRef, Options, Plan, make_plan
+from orchestrator.plan import MemberRef, Options, Plan, load_plan, make_plan
 from orchestrator.rundir import RunDir, read_json
+from orchestrator.stacking.stage import refused
 from orchestrator.study import Search
 from systems import registry
+from systems.data.dataset import Dataset
+from systems.data.splits import Splits
 from systems.errors import UserError
 from systems.registry import Entry, Fusion
 
@@ -25,6 +28,9 @@ from systems.registry import Entry, Fusion
 _SAME = ("system", "dataset", "fingerprint", "classes", "splits", "metric", "mode", "space",
          "config", "first_trial", "budget", "seed", "sampler", "halving", "trials", "purpose",
          "required", "mixed_precision", "final")  # fmt: skip
+# And what only the run that was asked for is told.
+_STAGE = ("stack", "top_k", "stage_trials", "protocol", "transductive", "fusion", "members",
+          "learner_settings", "fitted_on")  # fmt: skip
 
 
 def run_graph(given: dict[str, Any], dry_run: bool) -> int:
@@ -35,11 +41,16 @@ def run_graph(given: dict[str, Any], dry_run: bool) -> int:
     order = registry.resolve(given["system"])
     target = order[-1]
     name = given["name"] or _name(target, given)
+    if isinstance(target, Fusion):
+        _check_fusion(target, given)
     if dry_run:
         for entry in order:
             what = "fusion" if isinstance(entry, Fusion) else "system"
+            if isinstance(entry, Entry):  # what was asked for is checked as for a run
+                make_plan(commands.options_of({**given, "name": name, "system": entry.address}))
             commands.console.print(f"{what:<8} {entry.address}", markup=False)
         return 0
+    commands.writable(commands.root_of(given["storage"]))
     runs: dict[str, RunDir] = {}
     for entry in order:
         last = entry is target
@@ -53,6 +64,18 @@ def run_graph(given: dict[str, Any], dry_run: bool) -> int:
             commands.console.print(f"go on with the same command and --name {name}", markup=False)
             return int(code)
     return 0
+
+
+def _check_fusion(fusion: Fusion, given: Mapping[str, Any]) -> None:
+    """Refuse options that a registered fusion answers itself."""
+    said = {"--stack": given["stack"] not in ("standard", "none"), "--top-k": given["top_k"] != 3,
+            "--final": given["final"] is not None}  # fmt: skip
+    for option, asked in said.items():
+        if asked:
+            raise UserError(
+                f"{option}: {fusion.address} names its members, its meta-learner and what predicts "
+                "the test part itself. For others: soundsweep stack."
+            )
 
 
 def _name(target: Entry | Fusion, given: Mapping[str, Any]) -> str:
@@ -74,22 +97,37 @@ def _train(
     }
     plan = replace(plan, required=required)
     root = commands.root_of(given["storage"])
-    found = reusable(plan, root)
+    found = reusable(plan, root, _STAGE if last else ())
     if found is not None:
         commands.console.print(f"{entry.address}: {found.path.name} is reused", markup=False)
         return 0, found
     folder = RunDir(root / plan.name)
-    if folder.plan.exists():
-        return commands.resume(str(folder.path), given["storage"], {}), folder
-    return commands.run_planned(folder, plan, dataset, splits), folder
+    return _go_on_or_run(folder, plan, dataset, splits), folder
 
 
-def reusable(plan: Plan, root: Path) -> RunDir | None:
-    """A finished run below the root that is what this plan would give; of several the first."""
+def _go_on_or_run(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits) -> int:
+    """Begin a run, or go on with the one of this name. Raises UserError where that is another."""
+    if not folder.plan.exists():
+        return commands.run_planned(folder, plan, dataset, splits)
+    old, new = load_plan(folder).to_json(), plan.to_json()
+    other = [key for key in (*_SAME, *_STAGE) if _plain(old[key]) != _plain(new[key])]
+    if other:
+        raise UserError(
+            f"a run named '{plan.name}' exists in {folder.root} and was asked for otherwise "
+            f"({', '.join(other)}): give another --name, or ask as before."
+        )
+    return commands.resume(str(folder.path), str(folder.root), {})
+
+
+def reusable(plan: Plan, root: Path, more: Sequence[str] = ()) -> RunDir | None:
+    """A finished run below the root that is what this plan would give; of several the first.
+
+    ``more``: further entries of the plan that must be the same.
+    """
     wanted = plan.to_json()
     for run in stacks.runs_below(root):
         other = read_json(run.plan)
-        same = all(_plain(other.get(key)) == _plain(wanted[key]) for key in _SAME)
+        same = all(_plain(other.get(key)) == _plain(wanted[key]) for key in (*_SAME, *more))
         if same and run.scores.exists() and _is_searched(run, Plan.from_json(other)):
             return run
     return None
@@ -114,8 +152,6 @@ def _is_searched(run: RunDir, plan: Plan) -> bool:
 def _fuse(fusion: Fusion, given: dict[str, Any], runs: Mapping[str, RunDir]) -> tuple[int, RunDir]:
     """A fusion's run: its meta-learner over the best trial of each member."""
     folder = RunDir(commands.root_of(given["storage"]) / given["name"])
-    if folder.plan.exists():
-        return commands.resume(str(folder.path), given["storage"], {}), folder
     plan, dataset, splits = stacks.make_stack_plan(
         [_member(runs[registry.find(name).address]) for name in fusion.members],
         stack=fusion.learner,
@@ -129,12 +165,15 @@ def _fuse(fusion: Fusion, given: dict[str, Any], runs: Mapping[str, RunDir]) -> 
         fitted_on=fusion.fitted_on,
         stage_trials=given["stage_trials"] or 0,
     )
-    return commands.run_planned(folder, plan, dataset, splits), folder
+    code = _go_on_or_run(folder, plan, dataset, splits)
+    for row in refused(folder, plan):
+        raise UserError(f"{fusion.address} could not be fitted: {row['why']}")
+    return code, folder
 
 
 def _member(run: RunDir) -> MemberRef:
     """The best trial of a member's run."""
-    plan = Plan.from_json(read_json(run.plan))
+    plan = load_plan(run)
     if plan.purpose == "stack":
         raise UserError(f"{plan.fusion} is a fusion: members of a fusion are systems.")
     return stacks.best_of(run, 1)[0]

@@ -190,7 +190,7 @@ class Predictor:
                 events = tuple(e for e in events if self._is_present(clip, e.label))
             else:
                 fused = self.learner.fused_frames(view)
-                mean, hop = view.mean_frames()
+                mean, hop = self.learner.sees(view).mean_frames()
                 events, frames = own[0], (fused or mean)[0]
         tags = {label: float(score) for label, score in zip(self.classes, clip, strict=True)}
         timed = (

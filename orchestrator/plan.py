@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 
 import search_spaces
+from orchestrator.rundir import RunDir, read_json
 from orchestrator.stacking.families import learners
 from orchestrator.study import HalvingSettings, SamplerSettings
 from orchestrator.timing import parse_duration
@@ -481,14 +482,42 @@ def _check_options(options: Options, trials: int) -> None:
             raise UserError(f"{name} takes 1 or more, not {value}.")
     if options.gpus_per_trial is not None and options.gpus_per_trial < 0:
         raise UserError(f"--gpus-per-trial takes 0 or more, not {options.gpus_per_trial:g}.")
-    if (options.stage_trials or 0) < 0:
-        raise UserError(f"--stage-trials takes 0 or more, not {options.stage_trials}.")
-    if options.final is not None and options.final not in FINALS:
-        raise unknown("way to --final models", options.final, FINALS)
-    if options.protocol not in PROTOCOLS:
-        raise unknown("protocol", options.protocol, PROTOCOLS)
-    if options.name is not None and Path(options.name).name != options.name:
-        raise UserError(f"--name {options.name}: a name is one folder's name, without '/'.")
+    check_stage(options.name, options.protocol, options.final, options.stage_trials)
+
+
+def check_stage(
+    name: str | None, protocol: str, final: str | None, stage_trials: int | None
+) -> None:
+    """What ``run`` and ``stack`` are both asked for.
+
+    Raises:
+        UserError: a value that there is not, with its option.
+    """
+    if (stage_trials or 0) < 0:
+        raise UserError(f"--stage-trials takes 0 or more, not {stage_trials}.")
+    if final is not None and final not in FINALS:
+        raise unknown("way to --final models", final, FINALS)
+    if protocol not in PROTOCOLS:
+        raise unknown("protocol", protocol, PROTOCOLS)
+    if name is not None and (Path(name).name != name or name == ".."):
+        raise UserError(f"--name {name}: a name is one folder's name, without '/'.")
+
+
+def load_plan(run: RunDir) -> Plan:
+    """A run's plan.
+
+    Raises:
+        UserError: it is not there, or no plan that this version reads.
+    """
+    try:
+        return Plan.from_json(read_json(run.plan))
+    except FileNotFoundError:
+        raise UserError(f"the run {run.path} is not there any more: it has no plan.json.") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{run.plan} is no plan that this version reads ({type(error).__name__}: {error}). "
+            "Restore the file, or move the folder away."
+        ) from error
 
 
 def stack_names(

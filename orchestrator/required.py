@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.plan import Plan
+from orchestrator.plan import Plan, load_plan
 from orchestrator.rundir import RunDir, read_json
 from orchestrator.stacking.base import Learner
 from orchestrator.stacking.crossfit import fused
@@ -46,7 +46,7 @@ class Teacher:
     @classmethod
     def of(cls, path: str) -> Teacher:
         run = RunDir(Path(path))
-        plan = Plan.from_json(read_json(run.plan))
+        plan = load_plan(run)
         if plan.purpose == "stack":
             return cls(run, plan, members_of_runs(plan))
         best = [member["trial"] for member in read_json(run.members)["members"]][:1]

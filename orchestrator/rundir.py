@@ -245,7 +245,12 @@ class RunDir:
     def forget_scores(self) -> None:
         """Stage two and the test scores, which are made again where they are missing."""
         self.scores.unlink(missing_ok=True)
-        shutil.rmtree(self.path / "stack", ignore_errors=True)
+        stack, aside = self.path / "stack", self.path / "stack.old"
+        if aside.exists():
+            shutil.rmtree(aside)
+        if stack.exists():  # at once: a kill must not leave scores beside half a learner
+            stack.rename(aside)
+            shutil.rmtree(aside)
 
     def drive(self) -> RunDir:
         """Become the run's one driver until the process ends or :meth:`close`.

@@ -17,7 +17,7 @@ from orchestrator.report.examples import choose_examples
 from orchestrator.rundir import RunDir, append_line, read_json, read_lines, write_json
 from orchestrator.stacking.base import Members, Targets
 from orchestrator.stacking.crossfit import fused
-from orchestrator.stacking.families import learner, load_learner
+from orchestrator.stacking.families import load_learner
 from orchestrator.stacking.rows import OutOfFold, clip_scores_of, refuse_seen, view
 from systems.data.dataset import Dataset, Labels
 from systems.data.store import WaveformStore
@@ -201,11 +201,11 @@ def _fit_on_test(
 
     Only under ``--protocol paper``, which the ledger and the report say.
     """
-    truth = Targets.of(targets, labels.kind, plan.metric)
+    events = tuple(labels.values[i] for i in test.clip_ids) if labels.kind == "events" else None
+    truth = Targets.of(targets, labels.kind, plan.metric, events=events)
     for candidate in candidates:
         if candidate["learner"] is not None:
-            settings = load_learner(run.stack(candidate["learner"])).settings
-            refitted = learner(candidate["learner"], settings)
+            refitted = load_learner(run.stack(candidate["learner"]))
             refitted.fit(test, truth, plan.seed)
             candidate["who"] += ", fitted on the test part"
             candidate["predictions"] = fused(refitted, test)

@@ -10,8 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.plan import Final, MemberRef, Plan, describe_splits, reload, stack_names
+from orchestrator.plan import (
+    Final,
+    MemberRef,
+    Plan,
+    describe_splits,
+    load_plan,
+    reload,
+    stack_names,
+)
 from orchestrator.rundir import RunDir, read_json
+from orchestrator.stacking.families import kind_of
 from orchestrator.study import Search
 from systems import registry
 from systems.data.dataset import Dataset
@@ -30,7 +39,8 @@ def gather(
     Args:
         names: run directories, names of runs below ``root``, or MLflow run ids: of a whole run,
             which stands for its best trials, or of one trial.
-        systems: ``PAPER/SYSTEM``: its best trials over all runs below ``root``.
+        systems: ``PAPER/SYSTEM``: its best trials over all runs below ``root`` of the same rows:
+            those of the members that are named before it, else those of its latest run.
         top_k: best trials of each run or system; ``None``: as many as the run itself chose, three
             of a system.
         root: the storage root.
@@ -43,7 +53,9 @@ def gather(
     for name in names:
         found += _of_name(name, top_k, root, mlflow)
     for system in systems:
-        found += _of_system(registry.get(system).address, 3 if top_k is None else top_k, root)
+        like = load_plan(RunDir(Path(found[0].run))) if found else None
+        address = registry.get(system).address
+        found += _of_system(address, 3 if top_k is None else top_k, root, like)
     return list(dict.fromkeys(found))
 
 
@@ -68,27 +80,42 @@ def _of_name(name: str, top_k: int | None, root: Path, mlflow: str | None) -> li
     return [completed[trial]]
 
 
-def _of_system(address: str, top_k: int, root: Path) -> list[MemberRef]:
-    """The best trials of a system over all runs below the root."""
-    runs = [run for run in runs_below(root) if _plan(run).system == address
-            and _plan(run).purpose == "search"]  # fmt: skip
-    refs = [ref for run in runs for ref in best_of(run, None, every=True, required=False)]
-    if not refs:
+def _of_system(address: str, top_k: int, root: Path, like: Plan | None) -> list[MemberRef]:
+    """The best trials of a system over all runs below the root that predict the same rows."""
+    found: list[tuple[Plan, list[MemberRef]]] = []
+    for run in runs_below(root):
+        plan = load_plan(run)
+        refs = best_of(run, None, every=True, required=False) if plan.purpose == "search" else []
+        if plan.system == address and refs:
+            found.append((plan, refs))
+    if not found:
         raise UserError(f"no run of {address} below {root} has a completed trial.")
-    return ranked(refs)[:top_k]
+    wanted = _rows_of(like or max((plan for plan, _ in found), key=lambda plan: plan.created))
+    alike = [ref for plan, refs in found if _rows_of(plan) == wanted for ref in refs]
+    if not alike:
+        raise UserError(
+            f"no run of {address} below {root} is of the rows of the other members "
+            f"({'; '.join(map(_short, wanted.values()))})."
+        )
+    return ranked(alike)[:top_k]
 
 
 def runs_below(root: Path) -> Iterator[RunDir]:
-    """All runs of a storage root, by name."""
+    """All runs of a storage root, by name; a folder whose plan cannot be read is none."""
     for path in sorted(root.glob("*/plan.json")):
-        yield RunDir(path.parent.resolve())
+        run = RunDir(path.parent.resolve())
+        try:
+            load_plan(run)
+        except UserError:
+            continue
+        yield run
 
 
 def best_of(
     run: RunDir, top_k: int | None, *, every: bool = False, required: bool = True
 ) -> list[MemberRef]:
     """The best completed trials of a run, best first; of a stack, the trials that it combines."""
-    plan = _plan(run)
+    plan = load_plan(run)
     if plan.purpose == "stack":
         return list(plan.members)
     count = 10**9 if every else (plan.top_k if top_k is None else top_k)
@@ -105,17 +132,18 @@ def _study(run: RunDir, plan: Plan) -> Search:
     )
 
 
-def _plan(run: RunDir) -> Plan:
-    return Plan.from_json(read_json(run.plan))
-
-
 def ranked(members: Sequence[MemberRef]) -> list[MemberRef]:
     """Best first, by the value that each was selected by; of equals the earlier named."""
-    plan = _plan(RunDir(Path(members[0].run)))
+    plan = load_plan(RunDir(Path(members[0].run)))
     sign = -1 if metric(plan.metric).mode == "max" else 1
 
     def value(ref: MemberRef) -> float:
-        return sign * float(read_json(RunDir(Path(ref.run)).trial(ref.trial).result)["value"])
+        path = RunDir(Path(ref.run)).trial(ref.trial).result
+        if not path.exists():
+            raise UserError(
+                f"trial {ref.trial} of the run {ref.run} is not there any more: no {path}."
+            )
+        return sign * float(read_json(path)["value"])
 
     return sorted(members, key=value)
 
@@ -143,8 +171,9 @@ def make_stack_plan(
     if not members:
         raise UserError("a stack needs members: name runs, MLflow run ids, or --system.")
     ordered = ranked(members) if fusion is None else list(members)
-    plans = [_plan(RunDir(Path(ref.run))) for ref in ordered]
+    plans = [load_plan(RunDir(Path(ref.run))) for ref in ordered]
     _check_alike(plans)
+    _check_keys(ordered)
     first = plans[0]
     plan = replace(
         first,
@@ -177,22 +206,33 @@ def make_stack_plan(
         )
     shared = set.intersection(*(set(p.entry().gives) for p in plans))
     names = stack_names(stack, dataset, tuple(sorted(shared)))
+    if plan.fitted_on == "test":
+        for learner in names:
+            if "epoch_scores" in kind_of(learner).takes:
+                raise UserError(
+                    f"{learner} cannot be fitted on the test part: it takes all epochs."
+                )
     return replace(plan, stack=names), dataset, splits
+
+
+def _check_keys(members: Sequence[MemberRef]) -> None:
+    """Refuse two runs of one name: a member is told by its run's name and its number."""
+    folders: dict[str, str] = {}
+    for ref in members:
+        if folders.setdefault(Path(ref.run).name, ref.run) != ref.run:
+            raise UserError(
+                f"{folders[Path(ref.run).name]} and {ref.run} have the same name: rename one of "
+                "the folders, so that their trials can be told apart."
+            )
 
 
 def _check_alike(plans: Sequence[Plan]) -> None:
     """Refuse members that are not of the same rows."""
     first = plans[0]
     for other in plans[1:]:
-        for what, one, two in (
-            ("data set", f"{first.dataset} {first.fingerprint}",
-             f"{other.dataset} {other.fingerprint}"),
-            ("classes", first.classes, other.classes),
-            ("split", _split_text(first), _split_text(other)),
-            ("kind of predictions", metric(first.metric).predictions,
-             metric(other.metric).predictions),
-            ("metric", first.metric, other.metric),
-        ):  # fmt: skip
+        theirs_by_name = _rows_of(other)
+        for what, one in _rows_of(first).items():
+            two = theirs_by_name[what]
             if one != two:
                 raise UserError(
                     f"{first.name} and {other.name} cannot be stacked: their {what} differs "
@@ -206,8 +246,15 @@ def _check_alike(plans: Sequence[Plan]) -> None:
             )
 
 
-def _split_text(plan: Plan) -> str:
-    return f"{plan.splits['protocol']}, seed {plan.seed}, {plan.splits['digest']}"
+def _rows_of(plan: Plan) -> dict[str, Any]:
+    """What runs must share to be stacked. A seed counts by what it draws: the split's digest."""
+    return {
+        "data set": f"{plan.dataset} {plan.fingerprint}",
+        "classes": plan.classes,
+        "split": f"{plan.splits['protocol']}, {plan.splits['digest']}",
+        "kind of predictions": metric(plan.metric).predictions,
+        "metric": plan.metric,
+    }
 
 
 def _short(value: Any) -> str:

@@ -10,6 +10,10 @@ class UserError(Exception):
     """A mistake in what was asked for or in the data; its text names the culprit and what to do."""
 
 
+class CannotFit(UserError):
+    """Rows that a meta-learner cannot be fitted on: it is left out, with this reason."""
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the closest of ``options``, or an empty string."""
     match = difflib.get_close_matches(name, list(options), n=1, cutoff=0.5)

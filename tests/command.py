@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 TINY = (
     "--max-epochs", "6", "--set", "training.steps_per_epoch=2", "--set", "network.width=8",
@@ -22,6 +26,23 @@ def soundsweep(*arguments: str, cwd: Path, check: bool = True) -> subprocess.Com
     if check:
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done
+
+
+def refused(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """``soundsweep ARGUMENTS`` within this process, for what must end before anything starts."""
+    from orchestrator.run import main
+
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with (
+        contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err),
+        pytest.MonkeyPatch.context() as patch,
+    ):  # fmt: skip
+        patch.setattr(sys, "argv", ["soundsweep", *arguments])
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return subprocess.CompletedProcess(list(arguments), code, out.getvalue(), err.getvalue())
 
 
 def on_data(folder: Path, *more: str) -> tuple[str, ...]:

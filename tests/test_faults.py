@@ -149,6 +149,8 @@ def files(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(path): (stat.st_size, stat.st_mtime_ns) for path, stat in stats.items()}
 
 
+@pytest.mark.all
+@pytest.mark.timeout(1800)
 def test_faults_one_after_another_leave_the_run_of_none(
     whole: RunDir, tmp_path: Path, task4_folder: Path, orphans: list[int]
 ) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from command import SEARCH, on_data, soundsweep
+from command import SEARCH, on_data, refused, soundsweep
 
 from orchestrator.rundir import RunDir, read_json, read_lines
 from systems.predictions import Predictions
@@ -195,7 +195,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_message_and_nothing_is_written(case: str, tmp_path: Path) -> None:
     options, expected = BAD[case]
-    done = soundsweep(*("run", "--storage", "runs", *options), cwd=tmp_path, check=False)
+    done = refused("run", "--storage", "runs", *options, cwd=tmp_path)
     assert done.returncode == 2
     assert expected in done.stderr
     assert "Traceback" not in done.stderr

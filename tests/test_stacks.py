@@ -15,16 +15,19 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
-from command import TINY, on_data, soundsweep
+from command import TINY, on_data, refused, soundsweep
 
 from orchestrator import stacks
 from orchestrator.bundle import export
-from orchestrator.fusion import reusable
+from orchestrator.commands import _unscored
+from orchestrator.fusion import _go_on_or_run, reusable
 from orchestrator.inference import Predictor
 from orchestrator.plan import MemberRef, Plan
 from orchestrator.rundir import RunDir, read_json, write_json
+from orchestrator.stacking import stage
+from orchestrator.stacking.stage import write_comparisons
 from systems import registry
-from systems.errors import UserError
+from systems.errors import CannotFit, UserError
 from systems.predictions import Predictions
 
 HERE = Path(__file__).parent
@@ -273,6 +276,112 @@ def test_a_fusion_is_no_system_to_train(whole: RunDir) -> None:
     assert done.returncode == 2
     assert "fakepaper/both is a fusion of fakepaper/small, fakepaper/fast" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("it", "--stage-trials", "-3"), "--stage-trials takes 0 or more"),
+        (("it", "second", "--protocol", "papr"), "did you mean 'paper'"),
+        (("it", "second", "--name", "../outside"), "a name is one folder's name"),
+        (("it", "second", "--name", "."), "a name is one folder's name"),
+        (("it", "--name", "other"), "the stack of one run stays in it"),
+        (("it", "--protocol", "paper"), "was planned with honest"),
+        (("torn", "it"), "is no plan that this version reads"),
+        (("lost", "it"), "is not there any more"),
+    ],
+)
+def test_a_mistake_is_one_message_and_changes_nothing(
+    whole: RunDir, second: RunDir, tmp_path: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    root = tmp_path / "runs"
+    for run in (whole, second):
+        shutil.copytree(run.path, root / run.path.name)
+    shutil.copytree(second.path, root / "lost")
+    for trial in RunDir(root / "lost").trials():
+        trial.result.unlink()
+    (root / "torn").mkdir()
+    (root / "torn" / "plan.json").write_text('{"format": 1, "name"')
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    done = refused("stack", *arguments, "--storage", "runs", cwd=tmp_path)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_of_other_rows_does_not_spoil_the_choice_of_a_system(
+    whole: RunDir, second: RunDir, tmp_path: Path
+) -> None:
+    for name, run in (("a", whole), ("b", whole), ("torn", second)):
+        shutil.copytree(run.path, tmp_path / name)
+    write_json(tmp_path / "a" / "plan.json", {**read_json(whole.plan), "name": "a"})
+    other = {**read_json(whole.plan), "name": "b", "fingerprint": "other", "created": "2000"}
+    write_json(tmp_path / "b" / "plan.json", other)
+    (tmp_path / "torn" / "plan.json").write_text("{")
+    found = stacks.gather([], ["gcrnn_vat"], 9, tmp_path, None)
+    assert {Path(ref.run).name for ref in found} == {"a"}
+    with pytest.raises(UserError, match="is of the rows of the other members"):
+        stacks.gather(["b"], ["gcrnn_vat/gcrnn"], 9, tmp_path, None)
+
+
+def test_runs_of_one_name_are_told_apart(second: RunDir, tmp_path: Path) -> None:
+    shutil.copytree(second.path, tmp_path / "second")
+    members = [stacks.best_of(run, 1)[0] for run in (second, RunDir(tmp_path / "second"))]
+    with pytest.raises(UserError, match="have the same name"):
+        stacks.make_stack_plan(members)
+
+
+def test_seeds_of_the_same_split_stack(second: RunDir, tmp_path: Path) -> None:
+    other = RunDir(tmp_path / "seed")
+    shutil.copytree(second.path, other.path)
+    write_json(other.plan, {**read_json(second.plan), "name": "seed", "seed": 1})
+    members = [stacks.best_of(run, 1)[0] for run in (second, other)]
+    stacks._check_alike([stacks.load_plan(RunDir(Path(ref.run))) for ref in members])
+
+
+def test_a_run_of_that_name_that_was_asked_for_otherwise_is_not_gone_on_with(
+    second: RunDir, tmp_path: Path
+) -> None:
+    folder = RunDir(tmp_path / "second")
+    shutil.copytree(second.path, folder.path)
+    plan = replace(stacks.load_plan(second), seed=7, stack=("mean",))
+    with pytest.raises(UserError, match=r"asked for otherwise \(seed, stack\)"):
+        _go_on_or_run(folder, plan, None, None)  # type: ignore[arg-type]
+
+
+def test_a_subset_opens_no_labels_and_keeps_the_correction(whole: RunDir, tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "it")
+    shutil.copytree(whole.path, run.path)
+    assert not _unscored(run, replace(stacks.load_plan(run), stack=("genetic",)))
+    assert _unscored(run, replace(stacks.load_plan(run), stack=("genetic", "mean")))
+    before = read_json(run.comparisons)
+    write_comparisons(run)
+    assert read_json(run.comparisons) == before
+    assert set(before["rows"]) == {"logreg", "genetic"}
+
+
+def test_a_full_disk_is_no_reason_to_leave_a_learner_out(
+    whole: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDir(tmp_path / "it")
+    progress = SimpleNamespace(phase=lambda *_: None, say=lambda *_: None)
+    stop = SimpleNamespace(check=lambda: None)
+
+    def fails(error: Exception) -> Any:
+        def fit_one(*_: Any) -> None:
+            raise error
+
+        return fit_one
+
+    plan: Any = SimpleNamespace(stack=("mean",))
+    monkeypatch.setattr(stage, "fit_one", fails(UserError("No space left on device")))
+    with pytest.raises(UserError, match="No space left"):
+        stage.fit_stage(run, plan, None, stop, progress)  # type: ignore[arg-type]
+    assert not (run.stack("mean") / "refused.json").exists()
+    monkeypatch.setattr(stage, "fit_one", fails(CannotFit("no rows")))
+    monkeypatch.setattr(stage, "diagnose", lambda *_: None)
+    stage.fit_stage(run, plan, None, stop, progress)  # type: ignore[arg-type]
+    assert stage.refused(run, plan) == [{"name": "mean", "why": "no rows"}]
 
 
 def test_a_search_is_not_another_configurations(whole: RunDir) -> None:

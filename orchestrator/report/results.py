@@ -189,11 +189,13 @@ def _ours(figure: Any, plan: Plan, scores: dict[str, Any] | None) -> tuple[Any, 
     if scores is None:
         return None, "the test part has not been scored"
     rows = [row for row in scores["rows"] if row["variant"] == variant and row["trial"] is not None]
-    if plan.purpose == "search":
+    if plan.purpose != "train":  # trials are seeds in a training alone
         rows = [row for row in rows if row["best"]]
     if rows:
         ours = _over_seeds([_figure_of(row, figure) for row in rows])
         return ours, None if ours else "this data has no such class or metric"
+    if plan.purpose == "stack":
+        return None, "a stack scores its members as configured: see their own runs"
     prefix = f"{entry.decision}."
     if all(key.startswith(prefix) for key in entry.figures[variant]):
         return None, "transductive: ask for it with --transductive"

@@ -274,6 +274,10 @@ class Learner(ABC):
             for scores, seconds in zip(fused, members.durations, strict=True)
         )
 
+    def sees(self, members: Members) -> Members:
+        """The members that it combines: all, but for a choice of them."""
+        return members
+
     def fused_frames(self, members: Members) -> tuple[np.ndarray, ...] | None:
         """Fused frame scores, N arrays [T, K] at the finest hop; ``None`` where it fuses none."""
         if not self.pointwise or members.frames is None:

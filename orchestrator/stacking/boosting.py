@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.stacking.base import Learner, Members, Targets
-from systems.errors import UserError
+from systems.errors import CannotFit
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Boosting(Learner):
         if not self.columns:
             return scores
         if members.columns is None or members.columns.shape[1] != self.columns:
-            raise UserError(f"the boosted trees need the {self.columns} clip statistics that they "
+            raise CannotFit(f"the boosted trees need the {self.columns} clip statistics that they "
                             "were fitted with.")  # fmt: skip
         return np.hstack([scores, members.columns])
 

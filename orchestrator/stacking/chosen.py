@@ -21,17 +21,20 @@ class OverChosen(Learner):
         for about in ("name", "title", "source", "takes", "uses", "pointwise", "judged_by"):
             setattr(self, about, getattr(inner, about))
 
+    def sees(self, members: Members) -> Members:
+        return members.only(self.chosen)
+
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
-        self.inner.fit(members.only(self.chosen), targets, seed)
+        self.inner.fit(self.sees(members), targets, seed)
 
     def predict(self, members: Members) -> np.ndarray:
-        return self.inner.predict(members.only(self.chosen))
+        return self.inner.predict(self.sees(members))
 
     def events(self, members: Members) -> tuple[tuple[Event, ...], ...] | None:
-        return self.inner.events(members.only(self.chosen))
+        return self.inner.events(self.sees(members))
 
     def fused_frames(self, members: Members) -> tuple[np.ndarray, ...] | None:
-        return self.inner.fused_frames(members.only(self.chosen))
+        return self.inner.fused_frames(self.sees(members))
 
     def snapshots(self) -> dict[int, tuple[int, ...]]:
         return {self.chosen[place]: epochs for place, epochs in self.inner.snapshots().items()}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from orchestrator.stacking.base import Members
-from systems.errors import UserError
+from systems.errors import CannotFit
 
 
 def side_by_side(members: Members) -> np.ndarray:
-    """All members' clip embeddings [N, ΣE]. Raises UserError where there are none."""
+    """All members' clip embeddings [N, ΣE]. Raises CannotFit where there are none."""
     if members.embeddings is None:
-        raise UserError("this meta-learner needs the members' clip embeddings: there are none.")
+        raise CannotFit("this meta-learner needs the members' clip embeddings: there are none.")
     return np.hstack(members.embeddings)
 
 
@@ -19,10 +19,10 @@ def frames_side_by_side(members: Members) -> list[np.ndarray]:
     """All members' frame embeddings, N arrays [T, ΣE], at the coarsest of their rates.
 
     Raises:
-        UserError: there are none.
+        CannotFit: there are none.
     """
     if members.frame_embeddings is None:
-        raise UserError("this meta-learner needs the members' frame embeddings: there are none.")
+        raise CannotFit("this meta-learner needs the members' frame embeddings: there are none.")
     clips = zip(*members.frame_embeddings, strict=True)
     return [np.hstack([at_length(one, min(map(len, clip))) for one in clip]) for clip in clips]
 

@@ -119,7 +119,8 @@ def out_of_fold(
     its clips are halved by group and each half is scored by the other half's best epoch.
 
     Raises:
-        UserError: a member was trained on a row that it is to be scored on.
+        UserError: a member was trained on a row that it is to be scored on, or its scores are no
+            numbers.
     """
     ids, targets = validation_targets(dataset, splits, plan.metric)
     epochs = [_epochs(member, splits) for member in members]
@@ -139,6 +140,9 @@ def out_of_fold(
                 for f in range(len(by_fold))]  # fmt: skip
         last_steps.append(round(statistics.median(best)))
         scores.append(_by_others(by_fold, best, targets, plan))
+    for member, one in zip(members, scores, strict=True):
+        if not np.isfinite(one).all():
+            raise UserError(f"{member.name} predicts scores that are no numbers: leave it out.")
     seen = view(members, pooled, np.stack(scores, axis=1), _durations(dataset), columns)
     if all(by_fold is not None for by_fold in epochs):
         every = tuple(_pooled_epochs(by_fold) for by_fold in epochs if by_fold is not None)

@@ -26,7 +26,7 @@ from orchestrator.study import SamplerSettings, Search, cause_of, state_name
 from orchestrator.timing import Clock
 from search_spaces import BEST_MEMBERS, learner_space
 from systems import config as configs
-from systems.errors import UserError
+from systems.errors import CannotFit, UserError
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def searched(
 
     Raises:
         Interrupted: a signal came.
-        UserError: no trial completed, with the first cause.
+        CannotFit: no trial completed, with the first cause.
     """
     space = learner_space(name, settings, members.scores.shape[1])
     bench = Bench(folder, name, settings, members, targets, _order(members, targets), seed)
@@ -93,7 +93,7 @@ def searched(
     _note(folder, study)
     if not best:
         causes = (cause_of(trial) for trial in study.trials())
-        raise UserError(f"no trial of its search completed: {next(filter(None, causes), 'none')}")
+        raise CannotFit(f"no trial of its search completed: {next(filter(None, causes), 'none')}")
     return bench.fitted(best[0].params, members, targets)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.stacking.base import Learner, Members, Targets
-from systems.errors import UserError
+from systems.errors import CannotFit
 
 SMALLEST = 1e-7  # of a probability whose logarithm is taken
 
@@ -98,7 +98,7 @@ def least_loss(
     The loss is the cross-entropy of a class, or of each tag, or of values the squared error.
 
     Raises:
-        UserError: the optimiser finds no finite weights.
+        CannotFit: the optimiser finds no finite weights.
     """
     from scipy.optimize import minimize
 
@@ -110,7 +110,7 @@ def least_loss(
         constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": lambda w: np.ones(m)},
     )  # fmt: skip
     if not np.isfinite(found.x).all():
-        raise UserError(f"the weights cannot be optimised: {found.message}.")
+        raise CannotFit(f"the weights cannot be optimised: {found.message}.")
     w = np.clip(found.x, 0, None)
     weights: np.ndarray = w / w.sum()
     return weights

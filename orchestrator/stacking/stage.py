@@ -22,7 +22,7 @@ from orchestrator.stacking.judging import Judgement, compared, judge, judge_even
 from orchestrator.stacking.rows import OutOfFold
 from orchestrator.stacking.search import searched
 from systems import config as configs
-from systems.errors import UserError
+from systems.errors import CannotFit
 from systems.predictions import Predictions
 
 Fit = Callable[[Members, Targets, str], Learner]
@@ -33,6 +33,9 @@ def fit_stage(run: RunDir, plan: Plan, rows: OutOfFold, stop: Stop, progress: Pr
 
     A learner that these rows cannot fit is named, with the reason, here and in the report; the
     others go on.
+
+    Raises:
+        UserError: what is no fault of the rows, as a full disk: the stage goes on when resumed.
     """
     for name in plan.stack:
         folder = run.stack(name)
@@ -42,11 +45,11 @@ def fit_stage(run: RunDir, plan: Plan, rows: OutOfFold, stop: Stop, progress: Pr
         progress.phase(f"stage two: {name}", None)
         try:
             fit_one(run, plan, rows, name, stop, progress)
-        except (UserError, ValueError, np.linalg.LinAlgError) as error:
-            why = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        except (CannotFit, ValueError, np.linalg.LinAlgError) as error:
+            why = str(error) if isinstance(error, CannotFit) else f"{type(error).__name__}: {error}"
             progress.say(f"stage two: {name} is left out: {why}")
             write_json(folder / "refused.json", {"name": name, "why": why})
-    write_comparisons(run, plan)
+    write_comparisons(run)
     diagnose(run, plan, rows)
 
 
@@ -56,7 +59,7 @@ def fit_one(
     """Cross-fit, judge, fit on all rows, and write learner, predictions and, last, scores.
 
     Raises:
-        UserError: the rows lack what the learner takes, or cannot fit it.
+        CannotFit: the rows lack what the learner takes, or cannot fit it.
     """
     began = time.monotonic()
     folder = run.stack(name)
@@ -90,9 +93,13 @@ def fit_one(
     shutil.rmtree(folder / "folds", ignore_errors=True)
 
 
-def write_comparisons(run: RunDir, plan: Plan) -> None:
-    """Correct the judgements of all fitted learners for their number (Holm)."""
-    paths = {name: run.stack(name) / "scores.json" for name in plan.stack}
+def write_comparisons(run: RunDir) -> None:
+    """Correct the judgements of all fitted learners for their number (Holm).
+
+    All that were judged over these members count, also those that the plan names no longer: asking
+    for the good ones alone must not make them better.
+    """
+    paths = {folder.name: folder / "scores.json" for folder in run.stacks()}
     judged = {
         name: Judgement.from_json(read_json(path)) for name, path in paths.items() if path.exists()
     }
@@ -103,7 +110,7 @@ def write_comparisons(run: RunDir, plan: Plan) -> None:
 def _check_kinds(name: str, rows: OutOfFold) -> None:
     missing = set(kind_of(name).takes) - rows.seen.kinds()
     if missing:
-        raise UserError(f"it takes {', '.join(sorted(missing))}, which the members do not give.")
+        raise CannotFit(f"it takes {', '.join(sorted(missing))}, which the members do not give.")
 
 
 def _fit(folder: Path, plan: Plan, name: str, stop: Stop, progress: Progress) -> Fit:
