@@ -312,7 +312,7 @@ def test_a_mistake_is_one_message_and_changes_nothing(
 def test_a_run_of_other_rows_does_not_spoil_the_choice_of_a_system(
     whole: RunDir, second: RunDir, tmp_path: Path
 ) -> None:
-    for name, run in (("a", whole), ("b", whole), ("torn", second)):
+    for name, run in (("a", whole), ("b", whole), ("c", second), ("torn", second)):
         shutil.copytree(run.path, tmp_path / name)
     write_json(tmp_path / "a" / "plan.json", {**read_json(whole.plan), "name": "a"})
     other = {**read_json(whole.plan), "name": "b", "fingerprint": "other", "created": "2000"}
