@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.plan import Plan
+from orchestrator.plan import Plan, load_plan
 from orchestrator.rundir import RunDir, read_json, write_json
 from orchestrator.stacking.families import load_learner
 from orchestrator.stacking.rows import Member, best_place, members_of, members_of_runs
@@ -94,7 +94,7 @@ def sources(run: RunDir, model: str) -> list[Path]:
 def _plan(run: RunDir) -> Plan:
     if not run.plan.exists():
         raise UserError(f"{run.path} holds no run: it has no plan.json.")
-    return Plan.from_json(read_json(run.plan))
+    return load_plan(run)
 
 
 def _choose(run: RunDir, plan: Plan, model: str) -> _Choice:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.plan import Plan
+from orchestrator.plan import load_plan
 from orchestrator.rundir import RunDir, read_json
-from orchestrator.study import Search, TrialState
+from orchestrator.stacks import study_of
+from orchestrator.study import TrialState
 
 ENDED = (TrialState.PRUNED, TrialState.FAIL)  # a complete one may have folds under way
 
@@ -58,11 +59,8 @@ def _checkpoints(run: RunDir) -> Iterator[Removable]:
     """Checkpoints that nothing will go on from."""
     if not run.study.exists():
         return
-    plan = Plan.from_json(read_json(run.plan))
-    study = Search(
-        run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial, read_only=True
-    )
-    for trial in study.trials():
+    plan = load_plan(run)
+    for trial in study_of(run, plan).trials():
         folder = run.trial(trial.number)
         if trial.state in ENDED:
             for path in sorted(folder.path.glob("fold*/checkpoint.pt*")):

@@ -10,13 +10,12 @@ import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 
 from orchestrator import stacks
 from orchestrator.plan import (
-    FINALS,
     Final,
     Options,
     Plan,
@@ -34,7 +33,7 @@ from systems import config as configs
 from systems import data, registry
 from systems.data.dataset import Dataset
 from systems.data.splits import Splits
-from systems.errors import UserError, unknown
+from systems.errors import UserError
 
 console = Console(highlight=False, soft_wrap=True)
 RESUMABLE = 3  # exit code of an interrupted run
@@ -154,7 +153,7 @@ def stack(names: Sequence[str], systems: Sequence[str], given: dict[str, Any]) -
     plan, dataset, splits = stacks.make_stack_plan(
         chosen,
         stack=given["stack"] or "standard",
-        final=_final(given["final"] or "refit"),
+        final=cast(Final, given["final"] or "refit"),  # check_stage has seen it
         name=given["name"],
         protocol=given["protocol"],
         mlflow=given["mlflow"],
@@ -181,7 +180,7 @@ def _stack_within(folder: RunDir, given: dict[str, Any]) -> int:
         stack=stack_names(given["stack"], dataset, gives) if given["stack"] else plan.stack,
         top_k=_top_k(given["top_k"]) or plan.top_k,
         mlflow=given["mlflow"] or plan.mlflow,
-        final=_final(given["final"]) if given["final"] else plan.final,
+        final=cast(Final, given["final"] or plan.final),
         stage_trials=plan.stage_trials if given["stage_trials"] is None else given["stage_trials"],
     )
     with _full_disk_is_told(folder), folder.drive():
@@ -230,13 +229,6 @@ def _top_k(top_k: int | None) -> int | None:
     return top_k
 
 
-def _final(text: str) -> Final:
-    for known in FINALS:
-        if text == known:
-            return known
-    raise unknown("way to --final models", text, FINALS)
-
-
 def run_planned(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits) -> int:
     """Print a plan, write it, and run it; returns the exit code."""
     print_plan(plan)
@@ -277,7 +269,7 @@ def reproduce(paper: str, seeds: int, given: dict[str, Any], written: dict[str, 
         if code != 0:
             console.print(f"go on with the same command and --name {name}", markup=False)
             return code
-    plan = Plan.from_json(read_json(next(iter(runs.values())).plan))
+    plan = load_plan(next(iter(runs.values())))
     rows = table.table(entries[0].paper, runs)
     notes = _conditions(plan, entries[0])
     about = {"paper": entries[0].paper, "runs": [r.path.name for r in runs.values()],

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from orchestrator.counts import Scored, load_counts
-from orchestrator.plan import Plan
-from orchestrator.rundir import RunDir, read_json
+from orchestrator.plan import Plan, load_plan
+from orchestrator.rundir import RunDir
 from systems import config as configs
 from systems.errors import UserError
 from systems.metrics.events import event_er_of_counts, event_f1_of_counts
@@ -35,7 +35,7 @@ def compare(first: RunDir, second: RunDir) -> dict[str, Any]:
     Raises:
         UserError: the runs are not of the same data and classes, or one has scored nothing.
     """
-    plans = [Plan.from_json(read_json(run.plan)) for run in (first, second)]
+    plans = [load_plan(run) for run in (first, second)]
     for what in ("dataset", "fingerprint", "classes"):
         values = [getattr(plan, what) for plan in plans]
         if values[0] != values[1]:

@@ -15,9 +15,8 @@ from typing import Any
 
 from orchestrator import commands, stacks
 from orchestrator.plan import MemberRef, Options, Plan, load_plan, make_plan
-from orchestrator.rundir import RunDir, read_json
+from orchestrator.rundir import RunDir
 from orchestrator.stacking.stage import refused
-from orchestrator.study import Search
 from systems import registry
 from systems.data.dataset import Dataset
 from systems.data.splits import Splits
@@ -68,8 +67,11 @@ def run_graph(given: dict[str, Any], dry_run: bool) -> int:
 
 def _check_fusion(fusion: Fusion, given: Mapping[str, Any]) -> None:
     """Refuse options that a registered fusion answers itself."""
-    said = {"--stack": given["stack"] not in ("standard", "none"), "--top-k": given["top_k"] != 3,
-            "--final": given["final"] is not None}  # fmt: skip
+    said = {
+        "--stack": given["stack"] not in (Options.stack, "none"),
+        "--top-k": given["top_k"] != Options.top_k,
+        "--final": given["final"] != Options.final,
+    }
     for option, asked in said.items():
         if asked:
             raise UserError(
@@ -109,8 +111,7 @@ def _go_on_or_run(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits) 
     """Begin a run, or go on with the one of this name. Raises UserError where that is another."""
     if not folder.plan.exists():
         return commands.run_planned(folder, plan, dataset, splits)
-    old, new = load_plan(folder).to_json(), plan.to_json()
-    other = [key for key in (*_SAME, *_STAGE) if _plain(old[key]) != _plain(new[key])]
+    other = _differing(load_plan(folder), plan, (*_SAME, *_STAGE))
     if other:
         raise UserError(
             f"a run named '{plan.name}' exists in {folder.root} and was asked for otherwise "
@@ -124,13 +125,17 @@ def reusable(plan: Plan, root: Path, more: Sequence[str] = ()) -> RunDir | None:
 
     ``more``: further entries of the plan that must be the same.
     """
-    wanted = plan.to_json()
-    for run in stacks.runs_below(root):
-        other = read_json(run.plan)
-        same = all(_plain(other.get(key)) == _plain(wanted[key]) for key in (*_SAME, *more))
-        if same and run.scores.exists() and _is_searched(run, Plan.from_json(other)):
+    for run, other in stacks.runs_below(root):
+        same = not _differing(other, plan, (*_SAME, *more))
+        if same and run.scores.exists() and _is_searched(run, other):
             return run
     return None
+
+
+def _differing(one: Plan, other: Plan, keys: Sequence[str]) -> list[str]:
+    """The entries in which two plans differ."""
+    first, second = one.to_json(), other.to_json()
+    return [key for key in keys if _plain(first[key]) != _plain(second[key])]
 
 
 def _plain(value: Any) -> Any:
@@ -143,9 +148,7 @@ def _plain(value: Any) -> Any:
 
 
 def _is_searched(run: RunDir, plan: Plan) -> bool:
-    study = Search(
-        run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial, read_only=True
-    )
+    study = stacks.study_of(run, plan)
     return study.asked() >= plan.trials and not study.running()
 
 

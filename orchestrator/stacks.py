@@ -83,11 +83,10 @@ def _of_name(name: str, top_k: int | None, root: Path, mlflow: str | None) -> li
 def _of_system(address: str, top_k: int, root: Path, like: Plan | None) -> list[MemberRef]:
     """The best trials of a system over all runs below the root that predict the same rows."""
     found: list[tuple[Plan, list[MemberRef]]] = []
-    for run in runs_below(root):
-        plan = load_plan(run)
-        refs = best_of(run, None, every=True, required=False) if plan.purpose == "search" else []
-        if plan.system == address and refs:
-            found.append((plan, refs))
+    for run, plan in runs_below(root):
+        if plan.system == address and plan.purpose == "search":
+            refs = best_of(run, None, every=True, required=False)
+            found += [(plan, refs)] if refs else []
     if not found:
         raise UserError(f"no run of {address} below {root} has a completed trial.")
     wanted = _rows_of(like or max((plan for plan, _ in found), key=lambda plan: plan.created))
@@ -100,15 +99,15 @@ def _of_system(address: str, top_k: int, root: Path, like: Plan | None) -> list[
     return ranked(alike)[:top_k]
 
 
-def runs_below(root: Path) -> Iterator[RunDir]:
-    """All runs of a storage root, by name; a folder whose plan cannot be read is none."""
+def runs_below(root: Path) -> Iterator[tuple[RunDir, Plan]]:
+    """All runs of a storage root and their plans, by name; what has no readable plan is none."""
     for path in sorted(root.glob("*/plan.json")):
         run = RunDir(path.parent.resolve())
         try:
-            load_plan(run)
+            plan = load_plan(run)
         except UserError:
             continue
-        yield run
+        yield run, plan
 
 
 def best_of(
@@ -119,14 +118,15 @@ def best_of(
     if plan.purpose == "stack":
         return list(plan.members)
     count = 10**9 if every else (plan.top_k if top_k is None else top_k)
-    trials = _study(run, plan).best(count) if run.study.exists() else []
+    trials = study_of(run, plan).best(count) if run.study.exists() else []
     if not trials and required:
         raise UserError(f"the run '{plan.name}' has no completed trial: "
                         f"soundsweep run --resume {run.path}.")  # fmt: skip
     return [MemberRef(str(run.path), trial.number, plan.system) for trial in trials]
 
 
-def _study(run: RunDir, plan: Plan) -> Search:
+def study_of(run: RunDir, plan: Plan) -> Search:
+    """The study of a run, to be read."""
     return Search(
         run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial, read_only=True
     )

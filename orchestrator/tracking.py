@@ -60,7 +60,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from orchestrator.bundle import export, sources
-from orchestrator.plan import Plan
+from orchestrator.plan import Plan, load_plan
 from orchestrator.rundir import RunDir, TrialDir, best_line, read_json
 from orchestrator.study import Search, TrialState, cause_of, state_name
 from systems.errors import UserError
@@ -123,7 +123,7 @@ def sync(run: RunDir, *, driving: bool | None = None) -> Synced:
     if not run.plan.exists():
         raise UserError(f"{run.path} holds no run: it has no plan.json.")
     with _locked(run):
-        plan = Plan.from_json(read_json(run.plan))
+        plan = load_plan(run)
         views = _views(run, plan, _is_driven(run) if driving is None else driving)
         uri = tracking_uri(run, plan)
         try:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from orchestrator.plan import Plan
+from orchestrator.plan import Plan, load_plan
 from orchestrator.report.importance import importances
 from orchestrator.rundir import RunDir, TrialDir, best_line, read_json, read_lines, write_json
 from orchestrator.stacking.stage import refused
@@ -24,7 +24,7 @@ SCHEMA = 1
 
 def collect(run: RunDir) -> dict[str, Any]:
     """All results of a run so far; also written to its results.json."""
-    plan = Plan.from_json(read_json(run.plan))
+    plan = load_plan(run)
     scores = read_json(run.scores) if run.scores.exists() else None
     trials = trial_rows(run, plan)
     stack = stack_rows(run, plan)

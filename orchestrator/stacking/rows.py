@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.plan import Plan
+from orchestrator.plan import Plan, load_plan
 from orchestrator.rundir import RunDir, read_json
 from orchestrator.stacking.base import Members, Targets
 from orchestrator.trial import best_step, read_epoch_scores
@@ -50,7 +50,7 @@ def members_of(run: RunDir, plan: Plan, numbers: Sequence[int]) -> tuple[Member,
 def members_of_runs(plan: Plan) -> tuple[Member, ...]:
     """The members of a stack over several runs, in the plan's order."""
     runs = {ref.run: RunDir(_there(ref.run)) for ref in plan.members}
-    plans = {path: Plan.from_json(read_json(run.plan)) for path, run in runs.items()}
+    plans = {path: load_plan(run) for path, run in runs.items()}
     return tuple(
         Member(runs[r.run], plans[r.run], r.trial, f"{runs[r.run].path.name}/{r.trial}")
         for r in plan.members
