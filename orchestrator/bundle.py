@@ -8,7 +8,7 @@ It needs neither the run nor its data::
     learner/                             a stack's meta-learner, as ``Learner.save`` writes it
 
 A member is one model (``refit``), its folds' models (``fold0``, ...), and the epochs of its
-training that a snapshot ensemble predicts with (``epoch10``, ...).
+training that a snapshot ensemble predicts with (``epoch10``, of a fold's ``fold0_epoch10``, ...).
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator.plan import Plan, load_plan
-from orchestrator.rundir import RunDir, read_json, write_json
+from orchestrator.rundir import RunDir, read_json, snapshot_name, write_json
+from orchestrator.stacking.base import Snapshots
 from orchestrator.stacking.families import load_learner
 from orchestrator.stacking.rows import Member, best_place, members_of, members_of_runs
 from systems import config as configs
 from systems.errors import UserError, unknown
 
-FORMAT = 2  # of bundle.json
+FORMAT = 3  # of bundle.json
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,15 @@ class _Choice:
     members: tuple[Member, ...]
     variants: tuple[str, ...]
     learner: str | None = None
-    epochs: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # of a snapshot ensemble
+    epochs: Snapshots = field(default_factory=dict)  # of a snapshot ensemble
 
 
 def export(run: RunDir, folder: Path, *, model: str = "best") -> Path:
     """Write a bundle of one of a run's models; returns its folder.
 
     ``bundle.json`` states ``format``, ``members`` (trial, system, full configuration, models),
-    ``learner``, ``variant`` (of the first member's decision), ``label_kind``, ``classes``, ``rate``
+    ``learner``, ``variant`` (of the first member's decision), ``mean_of_folds`` (how a member's
+    models are averaged), ``label_kind``, ``classes``, ``rate``
     (Hz), ``frame_hop`` (s), ``version`` (of the package that trained it), ``run`` (name, id),
     ``dataset``, ``fingerprint`` and ``test`` (scores with intervals, ``None`` before the test part
     is scored).
@@ -155,15 +156,18 @@ def _models(plan: Plan, choice: _Choice, place: int) -> dict[str, Path]:
     """The trained models of a member, by name."""
     member = choice.members[place]
     trial = member.run.trial(member.number)
-    if plan.final == "fold_mean":
+    if plan.folds_predict():
         folds = range(len(member.plan.splits["folds"]))
         found = {f"fold{fold}": trial.model(fold) for fold in folds}
     elif member.plan.purpose == "train":
         found = {"refit": trial.model(0)}
     else:
         found = {"refit": trial.refit / "model"}
-    epochs = choice.epochs.get(place, ())
-    return found | {f"epoch{epoch}": trial.snapshot_model(epoch) for epoch in epochs}
+    return found | {
+        snapshot_name(epoch, fold): trial.snapshot_model(epoch, fold)
+        for (of, fold), epochs in choice.epochs.items() if of == place
+        for epoch in epochs
+    }  # fmt: skip
 
 
 def model_folder(bundle: Path, place: int, name: str) -> Path:
@@ -216,6 +220,7 @@ def _describe(run: RunDir, plan: Plan, choice: _Choice, bundle: Path) -> dict[st
         "frame_hop": first.frame_hop,
         "version": plan.versions.get("soundsweep"),
         "run": {"name": plan.name, "id": plan.run_id},
+        "mean_of_folds": plan.mean_of_folds(),
         "dataset": plan.dataset,
         "fingerprint": plan.fingerprint,
         "test": _test_scores(run, choice),
@@ -224,8 +229,7 @@ def _describe(run: RunDir, plan: Plan, choice: _Choice, bundle: Path) -> dict[st
 
 def label_kind(plan: Plan) -> str:
     """Whether a clip has one ``class``, or ``tags``."""
-    kinds = {about["labels"] for about in plan.parts.values()}
-    return "class" if "class" in kinds and not kinds & {"tags", "events"} else "tags"
+    return "class" if plan.exclusive() else "tags"
 
 
 def _test_scores(run: RunDir, choice: _Choice) -> dict[str, Any] | None:

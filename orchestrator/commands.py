@@ -154,6 +154,7 @@ def stack(names: Sequence[str], systems: Sequence[str], given: dict[str, Any]) -
         chosen,
         stack=given["stack"] or "standard",
         final=cast(Final, given["final"] or "refit"),  # check_stage has seen it
+        by_fold=given["by_fold"],
         name=given["name"],
         protocol=given["protocol"],
         mlflow=given["mlflow"],
@@ -181,6 +182,7 @@ def _stack_within(folder: RunDir, given: dict[str, Any]) -> int:
         top_k=_top_k(given["top_k"]) or plan.top_k,
         mlflow=given["mlflow"] or plan.mlflow,
         final=cast(Final, given["final"] or plan.final),
+        by_fold=plan.by_fold or given["by_fold"],
         stage_trials=plan.stage_trials if given["stage_trials"] is None else given["stage_trials"],
     )
     with _full_disk_is_told(folder), folder.drive():
@@ -188,8 +190,8 @@ def _stack_within(folder: RunDir, given: dict[str, Any]) -> int:
             (folder.stack(name) / "refused.json").unlink(missing_ok=True)  # it is tried again
         if new.final != plan.final or _unscored(folder, new):
             folder.scores.unlink(missing_ok=True)  # other models are to be scored
-        if new.stage_trials != plan.stage_trials:
-            folder.forget_scores()  # other settings are to be found
+        if (new.stage_trials, new.by_fold) != (plan.stage_trials, plan.by_fold):
+            folder.forget_scores()  # other learners are to be fitted
         write_json(folder.plan, new.to_json())
         return _go(folder, new, dataset, splits)
 

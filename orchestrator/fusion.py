@@ -8,6 +8,7 @@ configuration, budget and seed, is reused. A killed walk goes on by the same com
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,8 @@ _SAME = ("system", "dataset", "fingerprint", "classes", "splits", "metric", "mod
          "required", "mixed_precision", "final")  # fmt: skip
 # And what only the run that was asked for is told.
 _STAGE = ("stack", "top_k", "stage_trials", "protocol", "transductive", "fusion", "members",
-          "learner_settings", "fitted_on")  # fmt: skip
+          "learner_settings", "fitted_on", "by_fold", "pool", "events_of",
+          "fusion_parts")  # fmt: skip
 
 
 def run_graph(given: dict[str, Any], dry_run: bool) -> int:
@@ -51,6 +53,7 @@ def run_graph(given: dict[str, Any], dry_run: bool) -> int:
         return 0
     commands.writable(commands.root_of(given["storage"]))
     runs: dict[str, RunDir] = {}
+    wanted = _trainings(order)
     for entry in order:
         last = entry is target
         own = name if last else f"{name}.{entry.address.replace('/', '.')}"
@@ -58,7 +61,7 @@ def run_graph(given: dict[str, Any], dry_run: bool) -> int:
         if isinstance(entry, Fusion):
             code, runs[entry.address] = _fuse(entry, asked, runs)
         else:
-            code, runs[entry.address] = _train(entry, asked, runs, last)
+            code, runs[entry.address] = _train(entry, asked, runs, last, wanted[entry.address])
         if code != 0:
             commands.console.print(f"go on with the same command and --name {name}", markup=False)
             return int(code)
@@ -71,6 +74,7 @@ def _check_fusion(fusion: Fusion, given: Mapping[str, Any]) -> None:
         "--stack": given["stack"] not in (Options.stack, "none"),
         "--top-k": given["top_k"] != Options.top_k,
         "--final": given["final"] != Options.final,
+        "--by-fold": given["by_fold"] != Options.by_fold,
     }
     for option, asked in said.items():
         if asked:
@@ -85,12 +89,17 @@ def _name(target: Entry | Fusion, given: Mapping[str, Any]) -> str:
 
 
 def _train(
-    entry: Entry, given: dict[str, Any], runs: Mapping[str, RunDir], last: bool
+    entry: Entry, given: dict[str, Any], runs: Mapping[str, RunDir], last: bool, trainings: int
 ) -> tuple[int, RunDir]:
-    """A system's run: reused, gone on with, or begun."""
+    """A system's run: reused, gone on with, or begun.
+
+    Where nothing is searched, several trainings are of the published point.
+    """
     asked = {**given, "system": entry.address}
     if not last:
-        asked |= {"trials": given["trials"] or "1", "stack": "none", "top_k": 1, "final": "refit"}
+        count = max(1, trainings)
+        asked |= {"trials": given["trials"] or str(count), "repeat": given["trials"] is None,
+                  "stack": "none", "top_k": count, "final": "refit", "by_fold": False}  # fmt: skip
     options: Options = commands.options_of(asked)
     plan, dataset, splits = make_plan(options)
     required = {
@@ -153,13 +162,20 @@ def _is_searched(run: RunDir, plan: Plan) -> bool:
 
 
 def _fuse(fusion: Fusion, given: dict[str, Any], runs: Mapping[str, RunDir]) -> tuple[int, RunDir]:
-    """A fusion's run: its meta-learner over the best trial of each member."""
+    """A fusion's run: its meta-learner over the best trials of its members."""
     folder = RunDir(commands.root_of(given["storage"]) / given["name"])
+    members, parts = _flat(fusion, runs)
+    places = {member: place for place, member in enumerate(members)}
+    nested = any(part["learner"] is not None for part in parts)
     plan, dataset, splits = stacks.make_stack_plan(
-        [_member(runs[registry.find(name).address]) for name in fusion.members],
+        members,
         stack=fusion.learner,
         settings={fusion.learner: fusion.settings},
         final=fusion.final,
+        by_fold=fusion.by_fold,
+        pool=fusion.pool,
+        events_of=_gate(fusion, runs, places),
+        parts=[_placed(part, places) for part in parts] if nested else (),
         name=given["name"],
         protocol=given["protocol"],
         mlflow=given["mlflow"],
@@ -174,9 +190,76 @@ def _fuse(fusion: Fusion, given: dict[str, Any], runs: Mapping[str, RunDir]) -> 
     return code, folder
 
 
-def _member(run: RunDir) -> MemberRef:
-    """The best trial of a member's run."""
-    plan = load_plan(run)
-    if plan.purpose == "stack":
-        raise UserError(f"{plan.fusion} is a fusion: members of a fusion are systems.")
-    return stacks.best_of(run, 1)[0]
+def _flat(
+    fusion: Fusion, runs: Mapping[str, RunDir]
+) -> tuple[list[MemberRef], list[dict[str, Any]]]:
+    """The trials below a fusion, each once, and its members as parts over them, in order.
+
+    A part's ``members`` are trials; :func:`_placed` turns them into places.
+    """
+    taken: Counter[str] = Counter()
+    parts: list[dict[str, Any]] = []
+    for name in fusion.members:
+        entry = registry.find(name)
+        if isinstance(entry, Fusion):
+            parts.append(_fused_part(entry, fusion, runs))
+            continue
+        trial = _trial(runs[entry.address], taken[entry.address])
+        taken[entry.address] += 1
+        parts.append({"name": name, "members": [trial], "learner": None})
+    return list(dict.fromkeys(m for part in parts for m in part["members"])), parts
+
+
+def _fused_part(inner: Fusion, outer: Fusion, runs: Mapping[str, RunDir]) -> dict[str, Any]:
+    """A fusion as a member of another."""
+    if inner.final != outer.final:
+        raise UserError(
+            f"{inner.address} predicts by {inner.final}, {outer.address} by {outer.final}: a "
+            "fusion of fusions takes one kind of final model."
+        )
+    members, parts = _flat(inner, runs)
+    places = {member: place for place, member in enumerate(members)}
+    nested = any(part["learner"] is not None for part in parts)
+    manner = {
+        "by_fold": inner.by_fold, "pool": inner.pool, "events_of": _gate(inner, runs, places),
+        "parts": [_placed(part, places) for part in parts] if nested else [],
+    }  # fmt: skip
+    return {
+        "name": inner.address, "members": members, "learner": inner.learner,
+        "settings": dict(inner.settings), "manner": manner,
+    }  # fmt: skip
+
+
+def _placed(part: Mapping[str, Any], places: Mapping[MemberRef, int]) -> dict[str, Any]:
+    """A part whose members are places in the order of all."""
+    about = {key: value for key, value in part.items() if key != "members"}
+    return {**about, "places": [places[member] for member in part["members"]]}
+
+
+def _gate(
+    fusion: Fusion, runs: Mapping[str, RunDir], places: Mapping[MemberRef, int]
+) -> int | None:
+    """The place of the member whose events a fusion's tags gate."""
+    if fusion.events_of is None:
+        return None
+    return places[_trial(runs[registry.find(fusion.events_of).address], 0)]
+
+
+def _trial(run: RunDir, rank: int) -> MemberRef:
+    """The trial of a member's run that is best but for ``rank`` others."""
+    best = stacks.best_of(run, rank + 1)
+    if len(best) <= rank:
+        raise UserError(
+            f"the run '{run.path.name}' has {len(best)} completed trials, the fusion takes "
+            f"{rank + 1}: soundsweep run --resume {run.path} --trials +1."
+        )
+    return best[rank]
+
+
+def _trainings(order: Sequence[Entry | Fusion]) -> Counter[str]:
+    """How many trainings of each system the fusions among these need."""
+    wanted: Counter[str] = Counter()
+    for entry in order:
+        if isinstance(entry, Fusion):
+            wanted |= Counter(registry.find(name).address for name in entry.members)
+    return wanted

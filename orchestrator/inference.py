@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,16 +25,18 @@ import soxr
 import torch
 
 from orchestrator.bundle import FORMAT, model_folder
-from orchestrator.rundir import read_json
+from orchestrator.rundir import read_json, snapshot_of
 from orchestrator.stacking.base import Learner, Members
 from orchestrator.stacking.families import load_learner
+from orchestrator.stacking.pooling import mean_of
 from systems import config as configs
 from systems import registry
 from systems.context import Context
+from systems.data.dataset import Event
 from systems.data.files import LENGTH_TOLERANCE, Files, broken_lines, examine
 from systems.data.store import load_mono
 from systems.errors import UserError, unknown
-from systems.postprocessing.decoding import mean_frames
+from systems.postprocessing.decoding import align_frames
 from systems.system import Fitted
 
 PRESENT = 0.5  # a tag is there where its score is above
@@ -71,13 +73,23 @@ class FilePrediction:
         return tuple(label for label in ranked if self.tags[label] > PRESENT)
 
 
+Epoch = tuple[int | None, int]  # fold or ``None`` of the refit, epoch of its training
+
+
 class _Said(NamedTuple):
-    """A member on one file: scores [K], frames [T, K], each model's scores [F, K], by epoch [K]."""
+    """A model on one file: clip scores [K], frame scores [T, K] and the events that they hold."""
 
     clip: np.ndarray
     frames: np.ndarray
-    folds: np.ndarray
-    epochs: dict[int, np.ndarray]
+    events: tuple[Event, ...]
+
+
+class _Member(NamedTuple):
+    """A member on one file: the mean of its models, each of them, and clip scores [K] by epoch."""
+
+    mean: _Said
+    models: tuple[_Said, ...]
+    epochs: dict[Epoch, np.ndarray]
 
 
 class _Broken(Exception):
@@ -86,10 +98,10 @@ class _Broken(Exception):
 
 @dataclass(frozen=True)
 class Models:
-    """A member's models: one or several whose mean is the member, and epochs of its training."""
+    """A member's models: one or several whose mean is the member, and epochs of its trainings."""
 
     main: tuple[Fitted, ...]
-    epochs: Mapping[int, Fitted]
+    epochs: Mapping[Epoch, Fitted]
 
     @property
     def first(self) -> Fitted:
@@ -180,8 +192,7 @@ class Predictor:
         said = [self._member(models, blocks, duration) for models in self.members]
         first, hop = self.members[0].first, self.members[0].first.frame_hop
         length = round(duration * first.rate) / first.rate
-        clip, frames = said[0].clip, said[0].frames
-        _, events = first.timed(frames, length)
+        clip, frames, events = said[0].mean
         if self.learner is not None:
             view = self._view(said, length, blocks)
             clip = self.learner.predict(view)[0]
@@ -207,17 +218,26 @@ class Predictor:
         k = self.classes.index(label)
         return bool(clip.argmax() == k if self._exclusive else clip[k] > PRESENT)
 
-    def _member(self, models: Models, blocks: Blocks, duration: float) -> _Said:
+    def _member(self, models: Models, blocks: Blocks, duration: float) -> _Member:
         """What a member says of a whole file: the mean of its models, and each."""
         length = round(duration * models.first.rate) / models.first.rate
-        folds = [self._score(model, blocks(model.rate)) for model in models.main]
-        frames = mean_frames([f for _, f in folds], [m.frame_hop for m in models.main])[0]
-        kept, _ = models.first.timed(frames, length)
+        scored = [self._score(model, blocks(model.rate)) for model in models.main]
+        each = tuple(
+            _Said(clip, *model.timed(frames, length))
+            for model, (clip, frames) in zip(models.main, scored, strict=True)
+        )
+        clip = self._mean(np.stack([clip for clip, _ in scored]))
+        hops = [model.frame_hop for model in models.main]
+        aligned = align_frames([frames for _, frames in scored], hops).swapaxes(0, 1)
+        mean = _Said(clip, *models.first.timed(self._mean(aligned), length))
         epochs = {e: self._score(m, blocks(m.rate))[0] for e, m in models.epochs.items()}
-        clips = np.stack([clip for clip, _ in folds])
-        return _Said(clips.mean(axis=0), kept, clips, epochs)
+        return _Member(mean, each, epochs)
 
-    def _view(self, said: Sequence[_Said], length: float, blocks: Blocks) -> Members:
+    def _mean(self, scores: np.ndarray) -> np.ndarray:
+        """The mean over a member's models [F, ...]."""
+        return mean_of(scores, self.about["mean_of_folds"], self._exclusive).astype(np.float32)
+
+    def _view(self, said: Sequence[_Member], length: float, blocks: Blocks) -> Members:
         """What the meta-learner sees of one file."""
         assert self.learner is not None
         columns = None
@@ -226,7 +246,25 @@ class Predictor:
 
             rate = self.members[0].first.rate
             columns = mfcc_statistics(np.concatenate(list(blocks(rate))), rate)[None]
-        folds = min(len(one.folds) for one in said)
+        epochs = [one.epochs for one in said]
+        whole = self._seen([one.mean for one in said], epochs, None, length)
+        of_folds = tuple(
+            replace(
+                self._seen([one.models[fold] for one in said], epochs, fold, length),
+                fold=np.array([fold]),
+                columns=columns,
+            )
+            for fold in range(min(len(one.models) for one in said))
+        )
+        folds_predict = any(len(models.main) > 1 for models in self.members)
+        return replace(whole, columns=columns, of_folds=of_folds if folds_predict else None)
+
+    def _seen(
+        self, said: Sequence[_Said], epochs: Sequence[dict[Epoch, np.ndarray]], fold: int | None,
+        length: float,
+    ) -> Members:  # fmt: skip
+        """One model of each member on one file, and the epochs of its training."""
+        asked = tuple({e: s[None] for (of, e), s in one.items() if of == fold} for one in epochs)
         return Members(
             names=tuple(str(member["trial"]) for member in self.about["members"]),
             clip_ids=("file",),
@@ -235,12 +273,9 @@ class Predictor:
             frames=tuple((one.frames,) for one in said),
             frame_hops=tuple(models.first.frame_hop for models in self.members),
             durations=(length,),
-            epochs=tuple({e: s[None] for e, s in one.epochs.items()} for one in said),
-            by_fold=None if folds < 2 else np.stack(
-                [np.stack([one.folds[f] for one in said])[None] for f in range(folds)]
-            ),
-            columns=columns,
-        )  # fmt: skip
+            events=tuple((one.events,) for one in said),
+            epochs=asked if any(asked) else None,
+        )
 
     def _score(self, member: Fitted, blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Clip scores [K] and frame scores [T, K] of a whole file by one member."""
@@ -359,10 +394,5 @@ def _models(bundle: Path, place: int, member: Mapping[str, Any]) -> Models:
     entry = registry.get(member["system"])
     system = entry.build(configs.from_dict(type(entry.config), member["config"]))
     loaded = {name: system.load(model_folder(bundle, place, name)) for name in member["models"]}
-    main = tuple(model for name, model in loaded.items() if not name.startswith("epoch"))
-    epochs = {
-        int(name.removeprefix("epoch")): model
-        for name, model in loaded.items()
-        if name.startswith("epoch")
-    }
-    return Models(main, epochs)
+    epochs = {epoch: loaded.pop(name) for name in list(loaded) if (epoch := snapshot_of(name))}
+    return Models(tuple(loaded.values()), epochs)

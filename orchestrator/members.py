@@ -13,6 +13,7 @@ from orchestrator.interrupts import Interrupted, Stop
 from orchestrator.plan import Plan, Resources
 from orchestrator.progress import Progress
 from orchestrator.rundir import RunDir, read_json, write_json
+from orchestrator.stacking.base import Snapshots
 from orchestrator.stacking.rows import Member, OutOfFold, members_of, selected_value
 from orchestrator.study import Search
 from orchestrator.sweep import start_ray
@@ -91,14 +92,14 @@ def note(run: RunDir, plan: Plan, rows: OutOfFold) -> None:
 
 
 def finish(
-    plan: Plan, job: Job, rows: OutOfFold, snapshots: Mapping[int, Sequence[int]], stop: Stop,
+    plan: Plan, job: Job, rows: OutOfFold, snapshots: Snapshots, stop: Stop,
     progress: Progress,
 ) -> None:  # fmt: skip
     """Make the final models of the members that are the job's, and predict the test part.
 
     The best member of a search predicts under every decision variant of the paper, the others under
     one; trainings without a search, which differ in their seed, predict under all. ``snapshots``
-    are the epochs, by place of the member, whose models a meta-learner asks for.
+    are the epochs of trainings whose models a meta-learner asks for.
     """
     variants = decision_variants(job.plan)
     tasks = []
@@ -106,9 +107,10 @@ def finish(
         if str(member.run.path) != job.run:
             continue
         wanted = variants_of(plan, variants, place)
-        trial, epochs = member.run.trial(member.number), tuple(snapshots.get(place, ()))
+        trial = member.run.trial(member.number)
+        epochs = {fold: chosen for (of, fold), chosen in snapshots.items() if of == place}
         files = [trial.test_predictions(v, plan.final) for v in wanted]
-        files += [trial.snapshot_predictions(epoch) for epoch in epochs]
+        files += [trial.snapshot_predictions(e, f) for f, chosen in epochs.items() for e in chosen]
         if not all(file.exists() for file in files):
             tasks.append((member.number, last_step, wanted, plan.final, epochs))
     if tasks:

@@ -20,7 +20,9 @@ import torch
 
 import search_spaces
 from orchestrator.rundir import RunDir, read_json
-from orchestrator.stacking.families import learners
+from orchestrator.stacking.families import Manner, learners
+from orchestrator.stacking.frame_pooling import Pool
+from orchestrator.stacking.pooling import Mean
 from orchestrator.study import HalvingSettings, SamplerSettings
 from orchestrator.timing import parse_duration
 from search_spaces import Parameter, SearchSpace
@@ -37,10 +39,10 @@ PROTOCOLS = ("honest", "paper")
 CONTAINS: dict[LabelKind, tuple[LabelKind, ...]] = {"events": ("tags",), "class": ("tags",)}
 QUICK_TRIALS, PAPER_TRIALS = 8, 50
 Purpose = Literal["search", "train", "stack"]
-Final = Literal["refit", "fold_mean"]
-FINALS: tuple[Final, ...] = ("refit", "fold_mean")
+Final = Literal["refit", "fold_mean", "fold_geometric"]
+FINALS: tuple[Final, ...] = ("refit", "fold_mean", "fold_geometric")
 FittedOn = Literal["out_of_fold", "validation", "test"]
-STAGE_KINDS = ("epoch_scores", "fold_scores", "columns")  # what stage two makes of any system
+STAGE_KINDS = ("epoch_scores", "columns")  # what stage two makes of any system
 ANY_TASK = "any"  # of a data set that fits every system whose labels it has
 WORKERS_DRIVER_CPUS = 0.1  # of a trial whose work is done by workers: it must not starve them
 PACKAGES = ("soundsweep", "torch", "ray", "optuna", "mlflow", "numpy", "scikit-learn", "librosa")
@@ -51,7 +53,8 @@ class Options:
     """What was asked for on the command line; ``None`` leaves a choice to the plan.
 
     ``purpose``: ``search`` sweeps the space; ``train`` trains the published point alone, ``trials``
-    times with seeds of their own, each once.
+    times with seeds of their own, each once. ``repeat``: a search without a space: its trials are
+    trainings of the published point that differ in their seeds.
     """
 
     purpose: Purpose = "search"
@@ -78,6 +81,8 @@ class Options:
     top_k: int = 3
     stage_trials: int | None = None
     final: str | None = None
+    by_fold: bool = False
+    repeat: bool = False
     protocol: str = "honest"
     transductive: bool = False
 
@@ -152,6 +157,10 @@ class Plan:
     notes: tuple[str, ...] = ()
     members: tuple[MemberRef, ...] = ()  # of a stack over several runs
     final: Final = "refit"
+    by_fold: bool = False  # a meta-learner for each fold
+    pool: Pool = "clips"  # what meta-learners fuse
+    events_of: int | None = None  # the place of the member whose events the fused tags gate
+    fusion_parts: tuple[dict[str, Any], ...] = ()  # of a fusion of fusions
     learner_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     stage_trials: int = 0  # of the search of each meta-learner's settings
     fitted_on: FittedOn = "out_of_fold"
@@ -180,7 +189,27 @@ class Plan:
 
     def final_is_refit(self) -> bool:
         """Whether members train again on all labelled clips; else the fold's model is the model."""
-        return self.purpose != "train" and self.final == "refit"
+        return self.purpose != "train" and not self.folds_predict()
+
+    def folds_predict(self) -> bool:
+        """Whether members predict the test part by the mean of their folds' models."""
+        return self.final != "refit"
+
+    def mean_of_folds(self) -> Mean:
+        """How folds' models are averaged."""
+        return "geometric" if self.final == "fold_geometric" else "arithmetic"
+
+    def exclusive(self) -> bool:
+        """Whether the classes exclude each other: a clip has one, not tags."""
+        kinds = {about["labels"] for about in self.parts.values()}
+        return "class" in kinds and not kinds & {"tags", "events"}
+
+    def manner(self) -> Manner:
+        """How meta-learners meet the members."""
+        return Manner(
+            self.by_fold, self.mean_of_folds(), self.folds_predict(), self.pool, self.events_of,
+            self.fusion_parts,
+        )  # fmt: skip
 
     def search_end(self) -> float | None:
         """The run's time at which its search ends, in seconds; ``None`` for never."""
@@ -222,6 +251,7 @@ class Plan:
                 "skipped": tuple((path, why) for path, why in value.get("skipped", ())),
                 "notes": tuple(value.get("notes", ())),
                 "members": tuple(MemberRef(**member) for member in value.get("members", ())),
+                "fusion_parts": tuple(value.get("fusion_parts", ())),
             }
         )
 
@@ -253,7 +283,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
     transductive = options.transductive or options.protocol == "paper"
     _check_decision(entry, config, space, splits, transductive)
     searching = options.purpose == "search"
-    if not searching:
+    if not searching or options.repeat:
         space = replace(space, parameters=())
     plan = Plan(
         name=options.name or _run_name(entry.paper, name),
@@ -280,7 +310,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         trials=trials,
         seed=options.seed,
         sampler=SamplerSettings(options.seed, max(3, min(10, trials // 4))),
-        halving=_halving(entry, epochs) if searching else None,
+        halving=_halving(entry, epochs) if searching and not options.repeat else None,
         resources=resources,
         stack=stack_names(options.stack, dataset, entry.gives) if searching else (),
         top_k=options.top_k if searching else trials,
@@ -293,7 +323,8 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         mixed_precision=resources.gpus > 0,
         skip_broken=options.skip_broken,
         stage_trials=options.stage_trials or 0,
-        final="fold_mean" if options.final == "fold_mean" else "refit",
+        final=options.final or "refit",  # type: ignore[arg-type]  # checked above
+        by_fold=options.by_fold,
         skipped=dataset.skipped,
         notes=(*dataset.notes, *splits.notes),
         versions=_versions(),

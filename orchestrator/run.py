@@ -77,8 +77,14 @@ StageTrials = Annotated[
 FinalModels = Annotated[
     str | None,
     Option(
-        "--final", help="What predicts: refit on all labelled clips, or fold_mean. (default: refit)"
+        "--final",
+        help="What predicts: a refit on all labelled clips, or the folds' models, averaged: "
+        "fold_mean, fold_geometric. (default: refit)",
     ),
+]
+ByFold = Annotated[
+    bool,
+    Option("--by-fold", help="A meta-learner for each fold, over its own rows and models."),
 ]
 DryRun = Annotated[
     bool,
@@ -125,6 +131,7 @@ def run(
     top_k: Annotated[int, Option(help="Best trials that stage two works on.")] = 3,
     stage_trials: StageTrials = None,
     final: FinalModels = None,
+    by_fold: ByFold = False,
     protocol: Protocol = "honest",
     transductive: Transductive = False,
     resume: Annotated[
@@ -227,6 +234,7 @@ def stack(
     ] = None,
     stage_trials: StageTrials = None,
     final: FinalModels = None,
+    by_fold: ByFold = False,
     protocol: Protocol = "honest",
     name: Name = None,
     mlflow: MlflowUri = None,

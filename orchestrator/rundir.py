@@ -25,6 +25,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -102,6 +103,19 @@ def disk_is_full(error: BaseException, path: Path) -> str | None:
     return None
 
 
+def snapshot_name(epoch: int | str, fold: int | None) -> str:
+    """What a training's snapshot is called: ``epoch10`` of a refit, ``fold2_epoch10`` of a fold."""
+    return f"epoch{epoch}" if fold is None else f"fold{fold}_epoch{epoch}"
+
+
+def snapshot_of(name: str) -> tuple[int | None, int] | None:
+    """The fold (``None``: the refit) and epoch of a snapshot's name; ``None`` of another name."""
+    found = re.fullmatch(r"(?:fold(\d+)_)?epoch(\d+)", name)
+    if found is None:
+        return None
+    return (None if found[1] is None else int(found[1])), int(found[2])
+
+
 class TrialDir:
     """The files of one trial."""
 
@@ -143,18 +157,19 @@ class TrialDir:
         """Test predictions of one fold's model."""
         return self.refit / "predictions" / f"test_fold{fold}.npz"
 
-    def snapshot_model(self, epoch: int) -> Path:
-        """The refit as it was after an epoch."""
-        return self.refit / f"epoch{epoch}" / "model"
+    def snapshot_model(self, epoch: int, fold: int | None = None) -> Path:
+        """The refit, or a fold's training, as it was after an epoch."""
+        return self.refit / snapshot_name(epoch, fold) / "model"
 
-    def snapshot_predictions(self, epoch: int) -> Path:
-        """Test predictions of the refit as it was after an epoch."""
-        return self.refit / "predictions" / f"test_epoch{epoch}.npz"
+    def snapshot_predictions(self, epoch: int, fold: int | None = None) -> Path:
+        """Test predictions of the refit, or of a fold's model, as it was after an epoch."""
+        return self.refit / "predictions" / f"test_{snapshot_name(epoch, fold)}.npz"
 
-    def snapshots_predicted(self) -> dict[int, Path]:
-        """Test predictions of the refit's epochs that are there, by epoch."""
-        paths = (self.refit / "predictions").glob("test_epoch*.npz")
-        return {int(path.stem.removeprefix("test_epoch")): path for path in sorted(paths)}
+    def snapshots_predicted(self, fold: int | None = None) -> dict[int, Path]:
+        """Test predictions of the refit's (a fold's) epochs that are there, by epoch."""
+        start = f"test_{snapshot_name('', fold)}"
+        paths = (self.refit / "predictions").glob(f"{start}*.npz")
+        return {int(path.stem.removeprefix(start)): path for path in sorted(paths)}
 
     def append_metrics(self, fold: int, step: int, values: Mapping[str, float]) -> None:
         """Add a step's raw metrics; a step that is there already is left as it is."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,11 @@ from orchestrator.counts import save_counts
 from orchestrator.members import decision_variants, is_transductive, variants_of
 from orchestrator.plan import Plan
 from orchestrator.report.examples import choose_examples
-from orchestrator.rundir import RunDir, append_line, read_json, read_lines, write_json
+from orchestrator.rundir import RunDir, TrialDir, append_line, read_json, read_lines, write_json
 from orchestrator.stacking.base import Members, Targets
 from orchestrator.stacking.crossfit import fused
 from orchestrator.stacking.families import load_learner
-from orchestrator.stacking.rows import OutOfFold, clip_scores_of, refuse_seen, view
+from orchestrator.stacking.rows import Member, OutOfFold, clip_scores_of, refuse_seen, view
 from systems.data.dataset import Dataset, Labels
 from systems.data.store import WaveformStore
 from systems.metrics import clip_interval
@@ -109,21 +108,37 @@ def test_rows(
     scores = np.stack([clip_scores_of(one) for one in predictions], axis=1)
     seconds = {clip.clip_id: clip.duration for clip in dataset.clips}
     seen = view(rows.members, predictions, scores, seconds, columns)
-    by_fold = None
-    if plan.final == "fold_mean":
-        by_fold = np.stack([
-            np.stack([_clip_scores(t.fold_predictions(f)) for _, t, _ in members], axis=1)
-            for f in range(len(plan.splits["folds"]))
-        ])  # fmt: skip
+    trials = [trial for _, trial, _ in members]
+    of_folds = None
+    if plan.folds_predict():
+        of_folds = tuple(
+            _of_fold(rows.members, trials, fold, seconds, columns)
+            for fold in range(len(plan.splits["folds"]))
+        )
+    return replace(seen, of_folds=of_folds, epochs=_epochs(trials, None))
+
+
+def _of_fold(
+    members: Sequence[Member], trials: Sequence[TrialDir], fold: int,
+    seconds: Mapping[str, float], columns: Mapping[str, np.ndarray] | None,
+) -> Members:  # fmt: skip
+    """What one fold's models say of the test part."""
+    said = [Predictions.load(trial.fold_predictions(fold)) for trial in trials]
+    scores = np.stack([clip_scores_of(one) for one in said], axis=1)
+    seen = view(members, said, scores, seconds, columns)
+    return replace(seen, fold=np.full(len(scores), fold), epochs=_epochs(trials, fold))
+
+
+def _epochs(
+    trials: Sequence[TrialDir], fold: int | None
+) -> tuple[dict[int, np.ndarray], ...] | None:
+    """Per member the test part's scores after the epochs that were asked for."""
     epochs = tuple(
-        {epoch: _clip_scores(path) for epoch, path in trial.snapshots_predicted().items()}
-        for _, trial, _ in members
-    )
-    return replace(seen, by_fold=by_fold, epochs=epochs if any(epochs) else None)
-
-
-def _clip_scores(path: Path) -> np.ndarray:
-    return clip_scores_of(Predictions.load(path))
+        {epoch: clip_scores_of(Predictions.load(path))
+         for epoch, path in trial.snapshots_predicted(fold).items()}
+        for trial in trials
+    )  # fmt: skip
+    return epochs if any(epochs) else None
 
 
 def open_test_labels(
@@ -148,7 +163,8 @@ def open_test_labels(
 
 def _refits(plan: Plan, rows: OutOfFold, dataset: Dataset) -> list[dict[str, Any]]:
     """Members' final models, each under its decision variants."""
-    how = {"refit": "refitted", "fold_mean": "mean of folds"}[plan.final]
+    how = {"refit": "refitted", "fold_mean": "mean of folds",
+           "fold_geometric": "geometric mean of folds"}[plan.final]  # fmt: skip
     found: list[dict[str, Any]] = []
     for place, member in enumerate(rows.members):
         trial, variants = member.run.trial(member.number), decision_variants(member.plan)

@@ -21,6 +21,7 @@ from orchestrator.plan import (
 )
 from orchestrator.rundir import RunDir, read_json
 from orchestrator.stacking.families import kind_of
+from orchestrator.stacking.frame_pooling import Pool
 from orchestrator.study import Search
 from systems import registry
 from systems.data.dataset import Dataset
@@ -154,6 +155,10 @@ def make_stack_plan(
     stack: str = "standard",
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     final: Final = "refit",
+    by_fold: bool = False,
+    pool: Pool = "clips",
+    events_of: int | None = None,
+    parts: Sequence[Mapping[str, Any]] = (),
     name: str | None = None,
     protocol: str = "honest",
     mlflow: str | None = None,
@@ -189,6 +194,10 @@ def make_stack_plan(
         time_budget=None,
         top_k=len(ordered),
         final=final,
+        by_fold=by_fold,
+        pool=pool,
+        events_of=events_of,
+        fusion_parts=tuple(dict(part) for part in parts),
         fusion=fusion,
         protocol=protocol,
         mlflow=mlflow,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,9 @@ class Job:
 @dataclass(frozen=True)
 class Task:
     """Train trial ``number`` on a fold; ``None`` is the refit on all labelled clips, which ends at
-    ``last_step``. A ``snapshot`` is such a refit that is kept beside the final one."""
+    ``last_step``. A ``snapshot`` is a refit that ends so and is kept beside the final one, or such
+    a training of a fold: as the fold's was after that step, for it sees the same and validates
+    nothing."""
 
     number: int
     fold: int | None
@@ -96,13 +98,13 @@ class Task:
         """Where the trained model goes."""
         if self.snapshot:
             assert self.last_step is not None
-            return trial.snapshot_model(self.last_step)
+            return trial.snapshot_model(self.last_step, self.fold)
         return trial.refit / "model" if self.fold is None else trial.model(self.fold)
 
     def folder(self, trial: TrialDir) -> Path:
-        """Where checkpoints go; all snapshots go on from one."""
+        """Where checkpoints go; all snapshots of a training go on from one."""
         if self.snapshot:
-            return trial.refit / "snapshots"
+            return trial.refit / ("snapshots" if self.fold is None else f"snapshots_{self.fold}")
         return trial.refit if self.fold is None else trial.path / f"fold{self.fold}"
 
     def log(self, trial: TrialDir) -> Path:
@@ -142,18 +144,20 @@ def train(job: Job, task: Task, report: Report, rank: int = 0, world: int = 1) -
     def on_report(step: int, metrics: Mapping[str, float]) -> None:
         if rank == 0:
             append_step(log, task.fold or 0, step, metrics)
-        report(progress(plan, task.fold, step, metrics))
+        report(progress(plan, None if task.snapshot else task.fold, step, metrics))
 
     context = job.context(
         task.folder(trial), on_report=on_report, seed=task.seed(plan), last_step=task.last_step,
         rank=rank, world=world, required=_required(job, task.fold),
     )  # fmt: skip
     data = job.refit if task.fold is None else job.folds[task.fold]
+    if task.snapshot:
+        data = replace(data, validation=None, halves=None)
     fitted = plan.entry().build(job.config(trial)).train(data, job.store, context)
     if rank > 0:
         return
     job.check_generation()
-    if task.fold is not None:
+    if task.fold is not None and not task.snapshot:
         _keep_validation(job, task.fold, trial, fitted)
     fitted.save(task.model(trial))
 
@@ -178,13 +182,15 @@ def _keep_validation(job: Job, fold: int, trial: TrialDir, fitted: Fitted) -> No
     np.savez_compressed(trial.epoch_scores(fold), scores=epochs)
     assert clips is not None
     if history.crossed_frames:
-        frames = tuple(
-            fitted.timed(scores.float().numpy(), job.store.duration(clip_id))[0]
+        timed = [
+            fitted.timed(scores.float().numpy(), job.store.duration(clip_id))
             for scores, clip_id in zip(history.crossed_frames, clips.clip_ids, strict=True)
-        )
+        ]
         Predictions.of(
-            clips.clip_ids, job.plan.classes, fold, frame_scores=frames,
-            frame_hop=fitted.frame_hop, clip_scores=torch.stack(history.crossed_clips).numpy(),
+            clips.clip_ids, job.plan.classes, fold,
+            frame_scores=tuple(frames for frames, _ in timed),
+            events=tuple(events for _, events in timed), frame_hop=fitted.frame_hop,
+            clip_scores=torch.stack(history.crossed_clips).numpy(),
         ).with_data(
             fingerprint=job.plan.fingerprint, splits=job.plan.splits["digest"]
         ).save(trial.crossed(fold))  # fmt: skip

@@ -19,13 +19,14 @@ import torch
 
 from orchestrator.plan import Final, Plan
 from orchestrator.rundir import TrialDir, best_line, disk_is_full, read_json, write_json
+from orchestrator.stacking.pooling import Mean, mean_of
 from orchestrator.training import Job, Report, Task, progress, tell_nobody, trained
 from systems import config as configs
 from systems.context import Context
 from systems.data.store import WaveformStore
 from systems.errors import Diverged, UserError
 from systems.metrics import clip_interval
-from systems.postprocessing.decoding import mean_frames
+from systems.postprocessing.decoding import align_frames
 from systems.postprocessing.refinement import Refinement
 from systems.predictions import Predictions
 from systems.system import Fitted
@@ -148,13 +149,13 @@ def _best_scores(trial: TrialDir, fold: int) -> np.ndarray:
 
 def run_final(
     job: Job, number: int, last_step: int, variants: Mapping[str, Any],
-    final: Final = "refit", snapshots: Sequence[int] = (),
+    final: Final = "refit", snapshots: Mapping[int | None, Sequence[int]] | None = None,
 ) -> None:  # fmt: skip
     """Make a member's final models and predict the test part with them.
 
     After a search that is a training on all labelled clips for a share of the schedule (``refit``),
-    or the mean of its folds' models (``fold_mean``); of a single training it is the held-out fold's
-    model.
+    or the mean of its folds' models (``fold_mean``, ``fold_geometric``); of a single training it is
+    the held-out fold's model.
 
     Args:
         job: what the run shares.
@@ -162,22 +163,25 @@ def run_final(
         last_step: where the schedule of a refit ends.
         variants: decision variants to predict under: name -> overrides of the decision's keys.
         final: what predicts.
-        snapshots: epochs of a refit that predict too, for snapshot ensembles.
+        snapshots: epochs of the refit (``None``) and of folds that predict too, for snapshot
+            ensembles.
 
     What is there is not made again.
     """
     trial = job.trial(number)
     if not all(trial.test_predictions(variant, final).exists() for variant in variants):
-        if final == "fold_mean":
-            _mean_of_folds(job, number, variants)
+        if final != "refit":
+            _mean_of_folds(job, number, variants, final)
         else:
             _one_model(job, number, last_step, variants)
-    for epoch in snapshots:
-        if not trial.snapshot_predictions(epoch).exists():
-            fitted = trained(job, Task(number, None, epoch, snapshot=True))
-            _keep(job, fitted.predict(job.test, job.store, job.context()),
-                  trial.snapshot_predictions(epoch))  # fmt: skip
-    (trial.refit / "snapshots" / "checkpoint.pt").unlink(missing_ok=True)
+    for fold, epochs in (snapshots or {}).items():
+        for epoch in epochs:
+            path = trial.snapshot_predictions(epoch, fold)
+            if not path.exists():
+                fitted = trained(job, Task(number, fold, epoch, snapshot=True))
+                _keep(job, fitted.predict(job.test, job.store, job.context()), path)
+        folder = Task(number, fold, snapshot=True).folder(trial)
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
 def _one_model(job: Job, number: int, last_step: int, variants: Mapping[str, Any]) -> None:
@@ -191,7 +195,7 @@ def _one_model(job: Job, number: int, last_step: int, variants: Mapping[str, Any
     (trial.refit / "checkpoint.pt").unlink(missing_ok=True)
 
 
-def _mean_of_folds(job: Job, number: int, variants: Mapping[str, Any]) -> None:
+def _mean_of_folds(job: Job, number: int, variants: Mapping[str, Any], final: Final) -> None:
     """The folds' models, averaged; events are decided by the first fold's decision."""
     trial, context = job.trial(number), job.context()
     models = [trained(job, Task(number, fold)) for fold in range(len(job.folds))]
@@ -202,20 +206,29 @@ def _mean_of_folds(job: Job, number: int, variants: Mapping[str, Any]) -> None:
     for variant, overrides in variants.items():
         config = configs.replace(job.config(trial), overrides)
         decided = _decide(models[0], config, job, context)
-        write_json(trial.decision(variant, "fold_mean"), decided.decision())
-        _keep(job, mean_of(folds, decided, job.store), trial.test_predictions(variant, "fold_mean"))
+        write_json(trial.decision(variant, final), decided.decision())
+        mean: Mean = "geometric" if final == "fold_geometric" else "arithmetic"
+        merged = merged_folds(folds, mean, job.plan.exclusive(), decided, job.store)
+        _keep(job, merged, trial.test_predictions(variant, final))
 
 
-def mean_of(folds: Sequence[Predictions], decided: Fitted, store: WaveformStore) -> Predictions:
-    """The mean of several models' predictions of the same clips."""
+def merged_folds(
+    folds: Sequence[Predictions], mean: Mean, exclusive: bool, decided: Fitted,
+    store: WaveformStore,
+) -> Predictions:  # fmt: skip
+    """The mean of several models' predictions of the same clips; events as ``decided`` has them."""
     first = folds[0]
-    scores = np.stack([fold.clip_scores for fold in folds if fold.clip_scores is not None]).mean(0)
+    clips = np.stack([fold.clip_scores for fold in folds if fold.clip_scores is not None])
+    scores = mean_of(clips, mean, exclusive)
     if any(fold.frame_scores is None for fold in folds):
         return Predictions.of(first.clip_ids, first.classes, clip_scores=scores)
     hops = [fold.frame_hop for fold in folds]
     rows = zip(*(fold.frame_scores or () for fold in folds), strict=True)
     timed = [
-        decided.timed(mean_frames(row, hops)[0], store.duration(clip_id))
+        decided.timed(
+            mean_of(align_frames(row, hops).swapaxes(0, 1), mean, exclusive).astype(np.float32),
+            store.duration(clip_id),
+        )
         for row, clip_id in zip(rows, first.clip_ids, strict=True)
     ]
     return Predictions.of(

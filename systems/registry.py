@@ -75,16 +75,26 @@ class Requirement:
 class Fusion(Registered):
     """A registered fusion: members in order, the meta-learner over them, and the paper's figures.
 
+    A system that is named several times stands for as many trainings: its best trials, or, where
+    nothing is searched, trainings of the published point with other seeds. A member may be a fusion
+    itself.
+
     ``settings``: of the meta-learner. ``final``: what members predict the test part with: a
-    ``refit`` on all labelled clips or the mean of their folds' models (``fold_mean``); a snapshot
-    ensemble's epochs go on from the refit. ``fitted_on``: where the paper fitted it, which
-    ``--protocol paper`` does too. ``figures``: variants of ``results.csv`` that it is.
+    ``refit`` on all labelled clips, or the arithmetic or geometric mean of their folds' models
+    (``fold_mean``, ``fold_geometric``). ``by_fold``: a meta-learner for each fold, over its own
+    rows and models. ``pool``: whether clips are fused, or frames (chunks) over which a clip is the
+    mean or the vote. ``events_of``: the member whose own events are kept where the fused tags say
+    so. ``fitted_on``: where the paper fitted it, which ``--protocol paper`` does too. ``figures``:
+    variants of ``results.csv`` that it is.
     """
 
     members: tuple[str, ...]
     learner: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    final: Literal["refit", "fold_mean"] = "refit"
+    final: Literal["refit", "fold_mean", "fold_geometric"] = "refit"
+    by_fold: bool = False
+    pool: Literal["clips", "frame_mean", "frame_vote"] = "clips"
+    events_of: str | None = None
     fitted_on: Literal["out_of_fold", "validation", "test"] = "out_of_fold"
     figures: tuple[str, ...] = ()
     unmapped: Mapping[str, str] = field(default_factory=dict)

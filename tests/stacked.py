@@ -82,6 +82,13 @@ def high_bounds(seed: int) -> Set:
     return members_of(data.scores**4), truth
 
 
+def bounds_near_half(seed: int) -> Set:
+    """Good members whose best bounds lie a little off 0.5, where a short walk reaches them."""
+    data, truth = noisy(seed, 1.0, members=2)
+    off = np.array([1.1, -1.1, 1.1, -1.1, 0.9])
+    return members_of(expit(np.log(data.scores / (1 - data.scores)) * 0.5 + off / 2)), truth
+
+
 def crossed(seed: int, kind: str = "tags") -> Set:
     """A class is there where exactly one of two members says so: no weighted mean sees it."""
     r = np.random.default_rng(seed)

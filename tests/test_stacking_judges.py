@@ -21,6 +21,7 @@ from orchestrator.stacking.simplex import least_loss
 from orchestrator.stacking.support_vectors import load_trusted
 from orchestrator.stacking.thresholds import Ranked
 from systems.data.dataset import Event
+from systems.data.splits import cross_fitting_folds
 from systems.errors import UserError
 from systems.metrics.curves import Frames, event_curve
 from systems.metrics.events import event_counts
@@ -249,9 +250,26 @@ def test_regressions_on_all_columns_are_scikit_learns() -> None:
         "logreg_pca": make_pipeline(PCA(7), LogisticRegression(C=4, **plain)),
     }
     for name, judge in judges.items():
-        more = {"components": 7} if name == "logreg_pca" else {}
+        more = {"components": 7, "folds": 1} if name == "logreg_pca" else {}
         ours = fitted(name, (members, targets), **more).predict(members)
         np.testing.assert_allclose(ours, judge.fit(x, y).predict_proba(x), atol=1e-4)
+
+
+def test_the_regression_after_pca_is_the_mean_of_fits_without_each_fold() -> None:
+    from sklearn.decomposition import PCA
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    members, targets = stacked.noisy(0, kind="class", clips=300)
+    x, y = members.scores.reshape(300, -1), targets.values.argmax(axis=1)
+    fold_of = cross_fitting_folds(targets.values, targets.groups, 0)
+    judges = [
+        make_pipeline(PCA(7), LogisticRegression(C=4, tol=1e-8, max_iter=5000))
+        .fit(x[fold_of != fold], y[fold_of != fold]).predict_proba(x)
+        for fold in range(5)
+    ]  # fmt: skip
+    ours = fitted("logreg_pca", (members, targets), components=7).predict(members)
+    np.testing.assert_allclose(ours, np.mean(judges, axis=0), atol=1e-4)
 
 
 def test_an_l1_penalty_leaves_columns_out() -> None:

@@ -44,6 +44,7 @@ WINS: dict[str, Callable[[int], Set]] = {
     "genetic": stacked.high_bounds,
     "differential": stacked.high_bounds,
     "threshold_optuna": stacked.high_bounds,
+    "annealed": stacked.bounds_near_half,
     "exact_events": stacked.timed,
     "exact_segments": stacked.timed,
     "genetic_events": lambda seed: stacked.timed(seed, flicker=0.05, level=0.4),
@@ -54,7 +55,16 @@ WINS: dict[str, Callable[[int], Set]] = {
     "mlp_embeddings": stacked.embedded,
     "lstm": stacked.ordered,
 }
-SLOW = ("mlp", "mlp_embeddings", "lstm", "boosting", "svm", "differential", "threshold_optuna")
+SLOW = (
+    "annealed",
+    "mlp",
+    "mlp_embeddings",
+    "lstm",
+    "boosting",
+    "svm",
+    "differential",
+    "threshold_optuna",
+)
 EVERY = [pytest.param(name, marks=[pytest.mark.all] if name in SLOW else []) for name in WINS]
 FEW = {"simplex_optuna": {"trials": 40}, "threshold_optuna": {"trials": 60}}
 

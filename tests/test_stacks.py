@@ -22,7 +22,7 @@ from orchestrator.bundle import export
 from orchestrator.commands import _unscored
 from orchestrator.fusion import _go_on_or_run, reusable
 from orchestrator.inference import Predictor
-from orchestrator.plan import MemberRef, Plan
+from orchestrator.plan import MemberRef, Plan, load_plan, reload
 from orchestrator.rundir import RunDir, read_json, write_json
 from orchestrator.stacking import stage
 from orchestrator.stacking.stage import write_comparisons
@@ -268,6 +268,47 @@ def test_a_fusion_and_what_it_teaches_are_trained_in_order_and_reused(
     scores = [read_json(taught / run / "scores.json")["rows"][-1]["metrics"]
               for run in ("again", "pup.fakepaper.both")]  # fmt: skip
     assert scores[0] == scores[1]
+
+
+@pytest.mark.all
+def test_a_fusion_of_fusions_over_seeds_and_folds_predicts_what_it_was_scored_on(
+    task4_folder: Path, tmp_path: Path
+) -> None:
+    done = command("run", "--system", "fakepaper/late", *FUSED[2:4], "--budget", "paper",
+                   "--gpus-per-trial", "0", "--name", "l", *on_data(task4_folder), cwd=tmp_path,
+                   paths=(FAKE,))  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    root = tmp_path / "runs"
+    # Where nothing is searched, a system that is named twice is trained twice, with other seeds.
+    small = RunDir(root / "l.fakepaper.small")
+    plan = read_json(small.plan)
+    assert (plan["trials"], plan["space"], plan["halving"]) == (2, [], None)
+    first, second = (Predictions.load(small.trial(n).predictions(0)) for n in (0, 1))
+    assert not np.allclose(first.clip_scores, second.clip_scores)
+    run = RunDir(root / "l")
+    fusion = read_json(run.results)
+    assert len(fusion["run"]["members"]) == 3
+    assert "geometric mean of folds" in fusion["test"]["rows"][0]["who"]
+    # Each fold's own snapshots, of both seeds, predicted the test part.
+    seeds = RunDir(root / "l.fakepaper.seeds")
+    assert len(list(small.trial(0).refit.glob("predictions/test_fold*_epoch*.npz"))) >= 5
+    assert read_json(seeds.stack("snapshot_mean") / "learner.json")["state"]["per_fold"]
+    # The bundle is the stack: folds' models, snapshots and all.
+    sys.path.insert(0, str(FAKE))
+    try:
+        bundle = export(run, tmp_path / "bundle", model="vote")
+        stored = Predictions.load(run.stack("vote") / "test.npz")
+        assert stored.clip_scores is not None
+        dataset, _ = reload(load_plan(run))
+        wavs = [dataset.source.where(clip_id) for clip_id in stored.clip_ids]
+        said = Predictor.load(bundle).predict_files(wavs)
+    finally:
+        sys.path.remove(str(FAKE))
+    scores = np.array([list(one.tags.values()) for one in said])
+    np.testing.assert_allclose(scores, stored.clip_scores, atol=1e-4)
+    assert stored.events is not None
+    for one, events in zip(said, stored.events, strict=True):
+        assert [e.label for e in one.events] == [e.label for e in events]
 
 
 def test_a_fusion_is_no_system_to_train(whole: RunDir) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -21,10 +21,21 @@ from systems.metrics import clip_metric, metric
 from systems.postprocessing.decoding import Decoding, align_frames, decode
 
 Kind = Literal[
-    "clip_scores", "frame_scores", "clip_embeddings", "frame_embeddings", "epoch_scores",
-    "fold_scores", "columns",
+    "clip_scores", "frame_scores", "events", "clip_embeddings", "frame_embeddings",
+    "epoch_scores", "columns",
 ]  # fmt: skip
 Scores = np.ndarray  # [N, M, K]
+# (place of the member, fold or ``None`` of its refit) -> epochs of that training
+Snapshots = dict[tuple[int, int | None], tuple[int, ...]]
+
+
+def joined(asked: Iterable[Snapshots]) -> Snapshots:
+    """All epochs that several learners ask for."""
+    wanted: dict[tuple[int, int | None], set[int]] = {}
+    for one in asked:
+        for key, epochs in one.items():
+            wanted.setdefault(key, set()).update(epochs)
+    return {key: tuple(sorted(epochs)) for key, epochs in wanted.items()}
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,9 @@ class Members:
         embeddings: per member [N, E].
         frame_embeddings: per member N arrays [T, E].
         epochs: per member the clip scores [N, K] after some epochs of its training, by epoch.
-        by_fold: [F, N, M, K] what each fold's model says, where folds predict (test part).
+        events: per member N tuples: the events that its own decision makes of its frames.
+        fold: [N] whose fold's models said each row; ``None`` where no fold's models did (refits).
+        of_folds: of the same clips what each fold's models say (test part), F.
         columns: [N, F] further columns: clip statistics, named by ``column_names``.
     """
 
@@ -56,7 +69,9 @@ class Members:
     embeddings: tuple[np.ndarray, ...] | None = None
     frame_embeddings: tuple[tuple[np.ndarray, ...], ...] | None = None
     epochs: tuple[Mapping[int, np.ndarray], ...] | None = None
-    by_fold: np.ndarray | None = None
+    events: tuple[tuple[tuple[Event, ...], ...], ...] | None = None
+    fold: np.ndarray | None = None
+    of_folds: tuple[Members, ...] | None = None
     columns: np.ndarray | None = None
     column_names: tuple[str, ...] = ()
 
@@ -65,14 +80,14 @@ class Members:
         there: dict[Kind, Any] = {
             "clip_scores": self.scores, "frame_scores": self.frames,
             "clip_embeddings": self.embeddings, "frame_embeddings": self.frame_embeddings,
-            "epoch_scores": self.epochs, "fold_scores": self.by_fold, "columns": self.columns,
+            "epoch_scores": self.epochs, "events": self.events, "columns": self.columns,
         }  # fmt: skip
         return frozenset(kind for kind, value in there.items() if value is not None)
 
     def rows(self, index: np.ndarray) -> Members:
         """Some of the clips, by index [n] or mask [N]."""
         where = np.flatnonzero(index) if index.dtype == bool else index
-        ragged = ("frames", "frame_embeddings")
+        ragged = ("frames", "events", "frame_embeddings")
         taken: dict[str, Any] = {
             name: None if (all_ := getattr(self, name)) is None
             else tuple(tuple(one[i] for i in where) for one in all_)
@@ -88,7 +103,9 @@ class Members:
             else tuple(e[where] for e in self.embeddings),
             epochs=None if self.epochs is None
             else tuple({e: s[where] for e, s in one.items()} for one in self.epochs),
-            by_fold=None if self.by_fold is None else self.by_fold[:, where],
+            fold=None if self.fold is None else self.fold[where],
+            of_folds=None if self.of_folds is None
+            else tuple(one.rows(where) for one in self.of_folds),
             columns=None if self.columns is None else self.columns[where],
             **taken,
         )  # fmt: skip
@@ -109,7 +126,10 @@ class Members:
             embeddings=some(self.embeddings),
             frame_embeddings=some(self.frame_embeddings),
             epochs=some(self.epochs),
-            by_fold=None if self.by_fold is None else self.by_fold[:, :, chosen],
+            events=some(self.events),
+            of_folds=None
+            if self.of_folds is None
+            else tuple(one.only(chosen) for one in self.of_folds),
         )
 
     def mean_frames(self) -> tuple[tuple[np.ndarray, ...], float]:
@@ -118,7 +138,9 @@ class Members:
         return tuple(frames.mean(axis=1) for frames in aligned), hop
 
     def events_of(self, member: int) -> tuple[tuple[Event, ...], ...]:
-        """One member's frames, decided at 0.5."""
+        """One member's events: its own, or else its frames decided at 0.5."""
+        if self.events is not None:
+            return self.events[member]
         assert self.frames is not None
         plain = Decoding.plain(len(self.classes))
         return tuple(
@@ -229,8 +251,10 @@ class Learner(ABC):
     comes from; ``takes``: the kinds of predictions it needs, ``uses``: those it uses where they are
     there; ``labels``: the kinds of labels that it can be fitted on; ``standard``: whether it is in
     ``--stack standard``; ``pointwise``: whether a row's result depends on that row's scores
-    alone, so that it fuses frames too; ``judged_by``: the metric of a learner that decides events,
-    else the run's; ``Settings``: a frozen dataclass whose defaults are the paper's.
+    alone, so that it fuses frames too; ``one_model``: whether what it takes means something within
+    one trained model alone (embeddings), so that each fold's rows need a learner of their own;
+    ``judged_by``: the metric of a learner that decides events, else the run's; ``Settings``: a
+    frozen dataclass whose defaults are the paper's.
 
     Nothing heavy is imported before ``fit`` or ``predict``: plans name learners in every process.
     """
@@ -243,6 +267,7 @@ class Learner(ABC):
     labels: ClassVar[tuple[LabelKind, ...]] = ("tags", "class", "events")
     standard: ClassVar[bool] = False
     pointwise: ClassVar[bool] = False
+    one_model: ClassVar[bool] = False
     judged_by: ClassVar[str | None] = None
     Settings: ClassVar[type[Any]] = NoSettings
 
@@ -289,8 +314,8 @@ class Learner(ABC):
         fused = self.predict(Members(members.names, ids, members.classes, rows))
         return tuple(np.split(fused, lengths))
 
-    def snapshots(self) -> dict[int, tuple[int, ...]]:
-        """The epochs, by place of the member, that a fitted snapshot ensemble predicts with."""
+    def snapshots(self) -> Snapshots:
+        """The epochs that a fitted snapshot ensemble predicts with."""
         return {}
 
     def weights(self) -> dict[str, Any] | None:
@@ -315,15 +340,16 @@ class Learner(ABC):
         """The settings, flat."""
         return configs.flatten(self.settings)
 
+    def described(self) -> dict[str, Any]:
+        """Name, settings and what was fitted, as JSON: all but its parts."""
+        settings = json.loads(configs.to_json(self.settings))
+        return {"name": self.name, "settings": settings, "state": self.state()}
+
     def save(self, folder: Path) -> None:
         """Write the learner to a folder; ``learner.json`` comes last: where it is, all is."""
         folder.mkdir(parents=True, exist_ok=True)
         self.save_parts(folder)
-        about = {
-            "name": self.name,
-            "settings": json.loads(configs.to_json(self.settings)),
-            "state": self.state(),
-        }
         temporary = folder / "learner.json.new"
-        temporary.write_text(json.dumps(about, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        text = json.dumps(self.described(), indent=1, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
         temporary.replace(folder / "learner.json")

@@ -15,7 +15,8 @@ SMALLEST = 1e-10  # of a probability whose logarithm is taken
 
 @dataclass(frozen=True)
 class Calibration:
-    """``log_scores``: fuse log-probabilities (linear scores as such where a member gives those).
+    """``log_scores``: fuse the logarithms of members that give probabilities; of a member with a
+    negative score (cosines, say) the scores as such. Else all members' scores as such.
 
     ``balanced``: every class counts the same, however many rows it has. ``pull``: of an L2 penalty
     on the factors around 1 / M.
@@ -34,7 +35,7 @@ class MulticlassCalibration(Learner):
     """``softmax(sum_m a_m s_m + b)``: a factor for each member, a bias for each class.
 
     The mean cross-entropy is minimised by L-BFGS; it is convex. So few parameters (M + K) leave
-    little to over-fit on few rows.
+    little to over-fit on few rows. (The paper names the toolbox; its model is this one.)
     """
 
     name = "multiclass_calibration"
@@ -49,10 +50,13 @@ class MulticlassCalibration(Learner):
         super().__init__(settings)
         self.factors = np.zeros(0)
         self.biases = np.zeros(0)
+        self.logged = np.zeros(0, bool)  # [M] members that give probabilities
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
         from scipy.optimize import minimize
 
+        linear = np.array([(scores < 0).any() for scores in members.scores.swapaxes(0, 1)])
+        self.logged = ~linear if self.settings.log_scores else np.zeros(len(linear), bool)
         inputs, truth = self._inputs(members), targets.values
         m, k = inputs.shape[1:]
         row = targets.weights.astype(float)
@@ -77,9 +81,8 @@ class MulticlassCalibration(Learner):
         self.factors, self.biases = found.x[:m], found.x[m:]
 
     def _inputs(self, members: Members) -> np.ndarray:
-        if not self.settings.log_scores:
-            return members.scores
-        return np.log(np.clip(members.scores, SMALLEST, None))
+        logs = np.log(np.clip(members.scores, SMALLEST, None))
+        return np.where(self.logged[:, None], logs, members.scores)
 
     def predict(self, members: Members) -> np.ndarray:
         values = np.einsum("nmk,m->nk", self._inputs(members), self.factors) + self.biases
@@ -91,10 +94,14 @@ class MulticlassCalibration(Learner):
         return {"members": self.factors.tolist()}
 
     def state(self) -> dict[str, Any]:
-        return {"factors": self.factors.tolist(), "biases": self.biases.tolist()}
+        return {
+            "factors": self.factors.tolist(), "biases": self.biases.tolist(),
+            "logged": self.logged.tolist(),
+        }  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:
         self.factors, self.biases = np.array(state["factors"]), np.array(state["biases"])
+        self.logged = np.array(state["logged"], bool)
 
 
 LEARNERS: tuple[type[Learner], ...] = (MulticlassCalibration,)

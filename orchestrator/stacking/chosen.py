@@ -7,19 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.stacking.base import Learner, Members, Targets
+from orchestrator.stacking.around import Around
+from orchestrator.stacking.base import Learner, Members, Snapshots, Targets
 from systems.data.dataset import Event
 
 
-class OverChosen(Learner):
+class OverChosen(Around):
     """A learner that gets some of the members, by place; it is told and shown as over all."""
 
     def __init__(self, inner: Learner, chosen: Sequence[int], count: int) -> None:
-        super().__init__(inner.settings)
-        self.inner, self.chosen, self.count = inner, tuple(chosen), count
-        # What a class says of itself is the inner one's: name, title, what it takes.
-        for about in ("name", "title", "source", "takes", "uses", "pointwise", "judged_by"):
-            setattr(self, about, getattr(inner, about))
+        super().__init__(inner)
+        self.chosen, self.count = tuple(chosen), count
 
     def sees(self, members: Members) -> Members:
         return members.only(self.chosen)
@@ -36,8 +34,11 @@ class OverChosen(Learner):
     def fused_frames(self, members: Members) -> tuple[np.ndarray, ...] | None:
         return self.inner.fused_frames(self.sees(members))
 
-    def snapshots(self) -> dict[int, tuple[int, ...]]:
-        return {self.chosen[place]: epochs for place, epochs in self.inner.snapshots().items()}
+    def snapshots(self) -> Snapshots:
+        return {
+            (self.chosen[place], fold): epochs
+            for (place, fold), epochs in self.inner.snapshots().items()
+        }
 
     def weights(self) -> dict[str, Any] | None:
         """Those of all members: 0 of one that is left out."""
@@ -54,18 +55,7 @@ class OverChosen(Learner):
         return [each.get(m, 0.0) for m in range(self.count)]
 
     def state(self) -> dict[str, Any]:
-        return {
-            "inner": self.inner.state(), "over": list(self.chosen), "count": self.count,
-        }  # fmt: skip
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.inner.restore(state["inner"])
-
-    def save_parts(self, folder: Any) -> None:
-        self.inner.save_parts(folder)
-
-    def load_parts(self, folder: Any) -> None:
-        self.inner.load_parts(folder)
+        return {**super().state(), "over": list(self.chosen), "count": self.count}
 
     def parameters(self) -> dict[str, Any]:
-        return {**self.inner.parameters(), "members.best": len(self.chosen)}
+        return {**super().parameters(), "members.best": len(self.chosen)}

@@ -10,9 +10,13 @@ from scipy.special import expit, log_softmax, softmax
 
 from orchestrator.stacking.base import Learner, Members, Targets
 from orchestrator.stacking.logistic_regression import logits
-from orchestrator.stacking.means import SMALLEST, FixedMean
+from orchestrator.stacking.means import FixedMean
+from orchestrator.stacking.pooling import SMALLEST
 from orchestrator.stacking.simplex import least_loss
 from orchestrator.stacking.votes import votes
+from systems.data.dataset import Event
+from systems.errors import CannotFit
+from systems.metrics.events import event_counts
 from systems.metrics.tagging import f1_of_counts, tag_counts
 
 
@@ -48,18 +52,79 @@ class PerClass(Learner):
         self.w = np.array(state["w"])
 
 
+@dataclass(frozen=True)
+class Choice:
+    """``by``: the members' ``clip_f1`` or, with timed labels, their own events' ``event_f1``;
+    ``given``: or else the place of each class's member, as a paper chose it by hand."""
+
+    by: Literal["clip_f1", "event_f1"] = "clip_f1"
+    given: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.by not in ("clip_f1", "event_f1"):
+            raise ValueError("by is clip_f1 or event_f1")
+
+
 class ClassChoice(PerClass):
-    """Each class takes the scores of the member with its best F1; of equals the first."""
+    """Each class takes the member with its best F1; of equals the first.
+
+    A class's scores, frames and, where members decide events themselves, its events are that
+    member's. A class that no member knows gets the mean score, and no events of its own.
+    """
 
     name = "class_choice"
     title = "the best member of each class"
     standard = True
-    source = "iterative_distillation_rcnn; ten_thresholds_genetic"
+    source = (
+        "iterative_distillation_rcnn (by event F1); ten_thresholds_genetic (wgru_combined, given)"
+    )
+    uses = ("frame_scores", "events")
+    Settings = Choice
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
-        f1, count = f1_of_counts(_counts(members, targets)), members.scores.shape[1]
+        count, classes = members.scores.shape[1:]
+        if self.settings.given:
+            self.w = np.eye(count)[:, self._given(count, classes)]
+            return
+        counts = self._event_counts if self.settings.by == "event_f1" else _counts
+        f1 = f1_of_counts(counts(members, targets))
         self.w = np.eye(count)[:, f1.argmax(axis=0)]
         self.w[:, f1.max(axis=0) == 0] = 1 / count  # nobody knows it
+
+    def _given(self, count: int, classes: int) -> list[int]:
+        given = list(self.settings.given)
+        if len(given) != classes or not all(0 <= m < count for m in given):
+            raise CannotFit(
+                f"given names a member's place, 0 .. {count - 1}, for each of {classes} classes; "
+                f"it is {given}."
+            )
+        return given
+
+    @staticmethod
+    def _event_counts(members: Members, targets: Targets) -> np.ndarray:
+        """Per member and class the counts of its events: [M, K, 3]."""
+        if targets.events is None or (members.events is None and members.frames is None):
+            raise CannotFit("by event_f1 takes timed labels, and members that tell of time.")
+        reference = dict(zip(members.clip_ids, targets.events, strict=True))
+        return np.stack([
+            event_counts(
+                reference, dict(zip(members.clip_ids, members.events_of(m), strict=True)),
+                members.classes,
+            ).sum(axis=0)
+            for m in range(members.scores.shape[1])
+        ])  # fmt: skip
+
+    def events(self, members: Members) -> tuple[tuple[Event, ...], ...] | None:
+        """Each class's events as its member decides them."""
+        if members.events is None:
+            return super().events(members)
+        chosen = {members.classes[k]: int(column.argmax())
+                  for k, column in enumerate(self.w.T) if column.max() == 1}  # fmt: skip
+        return tuple(
+            tuple(sorted(e for label, m in chosen.items() for e in members.events[m][clip]
+                         if e.label == label))
+            for clip in range(len(members.clip_ids))
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from orchestrator.stacking.base import Learner
 from orchestrator.stacking.chosen import OverChosen
+from orchestrator.stacking.frame_pooling import FramePooled, Pool
+from orchestrator.stacking.gate import Gated
+from orchestrator.stacking.nested import Nested, Part
+from orchestrator.stacking.per_fold import PerFold
+from orchestrator.stacking.pooling import Mean
 from systems import config as configs
 from systems.errors import unknown
 
@@ -18,6 +25,24 @@ MODULES = (
     "calibration_fusion", "classwise", "thresholds", "event_thresholds", "boosting",
     "support_vectors", "networks",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a meta-learner meets its members.
+
+    ``by_fold``: one for each fold; ``mean``: how folds are combined; ``folds_predict``: whether the
+    folds' models predict the test part. ``pool``: whether it fuses clips, or frames over which a
+    clip is the mean or the vote. ``events_of``: the place of the member whose events its tags gate.
+    ``parts``: of a fusion of fusions (:func:`part_of`).
+    """
+
+    by_fold: bool = False
+    mean: Mean = "arithmetic"
+    folds_predict: bool = False
+    pool: Pool = "clips"
+    events_of: int | None = None
+    parts: tuple[Mapping[str, Any], ...] = ()
 
 
 @cache
@@ -34,18 +59,73 @@ def kind_of(name: str) -> type[Learner]:
     return learners()[name]
 
 
-def learner(name: str, settings: Any = None) -> Learner:
-    """A fresh meta-learner; without settings with the paper's."""
-    return kind_of(name)(settings)
+def learner(name: str, settings: Any = None, manner: Manner | None = None) -> Learner:
+    """A fresh meta-learner; without settings with the paper's, without a manner alone.
+
+    With a manner, what means something within one model alone (embeddings) gets a learner for each
+    fold always.
+    """
+    kind = kind_of(name)
+    if manner is None:
+        return kind(settings)
+
+    def pooled() -> Learner:
+        made = kind(settings)
+        assert manner is not None
+        return made if manner.pool == "clips" else FramePooled(made, manner.pool)
+
+    made = pooled()
+    if manner.by_fold or kind.one_model:
+        made = PerFold(pooled, manner.mean, manner.folds_predict)
+    if manner.parts:
+        made = Nested(made, [_part(part, manner) for part in manner.parts])
+    return made if manner.events_of is None else Gated(made, manner.events_of)
+
+
+def _part(part: Mapping[str, Any], outer: Manner) -> Part:
+    """A part of a fusion of fusions, from its JSON: name, places, learner, settings, manner."""
+    inner = None
+    if part["learner"] is not None:
+        settings = configs.replace(kind_of(part["learner"]).Settings(), part["settings"])
+        own = {**part["manner"], "mean": outer.mean, "folds_predict": outer.folds_predict}
+        inner = learner(part["learner"], settings, Manner(**{**own, "parts": tuple(own["parts"])}))
+    return Part(part["name"], tuple(part["places"]), inner)
 
 
 def load_learner(folder: Path) -> Learner:
     """The fitted meta-learner in a folder; nothing in it is unpickled."""
-    about = json.loads((folder / "learner.json").read_text(encoding="utf-8"))
-    kind, state = kind_of(about["name"]), about["state"]
-    fitted = kind(configs.from_dict(kind.Settings, about["settings"]))
-    if "over" in state:
-        fitted = OverChosen(fitted, state["over"], state["count"])
-    fitted.restore(state)
+    fitted = _restored(json.loads((folder / "learner.json").read_text(encoding="utf-8")))
     fitted.load_parts(folder)
     return fitted
+
+
+def _restored(about: Mapping[str, Any]) -> Learner:
+    """A learner from what :meth:`Learner.described` says of it, but for its parts."""
+    kind = kind_of(about["name"])
+    settings = configs.from_dict(kind.Settings, about["settings"])
+    made = _around(kind, settings, about["state"])
+    made.restore(about["state"])
+    return made
+
+
+def _around(kind: type[Learner], settings: Any, state: Mapping[str, Any]) -> Learner:
+    """A fresh learner in the wrappers that its state tells of."""
+    if "per_fold" in state:
+        first = next(iter(state["per_fold"].values()))
+        return PerFold(
+            lambda: _around(kind, settings, first), state["mean"], state["folds_predict"]
+        )
+    if "inner" not in state:
+        return kind(settings)
+    inner = _around(kind, settings, state["inner"])
+    if "over" in state:
+        return OverChosen(inner, state["over"], state["count"])
+    if "events_of" in state:
+        return Gated(inner, state["events_of"])
+    if "parts" in state:
+        parts = [
+            Part(p["name"], tuple(p["places"]), _restored(p["learner"]) if p["learner"] else None)
+            for p in state["parts"]
+        ]
+        return Nested(inner, parts)
+    return FramePooled(inner, state["pool"])

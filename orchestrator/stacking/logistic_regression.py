@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import expit, logit, softmax
 
 from orchestrator.stacking.base import Learner, Members, Targets
+from systems.data.splits import cross_fitting_folds
 
 SMALLEST = 1e-4  # of a probability whose log odds are taken
 
@@ -39,7 +40,7 @@ class LogisticPerClass(Learner):
     name = "logreg"
     title = "logistic regression per class"
     standard = True
-    source = "the product's own; per class as in gcnn_gcrnn_stacking"
+    source = "the product's own: a class's own scores alone"
     pointwise = True
     Settings = Regularised
 
@@ -121,10 +122,19 @@ class Balanced(Columns):
 
 @dataclass(frozen=True)
 class AfterPca(Columns):
-    """120 principal components, C = 4."""
+    """120 principal components, C = 4; the mean of ``folds`` fits, each without one fold of rows.
+
+    ``folds`` 1 is one fit on all rows.
+    """
 
     C: float = 4.0
     components: int = 120
+    folds: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.folds < 1:
+            raise ValueError("folds is at least 1")
 
 
 class ColumnRegression(Learner):
@@ -240,7 +250,7 @@ class LogisticAll(ColumnRegression):
 
     name = "logreg_all"
     title = "logistic regression per class on all columns"
-    source = "gcnn_gcrnn_stacking"
+    source = "the product's own, for tags; gcnn_gcrnn_stacking regresses classes, on probabilities"
     labels = ("tags", "events")
     Settings = AllColumns
 
@@ -251,18 +261,52 @@ class LogisticMultinomial(ColumnRegression):
     name = "logreg_multinomial"
     title = "multinomial logistic regression"
     standard = True
-    source = "gcnn_gcrnn_stacking"
+    source = "gcnn_gcrnn_stacking (probabilities, weighted classes; C and kind are not stated)"
     labels = ("class",)
     Settings = Balanced
 
 
-class LogisticPca(ColumnRegression):
-    """A regression after a PCA of all columns."""
+class LogisticPca(Learner):
+    """Regressions after a PCA of all columns, one without each fold of the rows; their mean."""
 
     name = "logreg_pca"
     title = "logistic regression after PCA"
-    source = "cnn_stacking_logreg (120 components, C = 4)"
+    source = "cnn_stacking_logreg (120 components, C = 4, mean of five folds' models)"
+    pointwise = True
     Settings = AfterPca
+
+    def __init__(self, settings: Any = None) -> None:
+        super().__init__(settings)
+        self.fits: list[ColumnRegression] = []
+
+    def fit(self, members: Members, targets: Targets, seed: int) -> None:
+        rows = np.ones(len(targets.values), bool)
+        without = [rows]
+        if self.settings.folds > 1 and len(rows) > 1:
+            folds = self.settings.folds
+            fold_of = cross_fitting_folds(targets.values, targets.groups, seed, most=folds)
+            without = [fold_of != fold for fold in np.unique(fold_of)]
+        self.fits = [ColumnRegression(self.settings) for _ in without]
+        for one, kept in zip(self.fits, without, strict=True):
+            one.fit(members.rows(kept), targets.rows(kept), seed)
+
+    def predict(self, members: Members) -> np.ndarray:
+        mean: np.ndarray = np.mean([one.predict(members) for one in self.fits], axis=0)
+        return mean
+
+    def weights(self) -> dict[str, Any] | None:
+        """The mean over the fits of each member's share of the absolute coefficients."""
+        each = [one.weights() for one in self.fits]
+        known = [one["members"] for one in each if one is not None]
+        return {"members": np.mean(known, axis=0).tolist()} if known else None
+
+    def state(self) -> dict[str, Any]:
+        return {"fits": [one.state() for one in self.fits]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.fits = [ColumnRegression(self.settings) for _ in state["fits"]]
+        for one, fitted in zip(self.fits, state["fits"], strict=True):
+            one.restore(fitted)
 
 
 LEARNERS: tuple[type[Learner], ...] = (

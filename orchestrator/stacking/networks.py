@@ -287,6 +287,7 @@ class MlpOnEmbeddings(SmallNetwork):
     """A dense layer on the members' clip embeddings side by side: [N, ΣE]."""
 
     name = "mlp_embeddings"
+    one_model = True
     title = "small network on embeddings"
     source = "vgg_resnet_asc, Section 4; bird_domain_tuning, Section 4.4"
     takes = ("clip_scores", "clip_embeddings")
@@ -303,6 +304,7 @@ class LstmOnFrames(SmallNetwork):
     """
 
     name = "lstm"
+    one_model = True
     title = "LSTM on frame embeddings"
     source = "mask_breathing_resnet, Section 3.2.3 (fusion of deep embeddings)"
     takes = ("clip_scores", "frame_embeddings")

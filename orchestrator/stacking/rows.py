@@ -144,6 +144,7 @@ def out_of_fold(
         if not np.isfinite(one).all():
             raise UserError(f"{member.name} predicts scores that are no numbers: leave it out.")
     seen = view(members, pooled, np.stack(scores, axis=1), _durations(dataset), columns)
+    seen = replace(seen, fold=targets.folds)
     if all(by_fold is not None for by_fold in epochs):
         every = tuple(_pooled_epochs(by_fold) for by_fold in epochs if by_fold is not None)
         seen = replace(seen, epochs=every)
@@ -190,6 +191,7 @@ def view(
         frames=of_all("frame_scores"),
         frame_hops=tuple(one.frame_hop for one in predictions),
         durations=tuple(durations[i] for i in first.clip_ids),
+        events=of_all("events"),
         embeddings=of_all("clip_embeddings"),
         frame_embeddings=of_all("frame_embeddings"),
         columns=None if columns is None else np.stack([columns[i] for i in first.clip_ids]),
@@ -218,7 +220,7 @@ def _pooled(member: Member, splits: Splits) -> Predictions:
         if crossed.exists():
             honest = Predictions.load(crossed)
             own = replace(own, frame_scores=honest.frame_scores, frame_hop=honest.frame_hop,
-                          clip_scores=honest.clip_scores, events=None)  # fmt: skip
+                          clip_scores=honest.clip_scores, events=honest.events)  # fmt: skip
         parts.append(own)
     return Predictions.concatenate(parts)
 

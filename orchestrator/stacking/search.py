@@ -20,7 +20,7 @@ from orchestrator.rundir import RunDir, write_json
 from orchestrator.stacking.base import Learner, Members, Targets
 from orchestrator.stacking.chosen import OverChosen
 from orchestrator.stacking.crossfit import cross_fitted
-from orchestrator.stacking.families import learner
+from orchestrator.stacking.families import Manner, learner
 from orchestrator.stacking.judging import worth_of_events
 from orchestrator.study import SamplerSettings, Search, cause_of, state_name
 from orchestrator.timing import Clock
@@ -36,6 +36,7 @@ class Bench:
     folder: Path
     name: str
     settings: Any
+    manner: Manner
     members: Members
     targets: Targets
     order: tuple[int, ...]
@@ -44,7 +45,7 @@ class Bench:
     def made(self, params: Mapping[str, Any]) -> Learner:
         """A fresh learner with these values, over the members that they ask for."""
         own = {key: value for key, value in params.items() if key != BEST_MEMBERS}
-        made = learner(self.name, configs.replace(self.settings, own))
+        made = learner(self.name, configs.replace(self.settings, own), self.manner)
         best = params.get(BEST_MEMBERS, len(self.order))
         return OverChosen(made, sorted(self.order[:best]), len(self.order))
 
@@ -66,8 +67,9 @@ class Bench:
 
 
 def searched(
-    folder: Path, name: str, settings: Any, members: Members, targets: Targets, seed: int,
-    trials: int, resources: Resources, stop: Stop, progress: Progress, ray_address: str | None,
+    folder: Path, name: str, settings: Any, manner: Manner, members: Members, targets: Targets,
+    seed: int, trials: int, resources: Resources, stop: Stop, progress: Progress,
+    ray_address: str | None,
 ) -> Learner:  # fmt: skip
     """The learner with the best settings and members on these rows, fitted on all of them.
 
@@ -78,7 +80,8 @@ def searched(
         CannotFit: no trial completed, with the first cause.
     """
     space = learner_space(name, settings, members.scores.shape[1])
-    bench = Bench(folder, name, settings, members, targets, _order(members, targets), seed)
+    order = _order(members, targets)
+    bench = Bench(folder, name, settings, manner, members, targets, order, seed)
     if space is None:
         return bench.fitted({}, members, targets)
     folder.mkdir(parents=True, exist_ok=True)

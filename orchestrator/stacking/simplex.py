@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from orchestrator.stacking.base import Learner, Members, Targets
+from orchestrator.stacking.pooling import SMALLEST
 from systems.errors import CannotFit
-
-SMALLEST = 1e-7  # of a probability whose logarithm is taken
 
 
 class Weighted(Learner):
@@ -68,7 +67,7 @@ class Dirichlet(Weighted):
 
     name = "dirichlet"
     title = "weights drawn from a Dirichlet distribution"
-    source = "mask_breathing_resnet (1000 draws)"
+    source = "mask_breathing_resnet, breath_sys5 (1000 draws, there for each fold: fold_weights)"
     Settings = Draws
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
@@ -186,8 +185,9 @@ def _from_uniform(values: dict[str, float], names: list[str]) -> np.ndarray:
 class FoldWeights(Weighted):
     """Weights for each fold, fitted on its own held-out rows; then the mean over folds.
 
-    A fold's models are weighted by its weights where folds predict; else the mean weights count.
-    Two members: the grid 0, 1/40, ..., 1; more: Dirichlet draws. Of equals the first is kept.
+    A row that a fold held out, and what the fold's models predict, are weighted by its weights;
+    what refits predict by the mean weights. Two members: a grid of 41 values (the paper's code);
+    more: Dirichlet draws. Of equals the first is kept.
     """
 
     name = "fold_weights"
@@ -198,10 +198,11 @@ class FoldWeights(Weighted):
     def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)
         self.by_fold = np.zeros((0, 0))
+        self.folds: tuple[int, ...] = ()
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
-        found = []
-        for fold in np.unique(targets.folds):
+        found, self.folds = [], tuple(np.unique(targets.folds).tolist())
+        for fold in self.folds:
             inside = targets.folds == fold
             found.append(self._fold(members.rows(inside), targets.rows(inside), seed))
         self.by_fold = np.stack(found)
@@ -214,16 +215,27 @@ class FoldWeights(Weighted):
         return best_draw(members, targets, self.settings.draws, seed)
 
     def predict(self, members: Members) -> np.ndarray:
-        if members.by_fold is None or len(members.by_fold) != len(self.by_fold):
+        of_folds = members.of_folds
+        if of_folds is not None:
+            fused = [np.einsum("nmk,m->nk", one.scores, self._of(fold))
+                     for fold, one in enumerate(of_folds)]  # fmt: skip
+            mean: np.ndarray = np.mean(fused, axis=0)
+            return mean
+        if members.fold is None:
             return super().predict(members)
-        fused: np.ndarray = np.einsum("fnmk,fm->nk", members.by_fold, self.by_fold)
-        return fused / len(self.by_fold)
+        by_row = np.stack([self._of(int(fold)) for fold in members.fold])
+        rows: np.ndarray = np.einsum("nmk,nm->nk", members.scores, by_row)
+        return rows
+
+    def _of(self, fold: int) -> np.ndarray:
+        """A fold's weights [M]; of one that had no row to fit on the mean."""
+        return self.by_fold[self.folds.index(fold)] if fold in self.folds else self.w
 
     def state(self) -> dict[str, Any]:
-        return {"by_fold": self.by_fold.tolist()}
+        return {"by_fold": self.by_fold.tolist(), "folds": list(self.folds)}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.by_fold = np.array(state["by_fold"])
+        self.by_fold, self.folds = np.array(state["by_fold"]), tuple(state["folds"])
         self.w = self.by_fold.mean(axis=0)
 
 

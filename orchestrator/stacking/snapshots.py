@@ -1,4 +1,4 @@
-"""Snapshot ensembles: one training, judged by several of its epochs."""
+"""Snapshot ensembles: trainings that are judged by several of their epochs."""
 
 from __future__ import annotations
 
@@ -7,35 +7,44 @@ from typing import Any, Literal
 
 import numpy as np
 
-from orchestrator.stacking.base import Learner, Members, Targets
+from orchestrator.stacking.base import Learner, Members, Snapshots, Targets
 from orchestrator.stacking.votes import shares
 
 
 @dataclass(frozen=True)
-class Snapshots:
-    """``count`` epochs of the training.
+class Even:
+    """``count`` epochs of a training.
 
     ``choice``: ``even`` spreads them over its last two thirds (of 30 epochs: 10, 15, 20, 25, 30);
-    ``best`` takes those with the best metric on the fitted rows.
+    ``best`` takes those with the best metric on the fitted rows. ``of``: the training that comes
+    furthest, or ``all`` members, each with epochs of its own.
     """
 
     count: int = 5
     choice: Literal["even", "best"] = "even"
+    of: Literal["best", "all"] = "best"
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ValueError("count is at least 1")
 
 
+@dataclass(frozen=True)
+class Best(Even):
+    """The same with the best epochs by default."""
+
+    choice: Literal["even", "best"] = "best"
+
+
 class SnapshotEnsemble(Learner):
-    """Epochs of the training that comes furthest; the other members are left out."""
+    """Epochs of the training that comes furthest, or of all."""
 
     takes = ("epoch_scores",)
 
     def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)
         self.exclusive = False
-        self.place, self.epochs = 0, tuple[int, ...]()
+        self.epochs: dict[int, tuple[int, ...]] = {}  # of members, by place
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
         assert members.epochs is not None
@@ -44,42 +53,49 @@ class SnapshotEnsemble(Learner):
             {epoch: targets.worth(scores) for epoch, scores in one.items()}
             for one in members.epochs
         ]
-        self.place = int(np.argmax([max(by_epoch.values()) for by_epoch in worth]))
-        by_epoch = worth[self.place]
+        places = list(range(len(worth)))
+        if self.settings.of == "best":
+            places = [int(np.argmax([max(by_epoch.values()) for by_epoch in worth]))]
+        self.epochs = {place: self._chosen(worth[place]) for place in places}
+
+    def _chosen(self, by_epoch: dict[int, float]) -> tuple[int, ...]:
+        """Epochs of one training, of which the metric after each is known."""
         count = min(self.settings.count, len(by_epoch))
         if self.settings.choice == "best":
-            chosen = sorted(by_epoch, key=lambda epoch: (-by_epoch[epoch], epoch))[:count]
-        else:
-            last = max(by_epoch)
-            shares_of_last = np.linspace(1 / 3, 1, count) if count > 1 else np.ones(1)
-            chosen = [max(1, round(share * last)) for share in shares_of_last]
-        self.epochs = tuple(sorted(set(chosen)))
+            return tuple(sorted(sorted(by_epoch, key=lambda e: (-by_epoch[e], e))[:count]))
+        last = max(by_epoch)
+        shares_of_last = np.linspace(1 / 3, 1, count) if count > 1 else np.ones(1)
+        return tuple(sorted({max(1, round(share * last)) for share in shares_of_last}))
 
-    def snapshots(self) -> dict[int, tuple[int, ...]]:
-        return {self.place: self.epochs}
+    def snapshots(self) -> Snapshots:
+        return {(place, None): epochs for place, epochs in self.epochs.items()}
 
     def _scores(self, members: Members) -> np.ndarray:
         """Scores of the chosen epochs [N, E, K]; of one that is not there the nearest earlier."""
         assert members.epochs is not None
-        there = members.epochs[self.place]
-        found = [max((e for e in there if e <= epoch), default=min(there)) for epoch in self.epochs]
-        return np.stack([there[epoch] for epoch in found], axis=1)
+        found = []
+        for place, epochs in self.epochs.items():
+            there = members.epochs[place]
+            known = [max((e for e in there if e <= epoch), default=min(there)) for epoch in epochs]
+            found += [there[epoch] for epoch in known]
+        return np.stack(found, axis=1)
 
     def state(self) -> dict[str, Any]:
-        return {"exclusive": self.exclusive, "place": self.place, "epochs": list(self.epochs)}
+        by_place = {str(place): list(epochs) for place, epochs in self.epochs.items()}
+        return {"exclusive": self.exclusive, "epochs": by_place}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.exclusive, self.place = state["exclusive"], state["place"]
-        self.epochs = tuple(state["epochs"])
+        self.exclusive = state["exclusive"]
+        self.epochs = {int(place): tuple(epochs) for place, epochs in state["epochs"].items()}
 
 
 class SnapshotMean(SnapshotEnsemble):
     """The mean of the epochs' scores."""
 
     name = "snapshot_mean"
-    title = "mean of one training's snapshots"
-    source = "bird_crnn (snapshot5)"
-    Settings = Snapshots
+    title = "mean of snapshots"
+    source = "bird_crnn (snapshot5: the five best epochs)"
+    Settings = Best
 
     def predict(self, members: Members) -> np.ndarray:
         mean: np.ndarray = self._scores(members).mean(axis=1)
@@ -90,9 +106,9 @@ class SnapshotVote(SnapshotEnsemble):
     """The majority vote of the epochs' decisions."""
 
     name = "snapshot_vote"
-    title = "majority vote of one training's snapshots"
+    title = "majority vote of snapshots"
     source = "mask_panns_mixup (epochs 10, 15, 20, 25, 30)"
-    Settings = Snapshots
+    Settings = Even
 
     def predict(self, members: Members) -> np.ndarray:
         return shares(self._scores(members), self.exclusive)

@@ -14,7 +14,7 @@ from orchestrator.interrupts import Stop
 from orchestrator.plan import Plan
 from orchestrator.progress import Progress
 from orchestrator.rundir import RunDir, read_json, write_json
-from orchestrator.stacking.base import Learner, Members, Targets
+from orchestrator.stacking.base import Learner, Members, Snapshots, Targets, joined
 from orchestrator.stacking.crossfit import fold_masks, fused, in_order, outer_folds
 from orchestrator.stacking.diagnostics import diagnose
 from orchestrator.stacking.families import kind_of, learner, load_learner
@@ -63,7 +63,7 @@ def fit_one(
     """
     began = time.monotonic()
     folder = run.stack(name)
-    _check_kinds(name, rows)
+    _check_kinds(name, plan, rows)
     fit = _fit(folder, plan, name, stop, progress)
     final = fit(rows.seen, rows.targets, "final")
     if plan.fitted_on == "out_of_fold":
@@ -107,10 +107,15 @@ def write_comparisons(run: RunDir) -> None:
         write_json(run.comparisons, {"method": "Holm", "rows": compared(judged)})
 
 
-def _check_kinds(name: str, rows: OutOfFold) -> None:
-    missing = set(kind_of(name).takes) - rows.seen.kinds()
+def _check_kinds(name: str, plan: Plan, rows: OutOfFold) -> None:
+    missing = set(learner(name, None, plan.manner()).takes) - rows.seen.kinds()
     if missing:
         raise CannotFit(f"it takes {', '.join(sorted(missing))}, which the members do not give.")
+    if kind_of(name).one_model and not plan.folds_predict():
+        raise CannotFit(
+            "the embeddings of two trainings do not correspond, so a refit's would mean nothing to "
+            "it: let the folds' models predict (--final fold_mean)."
+        )
 
 
 def _fit(folder: Path, plan: Plan, name: str, stop: Stop, progress: Progress) -> Fit:
@@ -121,10 +126,10 @@ def _fit(folder: Path, plan: Plan, name: str, stop: Stop, progress: Progress) ->
     def fit(members: Members, targets: Targets, where: str) -> Learner:
         if plan.stage_trials > 0:
             return searched(
-                folder / "search" / where, name, settings, members, targets, plan.seed,
-                plan.stage_trials, plan.resources, stop, progress, plan.ray_address,
+                folder / "search" / where, name, settings, plan.manner(), members, targets,
+                plan.seed, plan.stage_trials, plan.resources, stop, progress, plan.ray_address,
             )  # fmt: skip
-        made = learner(name, settings)
+        made = learner(name, settings, plan.manner())
         made.fit(members, targets, plan.seed)
         return made
 
@@ -163,11 +168,7 @@ def refused(run: RunDir, plan: Plan) -> list[dict[str, Any]]:
     return [read_json(path) for path in paths if path.exists()]
 
 
-def snapshots(run: RunDir, plan: Plan) -> dict[int, tuple[int, ...]]:
-    """The epochs, by place of the member, whose models the fitted meta-learners ask for."""
-    wanted: dict[int, set[int]] = {}
-    for name in plan.stack:
-        if (run.stack(name) / "scores.json").exists():
-            for place, epochs in load_learner(run.stack(name)).snapshots().items():
-                wanted.setdefault(place, set()).update(epochs)
-    return {place: tuple(sorted(epochs)) for place, epochs in wanted.items()}
+def snapshots(run: RunDir, plan: Plan) -> Snapshots:
+    """The epochs whose models the fitted meta-learners ask for."""
+    fitted = [run.stack(name) for name in plan.stack]
+    return joined(load_learner(f).snapshots() for f in fitted if (f / "scores.json").exists())

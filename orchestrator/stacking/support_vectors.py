@@ -159,6 +159,7 @@ class SvmOnEmbeddings(SupportVectors):
     """On the members' clip embeddings side by side: [N, ΣE]."""
 
     name = "svm_embeddings"
+    one_model = True
     title = "support vector machine on embeddings"
     source = "multi_input_ensemble_asc, Section 2.4"
     takes = ("clip_scores", "clip_embeddings")

@@ -1,4 +1,4 @@
-"""One threshold a class on the mean of the members' clip scores, found in four ways.
+"""One threshold a class on the mean of the members' clip scores, found in five ways.
 
 For the macro F1 the classes separate, and :func:`bounds.best_thresholds` gives the exact optimum.
 For the micro F1 they are coupled: a class's bound depends on the others', and a search is needed.
@@ -135,7 +135,7 @@ class GeneticThresholds(SearchedThresholds):
     name = "genetic"
     title = "genetic per-class thresholds on the mean"
     standard = True
-    source = "ten_thresholds_genetic, Section 4.4"
+    source = "ten_thresholds_genetic, Section 4.4 (which states no settings: these are ours)"
     Settings = Genetic
 
     def _search(self, worth: Callable[[Any], float], first: np.ndarray, seed: int) -> Any:
@@ -201,6 +201,60 @@ class ThresholdsByOptuna(SearchedThresholds):
         return [found[name] for name in names]
 
 
+@dataclass(frozen=True)
+class Walk:
+    """The authors' own walk: ``restarts`` of ``steps``, each at most ``width`` at first.
+
+    A start lies in ``start``; ``bell`` (of thresholds around 0.5) shortens steps far from it.
+    """
+
+    objective: Objective = "macro_f1"
+    restarts: int = 100
+    steps: int = 30
+    width: float = 0.07
+    bell: float = 0.08
+    start: tuple[float, ...] = (0.4, 0.6)
+
+    def __post_init__(self) -> None:
+        if self.restarts < 1 or self.steps < 1 or self.width <= 0 or self.bell <= 0:
+            raise ValueError("restarts and steps are at least 1, width and bell above 0")
+        if len(self.start) != 2 or not 0 <= self.start[0] <= self.start[1] <= 1:
+            raise ValueError("start is two thresholds in 0 .. 1, the lower first")
+
+
+class AnnealedThresholds(Thresholds):
+    """Walks from near 0.5 with steps that shrink; the best thresholds seen.
+
+    ``t += U(-1, 1) exp(-(t - 0.5)^2 / (2 bell^2)) width`` for all classes at once; the width falls
+    to about half over a walk. Thresholds far from 0.5 are hardly reached: it is here for the
+    comparison.
+    """
+
+    name = "annealed"
+    title = "per-class thresholds by a shrinking walk"
+    source = "ten_thresholds_genetic, Section 4.4 (the authors' own search, as their code has it)"
+    Settings = Walk
+
+    def _find(self, scores: np.ndarray, targets: np.ndarray, seed: int) -> np.ndarray:
+        s, r = self.settings, np.random.default_rng(seed)
+        ranked = Ranked(scores, targets)
+        found = np.full(ranked.classes, 0.5)
+        best = ranked.worth(found, s.objective)
+        low, high = round(100 * s.start[0]), round(100 * s.start[1])
+        for _ in range(s.restarts):
+            walker = r.integers(low, high + 1, ranked.classes) / 100
+            width = s.width
+            for _ in range(s.steps):
+                bell = np.exp(-((walker - 0.5) ** 2) / (2 * s.bell**2))
+                walker = np.clip(walker + r.uniform(-1, 1, ranked.classes) * bell * width, 0, 1)
+                width -= s.width / (s.steps * 1.9)
+                worth = ranked.worth(walker, s.objective)
+                if worth > best:
+                    best, found = worth, walker
+        return found
+
+
 LEARNERS: tuple[type[Learner], ...] = (
     ExactThresholds, GeneticThresholds, DifferentialThresholds, ThresholdsByOptuna,
+    AnnealedThresholds,
 )  # fmt: skip

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from orchestrator.stacking.base import Learner, Members, Targets
-from orchestrator.stacking.means import FixedMean
+from orchestrator.stacking.means import FixedMean, Weights
 
+Ties = Literal["score", "first"]
 TIE = 1e-6  # of the mean score beside a share of votes: it breaks ties and outvotes nobody
 
 
@@ -21,22 +22,51 @@ def votes(scores: np.ndarray, exclusive: bool) -> np.ndarray:
     return np.eye(scores.shape[2])[winners]
 
 
-def shares(scores: np.ndarray, exclusive: bool) -> np.ndarray:
-    """The share of votes [N, K]; of a class, ties go to the larger mean score."""
-    share = votes(scores, exclusive).mean(axis=1)
-    return share + TIE * (scores.mean(axis=1) - share) if exclusive else share
+def shares(
+    scores: np.ndarray, exclusive: bool, weights: np.ndarray | None = None, ties: Ties = "score"
+) -> np.ndarray:
+    """The share of votes [N, K].
+
+    Args:
+        scores: [N, M, K].
+        exclusive: whether a vote names one class; else it says yes or no to each.
+        weights: [M] votes that each member has, as shares; ``None`` for one each.
+        ties: of classes: by the larger mean score, or by the first member that votes for one of
+            them.
+    """
+    m = scores.shape[1]
+    w = np.full(m, 1 / m) if weights is None else weights
+    cast = votes(scores, exclusive)
+    share: np.ndarray = np.einsum("nmk,m->nk", cast, w)
+    if not exclusive:
+        return share
+    if ties == "score":
+        return share + TIE * (scores.mean(axis=1) - share)
+    earliest = (cast * np.arange(m, 0, -1)[:, None]).max(axis=1) / m
+    return share + TIE * (earliest - share)
+
+
+@dataclass(frozen=True)
+class Ballot(Weights):
+    """``weights``: how many votes each member has; ``ties``: what decides between classes."""
+
+    ties: Ties = "score"
 
 
 class MajorityVote(FixedMean):
-    """What most members decide; a tag that only half of them see is not there."""
+    """What most votes say; a tag that only half of them see is not there."""
 
     name = "vote"
     title = "majority vote"
     standard = True
-    source = "mask_panns_mixup; multiscale_crnn; feature_analysis_ensemble"
+    source = (
+        "mask_panns_mixup; multiscale_crnn; feature_analysis_ensemble; deepsaga_evolution (higher "
+        "ranks have more votes)"
+    )
+    Settings = Ballot
 
     def predict(self, members: Members) -> np.ndarray:
-        return shares(members.scores, self.exclusive)
+        return shares(members.scores, self.exclusive, self.w, self.settings.ties)
 
 
 @dataclass(frozen=True)
@@ -70,8 +100,9 @@ class KOfN(FixedMean):
 class ChosenVote(Learner):
     """The majority vote of the members that vote best together.
 
-    Those that are better than 0.5 by the metric begin; then the removal of a member, or its swap
-    for one outside, that raises the vote's metric most is taken until none does.
+    Those that are better than 0.5 by the run's metric (the paper: accuracy) begin; then the removal
+    of a member, or its swap for one outside, that raises the vote's metric most is taken until none
+    does.
     """
 
     name = "vote_chosen"

@@ -68,6 +68,18 @@ register.fusion(
 )  # fmt: skip
 
 
+register.fusion(
+    "fakepaper/seeds", members=["fakepaper/small", "fakepaper/small"], learner="snapshot_mean",
+    settings={"count": 2, "of": "all"}, final="fold_geometric", by_fold=True,
+    summary="Two epochs of each fold of two trainings.",
+)  # fmt: skip
+register.fusion(
+    "fakepaper/late", members=["fakepaper/fast", "fakepaper/seeds", "fakepaper/small"],
+    learner="vote", settings={"weights": (1.0, 2.0, 1.0)}, final="fold_geometric",
+    events_of="fakepaper/small", summary="A vote over a fusion and two systems.",
+)  # fmt: skip
+
+
 @register(
     "fakepaper/pupil",
     config=TINY,
