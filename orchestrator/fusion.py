@@ -31,7 +31,7 @@ _SAME = ("system", "dataset", "fingerprint", "classes", "splits", "metric", "mod
 # And what only the run that was asked for is told.
 _STAGE = ("stack", "top_k", "stage_trials", "protocol", "transductive", "fusion", "members",
           "learner_settings", "fitted_on", "by_fold", "pool", "events_of",
-          "fusion_parts")  # fmt: skip
+          "row_weights", "fusion_parts")  # fmt: skip
 
 
 def run_graph(given: dict[str, Any], dry_run: bool) -> int:
@@ -175,6 +175,7 @@ def _fuse(fusion: Fusion, given: dict[str, Any], runs: Mapping[str, RunDir]) -> 
         by_fold=fusion.by_fold,
         pool=fusion.pool,
         events_of=_gate(fusion, runs, places),
+        row_weights=fusion.row_weights,
         parts=[_placed(part, places) for part in parts] if nested else (),
         name=given["name"],
         protocol=given["protocol"],

@@ -160,6 +160,7 @@ class Plan:
     by_fold: bool = False  # a meta-learner for each fold
     pool: Pool = "clips"  # what meta-learners fuse
     events_of: int | None = None  # the place of the member whose events the fused tags gate
+    row_weights: dict[str, dict[str, float]] = field(default_factory=dict)  # column -> value -> w
     fusion_parts: tuple[dict[str, Any], ...] = ()  # of a fusion of fusions
     learner_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     stage_trials: int = 0  # of the search of each meta-learner's settings
@@ -572,6 +573,7 @@ def stack_names(
             name
             for name, learner in known.items()
             if kind in learner.labels
+            and learner.general
             and set(learner.takes) <= {*gives, *STAGE_KINDS}
             and (text == "all" or learner.standard)
         )

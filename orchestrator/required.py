@@ -22,6 +22,7 @@ from orchestrator.stacking.families import load_learner
 from orchestrator.stacking.rows import (
     Member,
     clip_scores_of,
+    clips_of,
     members_of,
     members_of_runs,
     out_of_fold,
@@ -131,8 +132,7 @@ def _same_fold(
     if others.any():  # of a single fold only its own rows could fit it: then it stays as it is
         learner.fit(rows.seen.rows(others), rows.targets.rows(others), teacher.plan.seed)
     scores = np.stack([clip_scores_of(one) for one in said], axis=1)
-    seconds = {clip.clip_id: clip.duration for clip in dataset.clips}
-    return fused(learner, view(teacher.members, said, scores, seconds))
+    return fused(learner, view(teacher.members, said, scores, clips_of(dataset)))
 
 
 def _fold_model(member: Member, fold: int, job: Job, clips: Sequence[str]) -> Predictions:

@@ -17,8 +17,15 @@ from orchestrator.rundir import RunDir, TrialDir, append_line, read_json, read_l
 from orchestrator.stacking.base import Members, Targets
 from orchestrator.stacking.crossfit import fused
 from orchestrator.stacking.families import load_learner
-from orchestrator.stacking.rows import Member, OutOfFold, clip_scores_of, refuse_seen, view
-from systems.data.dataset import Dataset, Labels
+from orchestrator.stacking.rows import (
+    Member,
+    OutOfFold,
+    clip_scores_of,
+    clips_of,
+    refuse_seen,
+    view,
+)
+from systems.data.dataset import Clip, Dataset, Labels
 from systems.data.store import WaveformStore
 from systems.metrics import clip_interval
 from systems.metrics.events import (
@@ -106,13 +113,13 @@ def test_rows(
     for member, one in zip(rows.members, predictions, strict=True):
         refuse_seen(member.name, trained_on.intersection(one.clip_ids))
     scores = np.stack([clip_scores_of(one) for one in predictions], axis=1)
-    seconds = {clip.clip_id: clip.duration for clip in dataset.clips}
-    seen = view(rows.members, predictions, scores, seconds, columns)
+    clips = clips_of(dataset)
+    seen = view(rows.members, predictions, scores, clips, columns)
     trials = [trial for _, trial, _ in members]
     of_folds = None
     if plan.folds_predict():
         of_folds = tuple(
-            _of_fold(rows.members, trials, fold, seconds, columns)
+            _of_fold(rows.members, trials, fold, clips, columns)
             for fold in range(len(plan.splits["folds"]))
         )
     return replace(seen, of_folds=of_folds, epochs=_epochs(trials, None))
@@ -120,12 +127,12 @@ def test_rows(
 
 def _of_fold(
     members: Sequence[Member], trials: Sequence[TrialDir], fold: int,
-    seconds: Mapping[str, float], columns: Mapping[str, np.ndarray] | None,
+    clips: Mapping[str, Clip], columns: Mapping[str, np.ndarray] | None,
 ) -> Members:  # fmt: skip
     """What one fold's models say of the test part."""
     said = [Predictions.load(trial.fold_predictions(fold)) for trial in trials]
     scores = np.stack([clip_scores_of(one) for one in said], axis=1)
-    seen = view(members, said, scores, seconds, columns)
+    seen = view(members, said, scores, clips, columns)
     return replace(seen, fold=np.full(len(scores), fold), epochs=_epochs(trials, fold))
 
 

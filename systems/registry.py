@@ -84,8 +84,9 @@ class Fusion(Registered):
     (``fold_mean``, ``fold_geometric``). ``by_fold``: a meta-learner for each fold, over its own
     rows and models. ``pool``: whether clips are fused, or frames (chunks) over which a clip is the
     mean or the vote. ``events_of``: the member whose own events are kept where the fused tags say
-    so. ``fitted_on``: where the paper fitted it, which ``--protocol paper`` does too. ``figures``:
-    variants of ``results.csv`` that it is.
+    so. ``row_weights``: of the rows that it is fitted on, by a column of the clip and its value, as
+    text; rows of weight 0 are no part of its metric either. ``fitted_on``: where the paper fitted
+    it, which ``--protocol paper`` does too. ``figures``: variants of ``results.csv`` that it is.
     """
 
     members: tuple[str, ...]
@@ -95,6 +96,7 @@ class Fusion(Registered):
     by_fold: bool = False
     pool: Literal["clips", "frame_mean", "frame_vote"] = "clips"
     events_of: str | None = None
+    row_weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     fitted_on: Literal["out_of_fold", "validation", "test"] = "out_of_fold"
     figures: tuple[str, ...] = ()
     unmapped: Mapping[str, str] = field(default_factory=dict)

@@ -102,6 +102,18 @@ def crossed(seed: int, kind: str = "tags") -> Set:
     return members_of(scores), Targets.of(truth)
 
 
+def domains(seed: int, kind: str = "tags") -> Set:
+    """Clips of two domains, each with a member that knows it."""
+    data, truth = noisy(seed, 0.7, members=2, kind=kind)
+    r = np.random.default_rng([seed, 7])
+    first = r.random(len(truth.values)) < 0.5
+    scores = data.scores.copy()
+    scores[first, 1] = r.random((first.sum(), 5))
+    scores[~first, 0] = r.random(((~first).sum(), 5))
+    about = tuple({"domain": "field" if one else "studio"} for one in first)
+    return members_of(scores, about=about), truth
+
+
 def gated(seed: int) -> Set:
     """A statistic of the clip tells which of two members to believe."""
     data, truth = noisy(seed, 0.7, members=2, clips=800)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,13 @@ from orchestrator.rundir import RunDir, write_json
 from orchestrator.stacking.base import Learner, Members, Targets
 from orchestrator.stacking.crossfit import cross_fitted
 from orchestrator.stacking.families import learner
-from orchestrator.stacking.rows import Member, OutOfFold, out_of_fold, refuse_seen
+from orchestrator.stacking.rows import (
+    Member,
+    OutOfFold,
+    out_of_fold,
+    refuse_seen,
+    validation_targets,
+)
 from systems.data.dataset import Clip, Dataset, Labels
 from systems.data.splits import Fold, Splits, cross_fitting_folds
 from systems.errors import UserError
@@ -55,7 +62,7 @@ def member_on_disk(
 ) -> Member:
     """A trial with epochs' clip scores [E, N, K] of each fold, and the best epoch of each."""
     trial = run.trial(number)
-    plan: Any = Any_(metric="clip_macro_f1", mode="max", seed=0, system="s",
+    plan: Any = Any_(metric="clip_macro_f1", mode="max", seed=0, system="s", row_weights={},
                      splits={"folds": [[0, 0]] * len(folds)})  # fmt: skip
     for fold, (scores, chosen) in enumerate(zip(folds, best, strict=True)):
         ids = splits.folds[fold].validation
@@ -125,6 +132,18 @@ def test_frames_come_from_an_epoch_that_other_rows_chose_where_they_are_there(
     assert rows.seen.frames is not None
     assert [f[0, 0] for f in rows.seen.frames[0]] == pytest.approx([0.7] * 4 + [0.8] * 4)
     assert (rows.scores == 0).all(), "clip scores are those of the epochs"
+
+
+def test_rows_are_weighed_by_their_columns() -> None:
+    dataset, splits = dataset_of([np.eye(3)[[0, 1, 2]], np.eye(3)[[0, 1, 2]]])
+    marked = tuple(
+        replace(clip, columns={"manually_verified": i % 2, "device": "b" if i == 1 else "a"})
+        for i, clip in enumerate(dataset.clips)
+    )
+    dataset["clips"] = marked  # type: ignore[index]
+    weights = {"manually_verified": {"0": 0.5}, "device": {"b": 0.1}}
+    _, targets = validation_targets(dataset, splits, "clip_macro_f1", weights)
+    assert targets.weights.tolist() == [0.5, 0.1, 0.5, 1.0, 0.5, 1.0]
 
 
 def test_cross_fitting_never_fits_on_the_rows_it_scores() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ WINS: dict[str, Callable[[int], Set]] = {
     "geometric": stacked.noisy,
     "power": stacked.noisy,
     "rank_mean": stacked.miscalibrated,
+    "rank_best_folds": lambda seed: stacked.noisy(seed, kind="class"),
     "vote": lambda seed: stacked.noisy(seed, 2.0, members=5),
     "k_of_n": lambda seed: stacked.noisy(seed, 2.0, members=3),
     "vote_chosen": lambda seed: stacked.noisy(seed, [1.8, 1.8, 1.8, 9.0, 9.0], members=5),
@@ -39,6 +41,7 @@ WINS: dict[str, Callable[[int], Set]] = {
     "multiclass_calibration": lambda seed: stacked.miscalibrated(seed, "class"),
     "class_choice": stacked.class_strengths,
     "class_weights": stacked.class_strengths,
+    "domain_choice": stacked.domains,
     "fusion_layer": stacked.miscalibrated,
     "exact": stacked.high_bounds,
     "genetic": stacked.high_bounds,
@@ -66,7 +69,10 @@ SLOW = (
     "threshold_optuna",
 )
 EVERY = [pytest.param(name, marks=[pytest.mark.all] if name in SLOW else []) for name in WINS]
-FEW = {"simplex_optuna": {"trials": 40}, "threshold_optuna": {"trials": 60}}
+FEW: dict[str, dict[str, Any]] = {
+    "simplex_optuna": {"trials": 40}, "threshold_optuna": {"trials": 60},
+    "domain_choice": {"column": "domain"},
+}  # fmt: skip
 
 
 def made(name: str) -> Learner:
@@ -142,7 +148,8 @@ def test_a_class_without_positive_rows_is_survived(name: str) -> None:
 
 @pytest.mark.parametrize("name", [n for n in WINS if "class" in learners()[n].labels])
 def test_a_class_without_rows_of_one_class_a_clip_is_survived(name: str) -> None:
-    data = {"snapshot_mean": stacked.epochs, "snapshot_vote": stacked.epochs}
+    data = {"snapshot_mean": stacked.epochs, "snapshot_vote": stacked.epochs,
+            "domain_choice": stacked.domains}  # fmt: skip
     if name in ("svm_embeddings", "mlp_embeddings", "lstm"):
         pytest.skip("tried with tags")
     members, targets = data.get(name, lambda s, k: stacked.noisy(s, kind=k))(5, "class")  # type: ignore[operator]

@@ -149,6 +149,51 @@ def test_the_walk_finds_no_more_than_the_scan_and_stays_in_its_bell() -> None:
     assert truth.worth(found) > best - 0.05
 
 
+def test_the_best_folds_models_are_ranked_in_the_order_of_their_worth() -> None:
+    members, targets = in_folds(stacked.noisy(0, members=2, kind="class"))
+    scores = members.scores.copy()
+    worse = targets.folds == 0  # of the first member's folds, the first is the worst
+    scores[worse, 0] = np.random.default_rng(0).random(scores[worse, 0].shape)
+    seen = replace(members, scores=scores)
+    found = fitted("rank_best_folds", (seen, targets), counts=(2, 1), weights=(3.0, 2.0, 1.0))
+    w = np.array(found.state()["w"])
+    assert sorted(w[0].tolist()) == pytest.approx([0, 2 / 6, 3 / 6])
+    assert w[0, 0] == 0
+    assert sorted(w[1].tolist()) == pytest.approx([0, 0, 1 / 6])
+    of_folds = tuple(replace(seen, scores=np.roll(scores, f, axis=2)) for f in range(3))
+    expected = sum(
+        w[m, f] * (rankdata(of_folds[f].scores[:, m], axis=1) - 0.5) / 5
+        for m in range(2) for f in range(3)
+    )  # fmt: skip
+    test = replace(seen, fold=None, of_folds=of_folds)
+    np.testing.assert_allclose(found.predict(test), expected)
+    with pytest.raises(CannotFit, match="do not fit 2 members of 3 folds"):
+        fitted("rank_best_folds", (seen, targets), counts=(2, 7))
+
+
+def test_a_domain_has_the_member_that_it_is_given_and_others_the_common_one() -> None:
+    members, targets = stacked.domains(0)
+    given = {"column": "domain", "values": ("field",), "places": (1,), "otherwise": 0}
+    found = fitted("domain_choice", (members, targets), **given)
+    field = np.array([about["domain"] == "field" for about in members.about])
+    said = found.predict(members)
+    np.testing.assert_array_equal(said[field], members.scores[field, 1])
+    np.testing.assert_array_equal(said[~field], members.scores[~field, 0])
+    no_domain = replace(members, about=())  # a file outside the data set
+    np.testing.assert_array_equal(found.predict(no_domain), members.scores[:, 0])
+    with pytest.raises(CannotFit, match="no column 'device'"):
+        fitted("domain_choice", (members, targets), column="device")
+
+
+def test_rows_without_weight_are_no_part_of_what_is_chosen_by() -> None:
+    members, targets = stacked.one_good(0)
+    wrong = np.arange(len(targets.values)) % 2 == 0
+    values = np.where(wrong[:, None], 1 - targets.values, targets.values)
+    weighed = replace(targets, values=values, weights=(~wrong).astype(float))
+    known = fitted("dirichlet", (members.rows(~wrong), targets.rows(~wrong))).weights()
+    assert fitted("dirichlet", (members, weighed)).weights() == known
+
+
 # A learner for each fold
 
 

@@ -287,7 +287,7 @@ def test_a_fusion_of_fusions_over_seeds_and_folds_predicts_what_it_was_scored_on
     assert not np.allclose(first.clip_scores, second.clip_scores)
     run = RunDir(root / "l")
     fusion = read_json(run.results)
-    assert len(fusion["run"]["members"]) == 3
+    assert len(read_json(run.plan)["members"]) == 3
     assert "geometric mean of folds" in fusion["test"]["rows"][0]["who"]
     # Each fold's own snapshots, of both seeds, predicted the test part.
     seeds = RunDir(root / "l.fakepaper.seeds")

@@ -12,7 +12,7 @@ import stacked
 from orchestrator.plan import Resources
 from orchestrator.rundir import read_json
 from orchestrator.stacking import search
-from orchestrator.stacking.families import kind_of, learners, load_learner
+from orchestrator.stacking.families import Manner, kind_of, learners, load_learner
 from search_spaces import BEST_MEMBERS, learner_space
 from search_spaces.space import _sections
 from systems.errors import UserError
@@ -47,7 +47,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def searched(folder: Path, name: str, data: stacked.Set, trials: int = 8) -> Any:
-    return search.searched(folder, name, kind_of(name).Settings(), *data, 3, trials,
+    return search.searched(folder, name, kind_of(name).Settings(), Manner(), *data, 3, trials,
                            Resources(1, 1, 0), NOBODY, NOBODY, None)  # fmt: skip
 
 

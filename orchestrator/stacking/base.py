@@ -50,6 +50,7 @@ class Members:
         frames: per member N arrays [T, K] of frame scores.
         frame_hops: seconds a frame stands for, of each member.
         durations: of the clips in s, N.
+        about: the clips' free columns, N (of a file outside a data set: none).
         embeddings: per member [N, E].
         frame_embeddings: per member N arrays [T, E].
         epochs: per member the clip scores [N, K] after some epochs of its training, by epoch.
@@ -66,6 +67,7 @@ class Members:
     frames: tuple[tuple[np.ndarray, ...], ...] | None = None
     frame_hops: tuple[float, ...] = ()
     durations: tuple[float, ...] = ()
+    about: tuple[Mapping[str, Any], ...] = ()
     embeddings: tuple[np.ndarray, ...] | None = None
     frame_embeddings: tuple[tuple[np.ndarray, ...], ...] | None = None
     epochs: tuple[Mapping[int, np.ndarray], ...] | None = None
@@ -98,6 +100,7 @@ class Members:
             clip_ids=tuple(self.clip_ids[i] for i in where),
             scores=self.scores[where],
             durations=tuple(self.durations[i] for i in where) if self.durations else (),
+            about=tuple(self.about[i] for i in where) if self.about else (),
             embeddings=None
             if self.embeddings is None
             else tuple(e[where] for e in self.embeddings),
@@ -216,9 +219,9 @@ class Targets:
         return [int(k) for k in np.flatnonzero(there.any(axis=0) & ~there.all(axis=0))]
 
     def worth(self, scores: np.ndarray) -> float:
-        """The metric of scores [N, K], signed so that more is better."""
-        sign = 1 if metric(self.metric).mode == "max" else -1
-        return sign * clip_metric(self.metric)(self.values, scores)
+        """The metric of scores [N, K] over the rows that count, signed so that more is better."""
+        sign, counted = (1 if metric(self.metric).mode == "max" else -1), self.weights > 0
+        return sign * clip_metric(self.metric)(self.values[counted], scores[counted])
 
 
 def as_rows(members: Members, targets: Targets) -> tuple[Members, Targets]:
@@ -250,11 +253,12 @@ class Learner(ABC):
     ``name``: what ``--stack`` calls it; ``title``: in words; ``source``: the paper (section) it
     comes from; ``takes``: the kinds of predictions it needs, ``uses``: those it uses where they are
     there; ``labels``: the kinds of labels that it can be fitted on; ``standard``: whether it is in
-    ``--stack standard``; ``pointwise``: whether a row's result depends on that row's scores
-    alone, so that it fuses frames too; ``one_model``: whether what it takes means something within
-    one trained model alone (embeddings), so that each fold's rows need a learner of their own;
-    ``judged_by``: the metric of a learner that decides events, else the run's; ``Settings``: a
-    frozen dataclass whose defaults are the paper's.
+    ``--stack standard``; ``general``: whether it is in ``all``, for it needs no paper's settings;
+    ``pointwise``: whether a row's result depends on that row's scores alone, so that it fuses
+    frames too; ``one_model``: whether what it takes means something within one trained model alone
+    (embeddings), so that each fold's rows need a learner of their own; ``judged_by``: the metric of
+    a learner that decides events, else the run's; ``Settings``: a frozen dataclass whose defaults
+    are the paper's.
 
     Nothing heavy is imported before ``fit`` or ``predict``: plans name learners in every process.
     """
@@ -266,6 +270,7 @@ class Learner(ABC):
     uses: ClassVar[tuple[Kind, ...]] = ()
     labels: ClassVar[tuple[LabelKind, ...]] = ("tags", "class", "events")
     standard: ClassVar[bool] = False
+    general: ClassVar[bool] = True
     pointwise: ClassVar[bool] = False
     one_model: ClassVar[bool] = False
     judged_by: ClassVar[str | None] = None

@@ -21,8 +21,8 @@ from systems import config as configs
 from systems.errors import unknown
 
 MODULES = (
-    "means", "votes", "snapshots", "simplex", "selection", "logistic_regression",
-    "calibration_fusion", "classwise", "thresholds", "event_thresholds", "boosting",
+    "means", "ranks", "votes", "snapshots", "simplex", "selection", "logistic_regression",
+    "calibration_fusion", "classwise", "domains", "thresholds", "event_thresholds", "boosting",
     "support_vectors", "networks",
 )  # fmt: skip
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from orchestrator.stacking.base import Learner, Members, Targets
-from orchestrator.stacking.bounds import bent, best_thresholds
 from orchestrator.stacking.pooling import SMALLEST, checked, given_weights, mean_of, normalised
 
 
@@ -122,76 +120,4 @@ class PowerMean(FixedMean):
         return mean
 
 
-@dataclass(frozen=True)
-class Ranks(Weights):
-    """``axis``: ranks of a clip among clips, class by class, or of a class within its clip."""
-
-    axis: Literal["clips", "classes"] = "clips"
-
-
-class RankMean(Learner):
-    """``sum_m w_m rank_m``, ranks in [0, 1], ties by their mean rank.
-
-    Among ``clips``, a rank is the share of the scores that its member gave the fitted rows which
-    lie below (of equal ones half), class by class: so one clip can be fused alone. Among
-    ``classes`` it is that of the class within the clip. The paper does not say which it takes.
-    Tags have no natural bound on a rank: each class's is the one with the largest F1 on the fitted
-    rows.
-    """
-
-    name = "rank_mean"
-    title = "rank averaging"
-    source = "convnet_1d_2d"
-    labels = ("tags", "class", "events", "relevance")
-    Settings = Ranks
-
-    def __init__(self, settings: Any = None) -> None:
-        super().__init__(settings)
-        self.w = np.zeros(0)
-        self.sorted = np.zeros((0, 0, 0))
-        self.thresholds: np.ndarray | None = None
-
-    def fit(self, members: Members, targets: Targets, seed: int) -> None:
-        self.w = given_weights(self.settings.weights, members.scores.shape[1])
-        self.sorted = np.sort(members.scores, axis=0)
-        self.thresholds = None
-        if targets.kind in ("tags", "events"):
-            self.thresholds = best_thresholds(self._ranks(members.scores), targets.values)
-
-    def predict(self, members: Members) -> np.ndarray:
-        ranks = self._ranks(members.scores)
-        return ranks if self.thresholds is None else bent(ranks, self.thresholds)
-
-    def _ranks(self, scores: np.ndarray) -> np.ndarray:
-        if self.settings.axis == "classes":
-            within = (rankdata(scores, axis=2) - 0.5) / scores.shape[2]
-            mean: np.ndarray = np.einsum("nmk,m->nk", within, self.w)
-            return mean
-        rows = len(self.sorted)
-        out = np.zeros((len(scores), scores.shape[2]))
-        for m in range(scores.shape[1]):
-            for k in range(scores.shape[2]):
-                known, asked = self.sorted[:, m, k], scores[:, m, k]
-                below = np.searchsorted(known, asked, "left")
-                rank = (below + np.searchsorted(known, asked, "right")) / (2 * rows)
-                out[:, k] += self.w[m] * rank
-        return out
-
-    def weights(self) -> dict[str, Any] | None:
-        """The given weights; of equal ones nothing."""
-        return {"members": self.w.tolist()} if self.settings.weights else None
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "w": self.w.tolist(),
-            "sorted": self.sorted.tolist(),
-            "thresholds": None if self.thresholds is None else self.thresholds.tolist(),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.w, self.sorted = np.array(state["w"]), np.array(state["sorted"])
-        found = state["thresholds"]
-        self.thresholds = None if found is None else np.array(found)
-
-
-LEARNERS: tuple[type[Learner], ...] = (ArithmeticMean, GeometricMean, PowerMean, RankMean)
+LEARNERS: tuple[type[Learner], ...] = (ArithmeticMean, GeometricMean, PowerMean)

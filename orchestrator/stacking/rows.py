@@ -6,6 +6,7 @@ epoch that other rows chose; its frame scores likewise.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from orchestrator.plan import Plan, load_plan
 from orchestrator.rundir import RunDir, read_json
 from orchestrator.stacking.base import Members, Targets
 from orchestrator.trial import best_step, read_epoch_scores
-from systems.data.dataset import Dataset
+from systems.data.dataset import Clip, Dataset
 from systems.data.splits import Splits, clip_targets, cross_fitting_folds
 from systems.errors import UserError
 from systems.metrics import clip_metric
@@ -88,9 +89,13 @@ class OutOfFold:
 
 
 def validation_targets(
-    dataset: Dataset, splits: Splits, metric: str
-) -> tuple[tuple[str, ...], Targets]:
-    """The clip ids and the truth of the validation rows of all folds."""
+    dataset: Dataset, splits: Splits, metric: str,
+    weights: Mapping[str, Mapping[str, float]] | None = None,
+) -> tuple[tuple[str, ...], Targets]:  # fmt: skip
+    """The clip ids and the truth of the validation rows of all folds.
+
+    ``weights``: of a row by a column of its clip, as text; 1 where the column has another value.
+    """
     ids = tuple(i for fold in splits.folds for i in fold.validation)
     folds = np.concatenate([np.full(len(f.validation), n) for n, f in enumerate(splits.folds)])
     about = {clip.clip_id: clip for clip in dataset.clips}
@@ -104,8 +109,14 @@ def validation_targets(
         groups=tuple(about[i].group for i in ids),
         metric=metric,
         folds=folds,
-        weights=np.ones(len(ids)),
+        weights=np.array([_weight(about[i], weights or {}) for i in ids]),
         events=events,
+    )
+
+
+def _weight(clip: Clip, weights: Mapping[str, Mapping[str, float]]) -> float:
+    return math.prod(
+        by_value.get(str(clip.columns.get(column)), 1.0) for column, by_value in weights.items()
     )
 
 
@@ -122,7 +133,7 @@ def out_of_fold(
         UserError: a member was trained on a row that it is to be scored on, or its scores are no
             numbers.
     """
-    ids, targets = validation_targets(dataset, splits, plan.metric)
+    ids, targets = validation_targets(dataset, splits, plan.metric, plan.row_weights)
     epochs = [_epochs(member, splits) for member in members]
     pooled = [_pooled(member, splits) for member in members]
     for member, predictions in zip(members, pooled, strict=True):
@@ -143,7 +154,7 @@ def out_of_fold(
     for member, one in zip(members, scores, strict=True):
         if not np.isfinite(one).all():
             raise UserError(f"{member.name} predicts scores that are no numbers: leave it out.")
-    seen = view(members, pooled, np.stack(scores, axis=1), _durations(dataset), columns)
+    seen = view(members, pooled, np.stack(scores, axis=1), clips_of(dataset), columns)
     seen = replace(seen, fold=targets.folds)
     if all(by_fold is not None for by_fold in epochs):
         every = tuple(_pooled_epochs(by_fold) for by_fold in epochs if by_fold is not None)
@@ -167,7 +178,7 @@ def view(
     members: Sequence[Member],
     predictions: Sequence[Predictions],
     scores: np.ndarray,
-    durations: Mapping[str, float],
+    clips: Mapping[str, Clip],
     columns: Mapping[str, np.ndarray] | None = None,
 ) -> Members:
     """What learners see of predictions of the same clips: the kinds that all members give."""
@@ -190,7 +201,8 @@ def view(
         scores=scores.astype(float),
         frames=of_all("frame_scores"),
         frame_hops=tuple(one.frame_hop for one in predictions),
-        durations=tuple(durations[i] for i in first.clip_ids),
+        durations=tuple(clips[i].duration for i in first.clip_ids),
+        about=tuple(clips[i].columns for i in first.clip_ids),
         events=of_all("events"),
         embeddings=of_all("clip_embeddings"),
         frame_embeddings=of_all("frame_embeddings"),
@@ -198,8 +210,9 @@ def view(
     )
 
 
-def _durations(dataset: Dataset) -> dict[str, float]:
-    return {clip.clip_id: clip.duration for clip in dataset.clips}
+def clips_of(dataset: Dataset) -> dict[str, Clip]:
+    """All clips by id."""
+    return {clip.clip_id: clip for clip in dataset.clips}
 
 
 def _epochs(member: Member, splits: Splits) -> list[np.ndarray] | None:

@@ -124,6 +124,8 @@ def _fit(folder: Path, plan: Plan, name: str, stop: Stop, progress: Progress) ->
     settings = configs.replace(kind_of(name).Settings(), given)
 
     def fit(members: Members, targets: Targets, where: str) -> Learner:
+        counted = targets.weights > 0
+        members, targets = members.rows(counted), targets.rows(counted)
         if plan.stage_trials > 0:
             return searched(
                 folder / "search" / where, name, settings, plan.manner(), members, targets,
@@ -154,7 +156,9 @@ def _judged(final: Learner, predictions: Predictions, rows: OutOfFold, plan: Pla
     targets, best = rows.targets, rows.scores[:, rows.best]
     if final.judged_by is None:
         assert predictions.clip_scores is not None
-        return judge(plan.metric, targets.values, predictions.clip_scores, best)
+        counted = targets.weights > 0
+        return judge(plan.metric, targets.values[counted], predictions.clip_scores[counted],
+                     best[counted])  # fmt: skip
     assert targets.events is not None
     return judge_events(
         final.judged_by, targets.events, predictions.events, rows.seen.events_of(rows.best),
