@@ -137,7 +137,7 @@ def _about(plan: Plan) -> dict[str, Any]:
             "parts", "splits", "metric", "mode", "scaled", "moved", "trials", "seed", "resources",
             "versions", "git_commit", "transductive", "top_k", "purpose", "protocol",
             "time_budget", "mixed_precision", "skipped", "notes", "final", "fusion", "fitted_on",
-            "stage_trials")  # fmt: skip
+            "stage_trials", "by_fold", "pool", "row_weights")  # fmt: skip
     entry = plan.entry()
     published = configs.flatten(entry.published_config(plan.dataset))
     ours = configs.flatten(plan.base_config())

@@ -147,7 +147,7 @@ class ClassWeights(PerClass):
 
     name = "class_weights"
     title = "weights of each class"
-    source = "multi_input_ensemble_asc (precisions)"
+    source = "the product's own; by precision: multi_input_ensemble_asc"
     Settings = ClassWeighting
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:

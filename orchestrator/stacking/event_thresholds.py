@@ -229,7 +229,7 @@ class GeneticEvents(FrameLearner):
 
     name = "genetic_events"
     title = "genetic event decoding of the mean frames"
-    source = "ten_thresholds_genetic, Section 4.4, and its follow-up steps"
+    source = "ten_thresholds_genetic, Section 4.4, and its follow-up steps (settings are ours)"
     Settings = GeneticJoint
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:

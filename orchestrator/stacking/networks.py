@@ -277,7 +277,10 @@ class MlpOnScores(SmallNetwork):
 
     name = "mlp"
     title = "small network on scores"
-    source = "bird_domain_tuning, Section 4.4 (dense 32, dense 16; there on the last dense layers)"
+    source = (
+        "the product's own; dense 32 and 16 as in bird_domain_tuning, Section 4.4, there on the "
+        "networks' last dense layers"
+    )
 
     def _rows(self, members: Members) -> list[np.ndarray]:
         return list(members.scores.reshape(len(members.scores), 1, -1))
@@ -289,7 +292,9 @@ class MlpOnEmbeddings(SmallNetwork):
     name = "mlp_embeddings"
     one_model = True
     title = "small network on embeddings"
-    source = "vgg_resnet_asc, Section 4; bird_domain_tuning, Section 4.4"
+    source = (
+        "vgg_resnet_asc, Section 4 (size not stated; there on the networks' own training clips)"
+    )
     takes = ("clip_scores", "clip_embeddings")
     Settings = WideNet
 
@@ -306,7 +311,7 @@ class LstmOnFrames(SmallNetwork):
     name = "lstm"
     one_model = True
     title = "LSTM on frame embeddings"
-    source = "mask_breathing_resnet, Section 3.2.3 (fusion of deep embeddings)"
+    source = "after mask_breathing_resnet, Section 3.2.3 (deep embeddings; there larger and longer)"
     takes = ("clip_scores", "frame_embeddings")
     Settings = RecurrentNet
 

@@ -149,7 +149,7 @@ class SvmOnScores(SupportVectors):
 
     name = "svm"
     title = "support vector machine on scores"
-    source = "metalearning_xgboost, Section 4 (beside its trees)"
+    source = "the product's own, beside metalearning_xgboost's trees"
 
     def _x(self, members: Members) -> np.ndarray:
         return members.scores.reshape(len(members.scores), -1)
@@ -161,7 +161,7 @@ class SvmOnEmbeddings(SupportVectors):
     name = "svm_embeddings"
     one_model = True
     title = "support vector machine on embeddings"
-    source = "multi_input_ensemble_asc, Section 2.4"
+    source = "after multi_input_ensemble_asc, Section 2.4 (there on training embeddings)"
     takes = ("clip_scores", "clip_embeddings")
 
     def _x(self, members: Members) -> np.ndarray:
