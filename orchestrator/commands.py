@@ -158,6 +158,7 @@ def stack(names: Sequence[str], systems: Sequence[str], given: dict[str, Any]) -
         name=given["name"],
         protocol=given["protocol"],
         mlflow=given["mlflow"],
+        ray_address=given["ray_address"],
         stage_trials=given["stage_trials"] or 0,
     )
     folder = RunDir(root / plan.name)
@@ -174,6 +175,7 @@ def _stack_within(folder: RunDir, given: dict[str, Any]) -> int:
             f"the search of '{plan.name}' has not ended: soundsweep run --resume {plan.name}."
         )
     _check_within(plan, given)
+    _check_ray(given["ray_address"])
     dataset, splits = reload(plan)
     gives = plan.entry().gives
     new = dataclasses.replace(
@@ -181,6 +183,7 @@ def _stack_within(folder: RunDir, given: dict[str, Any]) -> int:
         stack=stack_names(given["stack"], dataset, gives) if given["stack"] else plan.stack,
         top_k=_top_k(given["top_k"]) or plan.top_k,
         mlflow=given["mlflow"] or plan.mlflow,
+        ray_address=given["ray_address"] or plan.ray_address,
         final=cast(Final, given["final"] or plan.final),
         by_fold=plan.by_fold or given["by_fold"],
         stage_trials=plan.stage_trials if given["stage_trials"] is None else given["stage_trials"],

@@ -6,7 +6,7 @@ Resuming is calling it again: no step has a second path for it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from orchestrator.interrupts import Interrupted, Stop
 from orchestrator.plan import Plan, stored_clips
 from orchestrator.progress import Progress
 from orchestrator.report import html, results
-from orchestrator.rundir import RunDir, write_json
+from orchestrator.rundir import RunDir, read_json, write_json
 from orchestrator.stacking import stage
 from orchestrator.stacking.families import kind_of
 from orchestrator.stacking.rows import Member, members_of_runs, out_of_fold
@@ -85,13 +85,14 @@ def _work(
     with jobs:
         if plan.purpose == "stack":
             chosen = members_of_runs(plan)
-            for job, mine in jobs.of(chosen):
-                members.complete(job, mine, stop, progress)
+            for mine in _by_run(chosen):
+                if missing := members.missing_folds(mine):
+                    members.complete(jobs.driven(mine[0]), missing, stop, progress)
         else:
             job = jobs.own()
             if plan.entry().requires:
                 progress.phase("what the system learns from", None)
-                required.prepare(run, plan, dataset, splits, jobs.job_of)
+                required.prepare(run, plan, dataset, splits, jobs.read)
             clock.note()
             study = Search(
                 run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial
@@ -104,19 +105,26 @@ def _work(
         members.note(run, plan, rows)
         stage.fit_stage(run, plan, rows, stop, progress)
         snapshots = stage.snapshots(run, plan)
-        for job, _ in jobs.of(chosen):
-            members.finish(plan, job, rows, snapshots, stop, progress)
+        for mine in _by_run(chosen):
+            if tasks := members.final_tasks(plan, rows, mine[0].run, snapshots):
+                members.finish(plan, jobs.driven(mine[0]), tasks, stop, progress)
         stop.check()
         progress.phase("score the test part", None)
-        scoring.score_test_once(run, plan, dataset, jobs.store_of(chosen[0]), rows, columns)
+        scoring.score_test_once(run, plan, dataset, jobs.read(chosen[0]).store, rows, columns)
     clock.note()
+
+
+def _by_run(chosen: Sequence[Member]) -> list[list[Member]]:
+    """The members of each run."""
+    paths = dict.fromkeys(member.run.path for member in chosen)
+    return [[member for member in chosen if member.run.path == path] for path in paths]
 
 
 class Jobs:
     """The jobs of the runs that members come from: the run's own, or those that a stack combines.
 
-    A run whose members lack a fold or a final model is driven while they are made. As a context
-    manager it gives these runs up again.
+    A run whose members lack a fold or a final model is driven from then on. As a context manager it
+    gives these runs up again.
     """
 
     def __init__(
@@ -127,25 +135,27 @@ class Jobs:
         self.dataset, self.splits = dataset, splits
         self.stop, self.progress = stop, progress
         self._jobs: dict[Path, Job] = {}
-        self._driven: list[RunDir] = []
+        self._driven: dict[Path, RunDir] = {}
 
     def own(self) -> Job:
         """The job of the run itself."""
         return self._job(self.run, self.plan)
 
-    def of(self, chosen: Sequence[Member]) -> Iterator[tuple[Job, list[Member]]]:
-        """Each run's job with those of the members that are its trials."""
-        for path in dict.fromkeys(member.run.path for member in chosen):
-            mine = [member for member in chosen if member.run.path == path]
-            yield self._job(mine[0].run, mine[0].plan), mine
-
-    def job_of(self, member: Member) -> Job:
-        """The job of the run that a member is a trial of."""
+    def read(self, member: Member) -> Job:
+        """The job of the run that a member is a trial of, for its models and their sound."""
         return self._job(member.run, member.plan)
 
-    def store_of(self, member: Member) -> WaveformStore:
-        """The sound that a member hears."""
-        return self._job(member.run, member.plan).store
+    def driven(self, member: Member) -> Job:
+        """The same, in a run that this process drives: its trials may be trained.
+
+        Raises:
+            UserError: another process drives the run.
+        """
+        run = member.run
+        if run.path != self.run.path and run.path not in self._driven:
+            self._driven[run.path] = run.drive()
+            self._jobs.pop(run.path, None)  # of an earlier generation
+        return self._job(self._driven.get(run.path, run), member.plan)
 
     def columns(self, chosen: Sequence[Member]) -> dict[str, np.ndarray] | None:
         """Clip statistics by clip, where a meta-learner uses them; kept in the run directory."""
@@ -154,12 +164,10 @@ class Jobs:
         ids = [i for fold in self.splits.folds for i in fold.validation]
         ids += [clip.clip_id for clip in self.dataset.part(self.dataset.test_part)]
         self.progress.phase(f"clip statistics: {len(ids)} clips", None)
-        return clip_statistics(self.run.statistics, self.store_of(chosen[0]), ids)
+        return clip_statistics(self.run.statistics, self.read(chosen[0]).store, ids)
 
     def _job(self, run: RunDir, plan: Plan) -> Job:
         if run.path not in self._jobs:
-            if run.path != self.run.path:
-                self._driven.append(run.drive())
             plan = replace(plan, resources=self.plan.resources, ray_address=self.plan.ray_address)
             store = _store(run, plan, self.dataset, self.splits, self.stop, self.progress)
             self.stop.check()
@@ -170,7 +178,7 @@ class Jobs:
         return self
 
     def __exit__(self, *about: object) -> None:
-        for run in self._driven:
+        for run in self._driven.values():
             run.close()
 
 
@@ -181,7 +189,9 @@ def _store(
     ids = stored_clips(plan, dataset, splits)
     rate = plan.entry().build(plan.trial_config(plan.first_trial)).inputs()["audio"].rate
     # Noted first: `clean` leaves alone what a run reads, also while it is being built.
-    write_json(run.store, {"store": store_key(dataset, ids, rate)})
+    key = {"store": store_key(dataset, ids, rate)}
+    if not run.store.exists() or read_json(run.store) != key:
+        write_json(run.store, key)
 
     def ray_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
         sweep.start_ray(plan.resources.total_cpus, stop, plan.ray_address)

@@ -31,7 +31,7 @@ def choose(
 ) -> tuple[Member, ...]:
     """The best ``top_k`` trials, completed over all folds."""
     numbers = [trial.number for trial in study.best(plan.top_k)]
-    complete(job, members_of(run, plan, numbers), stop, progress)
+    complete(job, missing_folds(members_of(run, plan, numbers)), stop, progress)
     if run.members.exists():
         before = [member["trial"] for member in read_json(run.members)["members"]]
         if before != numbers:
@@ -39,16 +39,21 @@ def choose(
     return members_of(run, plan, numbers)
 
 
-def complete(job: Job, members: Sequence[Member], stop: Stop, progress: Progress) -> None:
-    """Train the folds that members of one run lack."""
-    missing = [
+def missing_folds(members: Sequence[Member]) -> list[tuple[int, int]]:
+    """The trials, and their folds, that members lack predictions of."""
+    return [
         (member.number, fold)
         for member in members
-        for fold in range(len(job.folds))
+        for fold in range(len(member.plan.splits["folds"]))
         if not member.run.trial(member.number).predictions(fold).exists()
     ]
+
+
+def complete(job: Job, missing: Sequence[tuple[int, int]], stop: Stop, progress: Progress) -> None:
+    """Train the folds that members of one run lack."""
     if missing:
-        progress.phase(f"folds: {len(missing)} of the best {len(members)} trials", len(missing))
+        trials = len({number for number, _ in missing})
+        progress.phase(f"folds: {len(missing)} of {trials} of the best trials", len(missing))
         in_parallel(train_fold, job, missing, job.plan.resources, stop, progress)
 
 
@@ -91,28 +96,33 @@ def note(run: RunDir, plan: Plan, rows: OutOfFold) -> None:
     )
 
 
-def finish(
-    plan: Plan, job: Job, rows: OutOfFold, snapshots: Snapshots, stop: Stop,
-    progress: Progress,
-) -> None:  # fmt: skip
-    """Make the final models of the members that are the job's, and predict the test part.
+def final_tasks(
+    plan: Plan, rows: OutOfFold, run: RunDir, snapshots: Snapshots
+) -> list[tuple[Any, ...]]:
+    """What is missing of the final models, and test predictions, of the members that are a run's.
 
     The best member of a search predicts under every decision variant of the paper, the others under
     one; trainings without a search, which differ in their seed, predict under all. ``snapshots``
     are the epochs of trainings whose models a meta-learner asks for.
     """
-    variants = decision_variants(job.plan)
     tasks = []
     for place, (member, last_step) in enumerate(zip(rows.members, rows.last_steps, strict=True)):
-        if str(member.run.path) != job.run:
+        if member.run.path != run.path:
             continue
-        wanted = variants_of(plan, variants, place)
+        wanted = variants_of(plan, decision_variants(member.plan), place)
         trial = member.run.trial(member.number)
         epochs = {fold: chosen for (of, fold), chosen in snapshots.items() if of == place}
         files = [trial.test_predictions(v, plan.final) for v in wanted]
         files += [trial.snapshot_predictions(e, f) for f, chosen in epochs.items() for e in chosen]
         if not all(file.exists() for file in files):
             tasks.append((member.number, last_step, wanted, plan.final, epochs))
+    return tasks
+
+
+def finish(
+    plan: Plan, job: Job, tasks: Sequence[tuple[Any, ...]], stop: Stop, progress: Progress
+) -> None:
+    """Make the final models that are missing of a run's members, and predict the test part."""
     if tasks:
         what = "refit on all labelled clips" if plan.final_is_refit() else "predict the test part"
         progress.phase(f"{what}: {len(tasks)} members", len(tasks))

@@ -238,6 +238,7 @@ def stack(
     protocol: Protocol = "honest",
     name: Name = None,
     mlflow: MlflowUri = None,
+    ray_address: RayAddress = None,
     storage: Storage = "runs",
 ) -> None:
     """Fit meta-learners over the best trials of one run, or of several, and score again."""
