@@ -26,6 +26,7 @@ from orchestrator.plan import (
     stack_names,
 )
 from orchestrator.rundir import RunDir, disk_is_full, read_json, write_json
+from orchestrator.stacking.families import kind_of
 from orchestrator.stacking.rows import members_of_runs
 from orchestrator.stacking.stage import refused
 from orchestrator.timing import parse_duration
@@ -154,7 +155,7 @@ def stack(names: Sequence[str], systems: Sequence[str], given: dict[str, Any]) -
         chosen,
         stack=given["stack"] or "standard",
         final=cast(Final, given["final"] or "refit"),  # check_stage has seen it
-        by_fold=given["by_fold"],
+        by_fold=bool(given["by_fold"]),
         name=given["name"],
         protocol=given["protocol"],
         mlflow=given["mlflow"],
@@ -185,7 +186,7 @@ def _stack_within(folder: RunDir, given: dict[str, Any]) -> int:
         mlflow=given["mlflow"] or plan.mlflow,
         ray_address=given["ray_address"] or plan.ray_address,
         final=cast(Final, given["final"] or plan.final),
-        by_fold=plan.by_fold or given["by_fold"],
+        by_fold=plan.by_fold if given["by_fold"] is None else given["by_fold"],
         stage_trials=plan.stage_trials if given["stage_trials"] is None else given["stage_trials"],
     )
     with _full_disk_is_told(folder), folder.drive():
@@ -193,10 +194,16 @@ def _stack_within(folder: RunDir, given: dict[str, Any]) -> int:
             (folder.stack(name) / "refused.json").unlink(missing_ok=True)  # it is tried again
         if new.final != plan.final or _unscored(folder, new):
             folder.scores.unlink(missing_ok=True)  # other models are to be scored
-        if (new.stage_trials, new.by_fold) != (plan.stage_trials, plan.by_fold):
+        if new.stage_trials != plan.stage_trials or _meets_otherwise(plan, new):
             folder.forget_scores()  # other learners are to be fitted
         write_json(folder.plan, new.to_json())
         return _go(folder, new, dataset, splits)
+
+
+def _meets_otherwise(plan: Plan, new: Plan) -> bool:
+    """Whether fitted meta-learners met their members in another manner than is asked for."""
+    by_fold = new.by_fold or any(kind_of(name).one_model for name in new.stack)
+    return plan.by_fold != new.by_fold or (by_fold and plan.manner() != new.manner())
 
 
 def _check_within(plan: Plan, given: dict[str, Any]) -> None:

@@ -74,7 +74,7 @@ def _check_fusion(fusion: Fusion, given: Mapping[str, Any]) -> None:
         "--stack": given["stack"] not in (Options.stack, "none"),
         "--top-k": given["top_k"] != Options.top_k,
         "--final": given["final"] != Options.final,
-        "--by-fold": given["by_fold"] != Options.by_fold,
+        "--by-fold": given["by_fold"] is not None,
     }
     for option, asked in said.items():
         if asked:

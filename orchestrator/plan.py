@@ -81,7 +81,7 @@ class Options:
     top_k: int = 3
     stage_trials: int | None = None
     final: str | None = None
-    by_fold: bool = False
+    by_fold: bool | None = None
     repeat: bool = False
     protocol: str = "honest"
     transductive: bool = False
@@ -325,7 +325,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         skip_broken=options.skip_broken,
         stage_trials=options.stage_trials or 0,
         final=options.final or "refit",  # type: ignore[arg-type]  # checked above
-        by_fold=options.by_fold,
+        by_fold=bool(options.by_fold),
         skipped=dataset.skipped,
         notes=(*dataset.notes, *splits.notes),
         versions=_versions(),

@@ -83,8 +83,11 @@ FinalModels = Annotated[
     ),
 ]
 ByFold = Annotated[
-    bool,
-    Option("--by-fold", help="A meta-learner for each fold, over its own rows and models."),
+    bool | None,
+    Option(
+        "--by-fold/--no-by-fold",
+        help="A meta-learner for each fold, over its own rows and models. (default: one for all)",
+    ),
 ]
 DryRun = Annotated[
     bool,
@@ -131,7 +134,7 @@ def run(
     top_k: Annotated[int, Option(help="Best trials that stage two works on.")] = 3,
     stage_trials: StageTrials = None,
     final: FinalModels = None,
-    by_fold: ByFold = False,
+    by_fold: ByFold = None,
     protocol: Protocol = "honest",
     transductive: Transductive = False,
     resume: Annotated[
@@ -234,7 +237,7 @@ def stack(
     ] = None,
     stage_trials: StageTrials = None,
     final: FinalModels = None,
-    by_fold: ByFold = False,
+    by_fold: ByFold = None,
     protocol: Protocol = "honest",
     name: Name = None,
     mlflow: MlflowUri = None,

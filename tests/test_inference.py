@@ -295,7 +295,7 @@ class Loudness:
 
 
 def loud() -> Predictor:
-    about = {"classes": ["loud"], "label_kind": "tags"}
+    about = {"classes": ["loud"], "label_kind": "tags", "mean_of_folds": "arithmetic"}
     return Predictor(about, (Models((Loudness(),), {}),), None, Context())  # type: ignore[arg-type]
 
 
