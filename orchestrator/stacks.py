@@ -20,7 +20,8 @@ from orchestrator.plan import (
     stack_names,
 )
 from orchestrator.rundir import RunDir, read_json
-from orchestrator.stacking.families import kind_of
+from orchestrator.stacking.base import Learner
+from orchestrator.stacking.families import learner
 from orchestrator.stacking.frame_pooling import Pool
 from orchestrator.study import Search
 from systems import registry
@@ -218,12 +219,17 @@ def make_stack_plan(
     shared = set.intersection(*(set(p.entry().gives) for p in plans))
     names = stack_names(stack, dataset, tuple(sorted(shared)))
     if plan.fitted_on == "test":
-        for learner in names:
-            if "epoch_scores" in kind_of(learner).takes:
-                raise UserError(
-                    f"{learner} cannot be fitted on the test part: it takes all epochs."
-                )
+        for name_ in names:
+            _check_fits_test(learner(name_, None, plan.manner()), plan.by_fold)
     return replace(plan, stack=names), dataset, splits
+
+
+def _check_fits_test(fitted: Learner, by_fold: bool) -> None:
+    """Refuse what needs more than the final models' predictions of the test part."""
+    if "epoch_scores" in fitted.takes:
+        raise UserError(f"{fitted.name} cannot be fitted on the test part: it takes all epochs.")
+    if by_fold or fitted.one_model:
+        raise UserError(f"{fitted.name} cannot be fitted on the test part: no fold held it out.")
 
 
 def _check_keys(members: Sequence[MemberRef]) -> None:

@@ -47,7 +47,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def searched(folder: Path, name: str, data: stacked.Set, trials: int = 8) -> Any:
-    return search.searched(folder, name, kind_of(name).Settings(), Manner(), *data, 3, trials,
+    return search.searched(folder, name, kind_of(name).Settings(), Manner(), *data, 3, trials, True,
                            Resources(1, 1, 0), NOBODY, NOBODY, None)  # fmt: skip
 
 

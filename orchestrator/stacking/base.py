@@ -213,14 +213,19 @@ class Targets:
             series=None if self.series is None else tuple(self.series[i] for i in where),
         )
 
+    def counted(self) -> np.ndarray:
+        """Which rows [N] have a weight: the others neither fit nor score anything."""
+        rows: np.ndarray = self.weights > 0
+        return rows
+
     def learnable(self) -> list[int]:
         """The classes that have rows with and rows without them, of those that count."""
-        there = self.values[self.weights > 0] > 0.5
+        there = self.values[self.counted()] > 0.5
         return [int(k) for k in np.flatnonzero(there.any(axis=0) & ~there.all(axis=0))]
 
     def worth(self, scores: np.ndarray) -> float:
         """The metric of scores [N, K] over the rows that count, signed so that more is better."""
-        sign, counted = (1 if metric(self.metric).mode == "max" else -1), self.weights > 0
+        sign, counted = (1 if metric(self.metric).mode == "max" else -1), self.counted()
         return sign * clip_metric(self.metric)(self.values[counted], scores[counted])
 
 

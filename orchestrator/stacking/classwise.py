@@ -69,7 +69,7 @@ class ClassChoice(PerClass):
     """Each class takes the member with its best F1; of equals the first.
 
     A class's scores, frames and, where members decide events themselves, its events are that
-    member's. A class that no member knows gets the mean score, and no events of its own.
+    member's. A class that no member knows gets the mean.
     """
 
     name = "class_choice"
@@ -115,15 +115,19 @@ class ClassChoice(PerClass):
         ])  # fmt: skip
 
     def events(self, members: Members) -> tuple[tuple[Event, ...], ...] | None:
-        """Each class's events as its member decides them."""
+        """Each class's events as its member decides them; of one that none knows the mean's."""
         if members.events is None:
             return super().events(members)
         chosen = {members.classes[k]: int(column.argmax())
                   for k, column in enumerate(self.w.T) if column.max() == 1}  # fmt: skip
+        own = zip(*members.events, strict=True)
+        mean = super().events(members) or ((),) * len(members.clip_ids)
         return tuple(
-            tuple(sorted(e for label, m in chosen.items() for e in members.events[m][clip]
-                         if e.label == label))
-            for clip in range(len(members.clip_ids))
+            tuple(sorted(
+                [e for m, events in enumerate(said) for e in events if chosen.get(e.label) == m]
+                + [e for e in rest if e.label not in chosen]
+            ))
+            for said, rest in zip(own, mean, strict=True)
         )  # fmt: skip
 
 

@@ -68,24 +68,25 @@ class Bench:
 
 def searched(
     folder: Path, name: str, settings: Any, manner: Manner, members: Members, targets: Targets,
-    seed: int, trials: int, resources: Resources, stop: Stop, progress: Progress,
-    ray_address: str | None,
+    seed: int, trials: int, choose_members: bool, resources: Resources, stop: Stop,
+    progress: Progress, ray_address: str | None,
 ) -> Learner:  # fmt: skip
     """The learner with the best settings and members on these rows, fitted on all of them.
 
-    Its trials lie below ``folder``, with the study's journal: a killed search goes on.
+    Its trials lie below ``folder``, with the study's journal: a killed search goes on. A registered
+    fusion names its members, so that none may be left out (``choose_members``).
 
     Raises:
         Interrupted: a signal came.
         CannotFit: no trial completed, with the first cause.
     """
-    space = learner_space(name, settings, members.scores.shape[1])
+    count = members.scores.shape[1]
+    space = learner_space(name, settings, count if choose_members else 1)
     order = _order(members, targets)
     bench = Bench(folder, name, settings, manner, members, targets, order, seed)
     if space is None:
         return bench.fitted({}, members, targets)
     folder.mkdir(parents=True, exist_ok=True)
-    count = members.scores.shape[1]
     first = space.first(lambda key: count if key == BEST_MEMBERS else configs.get(settings, key))
     sampler = SamplerSettings(seed, max(3, min(10, trials // 4)))
     study = Search(folder / "study.log", space, sampler, None, first)
@@ -98,11 +99,6 @@ def searched(
         causes = (cause_of(trial) for trial in study.trials())
         raise CannotFit(f"no trial of its search completed: {next(filter(None, causes), 'none')}")
     return bench.fitted(best[0].params, members, targets)
-
-
-def has_space(name: str, settings: Any, members: int) -> bool:
-    """Whether there is something to search of a learner."""
-    return learner_space(name, settings, members) is not None
 
 
 def _sweep(

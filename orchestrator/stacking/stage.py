@@ -124,12 +124,13 @@ def _fit(folder: Path, plan: Plan, name: str, stop: Stop, progress: Progress) ->
     settings = configs.replace(kind_of(name).Settings(), given)
 
     def fit(members: Members, targets: Targets, where: str) -> Learner:
-        counted = targets.weights > 0
+        counted = targets.counted()
         members, targets = members.rows(counted), targets.rows(counted)
         if plan.stage_trials > 0:
             return searched(
                 folder / "search" / where, name, settings, plan.manner(), members, targets,
-                plan.seed, plan.stage_trials, plan.resources, stop, progress, plan.ray_address,
+                plan.seed, plan.stage_trials, plan.fusion is None, plan.resources, stop, progress,
+                plan.ray_address,
             )  # fmt: skip
         made = learner(name, settings, plan.manner())
         made.fit(members, targets, plan.seed)
@@ -156,7 +157,7 @@ def _judged(final: Learner, predictions: Predictions, rows: OutOfFold, plan: Pla
     targets, best = rows.targets, rows.scores[:, rows.best]
     if final.judged_by is None:
         assert predictions.clip_scores is not None
-        counted = targets.weights > 0
+        counted = targets.counted()
         return judge(plan.metric, targets.values[counted], predictions.clip_scores[counted],
                      best[counted])  # fmt: skip
     assert targets.events is not None
