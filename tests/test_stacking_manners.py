@@ -16,7 +16,7 @@ from orchestrator.stacking.base import Learner, Members, Targets
 from orchestrator.stacking.crossfit import cross_fitted
 from orchestrator.stacking.families import Manner, learner, learners, load_learner
 from systems.data.dataset import Event
-from systems.errors import CannotFit
+from systems.errors import CannotFit, UserError
 
 
 def fitted(
@@ -269,6 +269,14 @@ def test_embeddings_of_folds_whose_axes_do_not_correspond_are_used_fold_by_fold(
 def test_event_decisions_have_no_mean_over_folds() -> None:
     with pytest.raises(CannotFit, match="no mean over folds"):
         fitted("exact_events", in_folds(stacked.timed(0)), Manner(by_fold=True))
+
+
+def test_a_learner_of_another_version_is_told_in_one_message(tmp_path: Path) -> None:
+    fitted("mean", stacked.noisy(0)).save(tmp_path)
+    path = tmp_path / "learner.json"
+    path.write_text(path.read_text().replace('"w"', '"older"'))
+    with pytest.raises(UserError, match="no meta-learner that this version reads"):
+        load_learner(tmp_path)
 
 
 # Over frames, and a gate

@@ -18,7 +18,7 @@ from orchestrator.stacking.nested import Nested, Part
 from orchestrator.stacking.per_fold import PerFold
 from orchestrator.stacking.pooling import Mean
 from systems import config as configs
-from systems.errors import unknown
+from systems.errors import UserError, unknown
 
 MODULES = (
     "means", "ranks", "votes", "snapshots", "simplex", "selection", "logistic_regression",
@@ -93,8 +93,18 @@ def _part(part: Mapping[str, Any], outer: Manner) -> Part:
 
 
 def load_learner(folder: Path) -> Learner:
-    """The fitted meta-learner in a folder; nothing in it is unpickled."""
-    fitted = _restored(json.loads((folder / "learner.json").read_text(encoding="utf-8")))
+    """The fitted meta-learner in a folder; nothing in it is unpickled.
+
+    Raises:
+        UserError: it is none that this version reads.
+    """
+    try:
+        fitted = _restored(json.loads((folder / "learner.json").read_text(encoding="utf-8")))
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{folder} holds no meta-learner that this version reads ({type(error).__name__}: "
+            f"{error}). Remove that folder and fit it again: soundsweep stack."
+        ) from error
     fitted.load_parts(folder)
     return fitted
 
