@@ -28,7 +28,7 @@ from orchestrator.plan import (
 from orchestrator.rundir import RunDir, disk_is_full, read_json, write_json
 from orchestrator.stacking.families import kind_of
 from orchestrator.stacking.rows import members_of_runs
-from orchestrator.stacking.stage import refused
+from orchestrator.stacking.stage import refused, remember
 from orchestrator.timing import parse_duration
 from systems import config as configs
 from systems import data, registry
@@ -195,6 +195,7 @@ def _stack_within(folder: RunDir, given: dict[str, Any]) -> int:
         if new.final != plan.final or _unscored(folder, new):
             folder.scores.unlink(missing_ok=True)  # other models are to be scored
         if new.stage_trials != plan.stage_trials or _meets_otherwise(plan, new):
+            remember(folder)
             folder.forget_scores()  # other learners are to be fitted
         write_json(folder.plan, new.to_json())
         return _go(folder, new, dataset, splits)

@@ -36,6 +36,7 @@ def choose(
         before = [member["trial"] for member in read_json(run.members)["members"]]
         if before != numbers:
             run.forget_scores()  # they are of other members
+            run.judged.unlink(missing_ok=True)
     return members_of(run, plan, numbers)
 
 

@@ -223,6 +223,7 @@ class RunDir:
         self.clock = path / "clock.json"
         self.statistics = path / "statistics.npz"
         self.comparisons = path / "stack" / "comparisons.json"
+        self.judged = path / "judged.json"
         self.diagnostics = path / "stack" / "diagnostics.json"
         self.store = path / "store.json"
         self.results = path / "results.json"

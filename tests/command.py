@@ -28,8 +28,11 @@ def soundsweep(*arguments: str, cwd: Path, check: bool = True) -> subprocess.Com
     return done
 
 
-def refused(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """``soundsweep ARGUMENTS`` within this process, for what must end before anything starts."""
+def in_process(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """``soundsweep ARGUMENTS`` within this process: for what starts no Ray, or must end before.
+
+    A process of its own takes ten seconds and more to import what a run needs.
+    """
     from orchestrator.run import main
 
     out, err, code = io.StringIO(), io.StringIO(), 0

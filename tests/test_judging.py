@@ -51,6 +51,9 @@ def test_a_gain_is_claimed_only_where_it_stands_among_all() -> None:
     among = compared({"a": judged(0.03), "b": judged(0.5), "c": judged(0.6)})
     assert not among["a"]["claims"]
     assert among["a"]["p_holm"] == pytest.approx(0.09)
+    again = compared({"a": judged(0.03)}, [0.5, 0.6])  # judged before
+    assert again["a"] == among["a"]
+    assert again["a"]["among"] == 3
 
 
 def test_a_real_gain_is_claimed_and_survives_json() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from command import SEARCH, on_data, refused, soundsweep
+from command import SEARCH, in_process, on_data, soundsweep
 
 from orchestrator.rundir import RunDir, read_json, read_lines
 from systems.predictions import Predictions
@@ -195,7 +195,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_message_and_nothing_is_written(case: str, tmp_path: Path) -> None:
     options, expected = BAD[case]
-    done = refused("run", "--storage", "runs", *options, cwd=tmp_path)
+    done = in_process("run", "--storage", "runs", *options, cwd=tmp_path)
     assert done.returncode == 2
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
@@ -204,7 +204,7 @@ def test_bad_input_is_one_message_and_nothing_is_written(case: str, tmp_path: Pa
 
 
 def test_an_unknown_command_offers_the_nearest(tmp_path: Path) -> None:
-    done = soundsweep("trian", cwd=tmp_path, check=False)
+    done = in_process("trian", cwd=tmp_path)
     assert done.returncode == 2
     assert "did you mean 'train'" in done.stderr
 
@@ -245,7 +245,10 @@ def test_unusable_data_is_one_message_with_all_offenders(
     breaks: Callable[[Path], tuple[str, ...]], task4_copy: Path, tmp_path: Path
 ) -> None:
     expected = breaks(task4_copy)
-    done = soundsweep(*run_arguments(task4_copy), cwd=tmp_path, check=False)
+    if breaks is _silence:  # seen when the store decodes it, on Ray
+        done = soundsweep(*run_arguments(task4_copy), cwd=tmp_path, check=False)
+    else:
+        done = in_process(*run_arguments(task4_copy), cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr
@@ -267,14 +270,14 @@ CHANGED = {
 @pytest.mark.parametrize("option", CHANGED)
 def test_a_run_is_not_resumed_as_another(option: str, whole: RunDir) -> None:
     before = whole.plan.read_bytes()
-    done = soundsweep("run", "--resume", "it", *CHANGED[option], cwd=whole.root.parent, check=False)
+    done = in_process("run", "--resume", "it", *CHANGED[option], cwd=whole.root.parent)
     assert done.returncode == 2
     assert f"was planned with --{option}" in done.stderr
     assert whole.plan.read_bytes() == before
 
 
 def test_a_name_that_exists_is_refused(whole: RunDir, task4_folder: Path) -> None:
-    done = soundsweep(*run_arguments(task4_folder), cwd=whole.root.parent, check=False)
+    done = in_process(*run_arguments(task4_folder), cwd=whole.root.parent)
     assert done.returncode == 2
     assert "a run named 'it' exists" in done.stderr
 
@@ -289,13 +292,13 @@ def test_changed_data_is_not_resumed(whole: RunDir, tmp_path: Path, task4_folder
     (moved / "plan.json").write_text(json.dumps(plan))
     sound = next(copy.glob("**/audio/test/*.wav"))
     sound.write_bytes(sound.read_bytes() + b"\0\0")
-    done = soundsweep("run", "--resume", "it", "--storage", "runs", cwd=tmp_path, check=False)
+    done = in_process("run", "--resume", "it", "--storage", "runs", cwd=tmp_path)
     assert done.returncode == 2
     assert "has changed" in done.stderr
 
 
 def test_a_driven_run_is_refused(whole: RunDir) -> None:
     with RunDir(whole.path).drive():
-        done = soundsweep("run", "--resume", str(whole.path), cwd=whole.root.parent, check=False)
+        done = in_process("run", "--resume", str(whole.path), cwd=whole.root.parent)
     assert done.returncode == 2
     assert "being driven by another process" in done.stderr

@@ -15,7 +15,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
-from command import TINY, on_data, refused, soundsweep
+from command import TINY, in_process, on_data, soundsweep
 
 from orchestrator import stacks
 from orchestrator.bundle import export
@@ -344,7 +344,7 @@ def test_a_mistake_is_one_message_and_changes_nothing(
     (root / "torn").mkdir()
     (root / "torn" / "plan.json").write_text('{"format": 1, "name"')
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
-    done = refused("stack", *arguments, "--storage", "runs", cwd=tmp_path)
+    done = in_process("stack", *arguments, "--storage", "runs", cwd=tmp_path)
     assert done.returncode == 2
     assert says in done.stderr
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
@@ -422,7 +422,7 @@ def test_a_full_disk_is_no_reason_to_leave_a_learner_out(
     monkeypatch.setattr(stage, "fit_one", fails(CannotFit("no rows")))
     monkeypatch.setattr(stage, "diagnose", lambda *_: None)
     stage.fit_stage(run, plan, None, stop, progress)  # type: ignore[arg-type]
-    assert stage.refused(run, plan) == [{"name": "mean", "why": "no rows"}]
+    assert stage.in_process(run, plan) == [{"name": "mean", "why": "no rows"}]
 
 
 def test_a_search_is_not_another_configurations(whole: RunDir) -> None:

@@ -157,10 +157,13 @@ def comparison_in_words(results: Mapping[str, Any]) -> str:
             "A meta-learner beats it where the 95 % interval of the difference lies on the better "
             "side of 0; there is no correction for trying several."
         )
+    among = max(x["compared"].get("among", 0) for x in compared) or len(compared)
+    unseen = among - len(compared)
+    earlier = f" ({unseen} of them of learners that are not in this table)" if unseen > 0 else ""
     return (
         f"p is the share of bootstrap draws over clips in which a meta-learner is not better; "
-        f"{count(len(compared), 'comparison')} corrected by Holm's method. A gain is claimed where "
-        f"the corrected p is below 0.05. The one-tailed z-test of two proportions is a second "
+        f"{count(among, 'comparison')}{earlier} corrected by Holm's method. A gain is claimed "
+        f"where the corrected p is below 0.05. The one-tailed z-test of two proportions is a second "
         f"opinion that knows nothing of the pairing."
     )
 

@@ -68,12 +68,16 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Compared:
-    """A gain among all that were compared: p, p corrected, the second opinion, and the claim."""
+    """A gain among all that were compared: p, p corrected, the second opinion, and the claim.
+
+    ``among``: how many were compared, those that are not shown any more included.
+    """
 
     p: float
     p_holm: float
     z_p: float | None
     claims: bool
+    among: int = 1
 
 
 def judge(name: str, targets: np.ndarray, scores: np.ndarray, reference: np.ndarray) -> Judgement:
@@ -152,15 +156,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in corrected]
 
 
-def compared(judgements: Mapping[str, Judgement]) -> dict[str, dict[str, Any]]:
+def compared(
+    judgements: Mapping[str, Judgement], earlier: Sequence[float] = ()
+) -> dict[str, dict[str, Any]]:
     """Each learner's gain as it stands among all: it is claimed where p, corrected, is below 0.05.
 
-    ``p`` is the share of bootstrap draws in which the learner is not better.
+    ``p`` is the share of bootstrap draws in which the learner is not better; ``earlier`` are those
+    of learners that were judged on the same rows before and are not shown.
     """
     p_values = [judged.versus_best.p_not_better for judged in judgements.values()]
+    corrected = holm([*p_values, *earlier])
     return {
-        name: asdict(Compared(p, corrected, judged.z_p, claims=corrected < LEVEL))
-        for (name, judged), p, corrected in zip(
-            judgements.items(), p_values, holm(p_values), strict=True
-        )
+        name: asdict(Compared(p, p_holm, judged.z_p, p_holm < LEVEL, len(corrected)))
+        for (name, judged), p, p_holm in zip(judgements.items(), p_values, corrected, strict=False)
     }

@@ -96,15 +96,25 @@ def fit_one(
 def write_comparisons(run: RunDir) -> None:
     """Correct the judgements of all fitted learners for their number (Holm).
 
-    All that were judged over these members count, also those that the plan names no longer: asking
-    for the good ones alone must not make them better.
+    All that were judged over these members count, also those that the plan names no longer, and
+    those that were fitted in another manner before (:func:`remember`): asking for the good ones
+    alone, or trying until one is good, must not make them better.
     """
     paths = {folder.name: folder / "scores.json" for folder in run.stacks()}
     judged = {
         name: Judgement.from_json(read_json(path)) for name, path in paths.items() if path.exists()
     }
     if judged:
-        write_json(run.comparisons, {"method": "Holm", "rows": compared(judged)})
+        earlier = [one["p"] for one in read_json(run.judged)] if run.judged.exists() else []
+        write_json(run.comparisons, {"method": "Holm", "rows": compared(judged, earlier)})
+
+
+def remember(run: RunDir) -> None:
+    """Keep what learners were judged by that are to be fitted again in another manner."""
+    if run.comparisons.exists():
+        before = read_json(run.judged) if run.judged.exists() else []
+        rows = read_json(run.comparisons)["rows"]
+        write_json(run.judged, [*before, *({"name": n, "p": row["p"]} for n, row in rows.items())])
 
 
 def _check_kinds(name: str, plan: Plan, rows: OutOfFold) -> None:
