@@ -163,8 +163,8 @@ def comparison_in_words(results: Mapping[str, Any]) -> str:
     return (
         f"p is the share of bootstrap draws over clips in which a meta-learner is not better; "
         f"{count(among, 'comparison')}{earlier} corrected by Holm's method. A gain is claimed "
-        f"where the corrected p is below 0.05. The one-tailed z-test of two proportions is a second "
-        f"opinion that knows nothing of the pairing."
+        f"where the corrected p is below 0.05. The one-tailed z-test of two proportions is a "
+        f"second opinion that knows nothing of the pairing."
     )
 
 
