@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import shutil
 import socket
 import textwrap
 import time
@@ -26,7 +27,7 @@ from orchestrator.plan import (
     stack_names,
 )
 from orchestrator.rundir import RunDir, disk_is_full, read_json, write_json
-from orchestrator.stacking.families import kind_of
+from orchestrator.stacking.families import kind_of, load_learner
 from orchestrator.stacking.rows import members_of_runs
 from orchestrator.stacking.stage import refused, remember
 from orchestrator.timing import parse_duration
@@ -191,7 +192,7 @@ def _stack_within(folder: RunDir, given: dict[str, Any]) -> int:
     )
     with _full_disk_is_told(folder), folder.drive():
         for name in new.stack if given["stack"] else ():
-            (folder.stack(name) / "refused.json").unlink(missing_ok=True)  # it is tried again
+            _renew(folder.stack(name))
         if new.final != plan.final or _unscored(folder, new):
             folder.scores.unlink(missing_ok=True)  # other models are to be scored
         if new.stage_trials != plan.stage_trials or _meets_otherwise(plan, new):
@@ -201,9 +202,21 @@ def _stack_within(folder: RunDir, given: dict[str, Any]) -> int:
         return _go(folder, new, dataset, splits)
 
 
+def _renew(learner: Path) -> None:
+    """Let a learner that is asked for by name be fitted again where it was refused, or where no
+    learner that this version reads is there."""
+    (learner / "refused.json").unlink(missing_ok=True)
+    if (learner / "learner.json").exists():
+        try:
+            load_learner(learner)
+        except UserError:
+            shutil.rmtree(learner)
+
+
 def _meets_otherwise(plan: Plan, new: Plan) -> bool:
     """Whether fitted meta-learners met their members in another manner than is asked for."""
-    by_fold = new.by_fold or any(kind_of(name).one_model for name in new.stack)
+    names = {*plan.stack, *new.stack}
+    by_fold = new.by_fold or any(kind_of(name).one_model for name in names)
     return plan.by_fold != new.by_fold or (by_fold and plan.manner() != new.manner())
 
 
@@ -451,16 +464,23 @@ def _search_lines(plan: Plan) -> list[tuple[str, str]]:
     return [
         ("time budget", budget),
         ("stage two", f"{', '.join(plan.stack) or 'none'} over the best {plan.top_k}"),
+        *_manner_lines(plan),
         ("space", ""),
         *((f"  {p.key}", p.text()) for p in plan.space),
         ("first trial", f"the published point{moved}"),
     ]
 
 
+def _manner_lines(plan: Plan) -> list[tuple[str, str]]:
+    by_fold = ", a meta-learner for each fold" if plan.by_fold else ""
+    return [("  test part by", f"{plan.final}{by_fold}")]
+
+
 def _stack_lines(plan: Plan) -> list[tuple[str, str]]:
     return [
         ("stage two", ", ".join(plan.stack) or "none"),
-        ("members", f"{len(plan.members)}, the test part by {plan.final}"),
+        *_manner_lines(plan),
+        ("members", str(len(plan.members))),
         *((f"  {ref.system}", f"{Path(ref.run).name} trial {ref.trial}") for ref in plan.members),
     ]
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import commands, stacks
+from orchestrator.fusion_check import check_graph, check_options, trainings
 from orchestrator.plan import MemberRef, Options, Plan, load_plan, make_plan
 from orchestrator.rundir import RunDir
 from orchestrator.stacking.stage import refused
@@ -43,7 +44,8 @@ def run_graph(given: dict[str, Any], dry_run: bool) -> int:
     target = order[-1]
     name = given["name"] or _name(target, given)
     if isinstance(target, Fusion):
-        _check_fusion(target, given)
+        check_options(target, given)
+    check_graph(order, {**given, "name": name})
     if dry_run:
         for entry in order:
             what = "fusion" if isinstance(entry, Fusion) else "system"
@@ -53,7 +55,7 @@ def run_graph(given: dict[str, Any], dry_run: bool) -> int:
         return 0
     commands.writable(commands.root_of(given["storage"]))
     runs: dict[str, RunDir] = {}
-    wanted = _trainings(order)
+    wanted = trainings(order)
     for entry in order:
         last = entry is target
         own = name if last else f"{name}.{entry.address.replace('/', '.')}"
@@ -66,22 +68,6 @@ def run_graph(given: dict[str, Any], dry_run: bool) -> int:
             commands.console.print(f"go on with the same command and --name {name}", markup=False)
             return int(code)
     return 0
-
-
-def _check_fusion(fusion: Fusion, given: Mapping[str, Any]) -> None:
-    """Refuse options that a registered fusion answers itself."""
-    said = {
-        "--stack": given["stack"] not in (Options.stack, "none"),
-        "--top-k": given["top_k"] != Options.top_k,
-        "--final": given["final"] != Options.final,
-        "--by-fold": given["by_fold"] is not None,
-    }
-    for option, asked in said.items():
-        if asked:
-            raise UserError(
-                f"{option}: {fusion.address} names its members, its meta-learner and what predicts "
-                "the test part itself. For others: soundsweep stack."
-            )
 
 
 def _name(target: Entry | Fusion, given: Mapping[str, Any]) -> str:
@@ -203,7 +189,7 @@ def _flat(
     for name in fusion.members:
         entry = registry.find(name)
         if isinstance(entry, Fusion):
-            parts.append(_fused_part(entry, fusion, runs))
+            parts.append(_fused_part(entry, runs))
             continue
         trial = _trial(runs[entry.address], taken[entry.address])
         taken[entry.address] += 1
@@ -211,13 +197,8 @@ def _flat(
     return list(dict.fromkeys(m for part in parts for m in part["members"])), parts
 
 
-def _fused_part(inner: Fusion, outer: Fusion, runs: Mapping[str, RunDir]) -> dict[str, Any]:
+def _fused_part(inner: Fusion, runs: Mapping[str, RunDir]) -> dict[str, Any]:
     """A fusion as a member of another."""
-    if inner.final != outer.final:
-        raise UserError(
-            f"{inner.address} predicts by {inner.final}, {outer.address} by {outer.final}: a "
-            "fusion of fusions takes one kind of final model."
-        )
     members, parts = _flat(inner, runs)
     places = {member: place for place, member in enumerate(members)}
     nested = any(part["learner"] is not None for part in parts)
@@ -255,12 +236,3 @@ def _trial(run: RunDir, rank: int) -> MemberRef:
             f"{rank + 1}: soundsweep run --resume {run.path} --trials +1."
         )
     return best[rank]
-
-
-def _trainings(order: Sequence[Entry | Fusion]) -> Counter[str]:
-    """How many trainings of each system the fusions among these need."""
-    wanted: Counter[str] = Counter()
-    for entry in order:
-        if isinstance(entry, Fusion):
-            wanted |= Counter(registry.find(name).address for name in entry.members)
-    return wanted

@@ -98,10 +98,14 @@ class _Broken(Exception):
 
 @dataclass(frozen=True)
 class Models:
-    """A member's models: one or several whose mean is the member, and epochs of its trainings."""
+    """A member's models: one or several whose mean is the member, and epochs of its trainings.
+
+    ``of_folds``: whether they are the folds' models, be it one; else a refit.
+    """
 
     main: tuple[Fitted, ...]
     epochs: Mapping[Epoch, Fitted]
+    of_folds: bool = False
 
     @property
     def first(self) -> Fitted:
@@ -256,7 +260,7 @@ class Predictor:
             )
             for fold in range(min(len(one.models) for one in said))
         )
-        folds_predict = any(len(models.main) > 1 for models in self.members)
+        folds_predict = any(models.of_folds for models in self.members)
         return replace(whole, columns=columns, of_folds=of_folds if folds_predict else None)
 
     def _seen(
@@ -395,4 +399,4 @@ def _models(bundle: Path, place: int, member: Mapping[str, Any]) -> Models:
     system = entry.build(configs.from_dict(type(entry.config), member["config"]))
     loaded = {name: system.load(model_folder(bundle, place, name)) for name in member["models"]}
     epochs = {epoch: loaded.pop(name) for name in list(loaded) if (epoch := snapshot_of(name))}
-    return Models(tuple(loaded.values()), epochs)
+    return Models(tuple(loaded.values()), epochs, of_folds="refit" not in loaded)

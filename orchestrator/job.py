@@ -21,7 +21,7 @@ from orchestrator.progress import Progress
 from orchestrator.report import html, results
 from orchestrator.rundir import RunDir, read_json, write_json
 from orchestrator.stacking import stage
-from orchestrator.stacking.families import kind_of
+from orchestrator.stacking.families import learner
 from orchestrator.stacking.rows import Member, members_of_runs, out_of_fold
 from orchestrator.stacking.statistics import clip_statistics
 from orchestrator.study import Search
@@ -159,7 +159,8 @@ class Jobs:
 
     def columns(self, chosen: Sequence[Member]) -> dict[str, np.ndarray] | None:
         """Clip statistics by clip, where a meta-learner uses them; kept in the run directory."""
-        if not any("columns" in {*kind_of(n).takes, *kind_of(n).uses} for n in self.plan.stack):
+        asked = [learner(name, None, self.plan.manner()) for name in self.plan.stack]
+        if not any("columns" in {*one.takes, *one.uses} for one in asked):
             return None
         ids = [i for fold in self.splits.folds for i in fold.validation]
         ids += [clip.clip_id for clip in self.dataset.part(self.dataset.test_part)]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 
 from orchestrator.counts import save_counts
@@ -60,13 +61,12 @@ def complete(job: Job, missing: Sequence[tuple[int, int]], stop: Stop, progress:
 
 def note(run: RunDir, plan: Plan, rows: OutOfFold) -> None:
     """Write members.json, and per clip what each member gets right and wrong."""
-    counts = [
-        score_counts(plan.metric, rows.targets.values, rows.scores[:, m])
-        for m in range(len(rows.members))
-    ]
+    counted = np.flatnonzero(rows.targets.counted())
+    truth, scores = rows.targets.values[counted], rows.scores[counted]
+    counts = [score_counts(plan.metric, truth, scores[:, m]) for m in range(len(rows.members))]
     save_counts(
         run.validation_counts,
-        rows.clip_ids,
+        [rows.clip_ids[row] for row in counted],
         [{"who": member.name, "variant": "out of fold", "learner": None,
           "best": place == rows.best}
          for place, member in enumerate(rows.members)],
@@ -85,9 +85,7 @@ def note(run: RunDir, plan: Plan, rows: OutOfFold) -> None:
                         for fold in range(len(member.plan.splits["folds"]))
                     ],
                     "last_step": last_step,
-                    "out_of_fold": clip_interval(
-                        plan.metric, rows.targets.values, rows.scores[:, m]
-                    )._asdict(),
+                    "out_of_fold": clip_interval(plan.metric, truth, scores[:, m])._asdict(),
                 }
                 for m, (member, last_step) in enumerate(
                     zip(rows.members, rows.last_steps, strict=True)

@@ -553,12 +553,14 @@ def load_plan(run: RunDir) -> Plan:
 
 
 def stack_names(
-    text: str, dataset: Dataset, gives: Sequence[str] = ("clip_scores", "frame_scores")
-) -> tuple[str, ...]:
+    text: str, dataset: Dataset, gives: Sequence[str] = ("clip_scores", "frame_scores"),
+    *, registered: bool = False,
+) -> tuple[str, ...]:  # fmt: skip
     """The meta-learners that ``--stack`` names.
 
     ``standard`` are one of each kind, ``all`` all, of those that the labels can fit and for which
-    the systems give the predictions (``gives``).
+    the systems give the predictions (``gives``). Those that need a paper's settings are for
+    ``registered`` fusions.
 
     Raises:
         UserError: an unknown one, or one that the labels cannot fit, with the reason.
@@ -581,6 +583,11 @@ def stack_names(
     for name in names:
         if name not in known:
             raise unknown("meta-learner", name, (*known, "standard", "all", "none"))
+        if not known[name].general and not registered:
+            raise UserError(
+                f"the meta-learner {name} needs settings that a registered fusion gives: it cannot "
+                "be named here."
+            )
         if kind not in known[name].labels:
             raise UserError(
                 _cannot_fit(name, known[name].labels, f"part '{part}' of {dataset.name}", kind)

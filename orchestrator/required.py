@@ -122,10 +122,10 @@ def _same_fold(
     if teacher.learner is None:
         return said[0]
     learner: Learner = load_learner(teacher.learner)
-    if "epoch_scores" in learner.takes:
+    if "epoch_scores" in learner.takes or learner.one_model:
         raise UserError(
-            f"{teacher.plan.fusion} is a snapshot ensemble, which cannot teach fold by fold: "
-            "require its predictions of all rows."
+            f"{teacher.plan.fusion} takes epochs or embeddings, which another fold's learner "
+            "cannot read, so it cannot teach fold by fold: require its predictions of all rows."
         )
     rows = out_of_fold(teacher.members, dataset, splits, teacher.plan)
     others = (rows.targets.folds != fold) & rows.targets.counted()

@@ -217,7 +217,8 @@ def make_stack_plan(
             "predictions of every fold: use runs of `soundsweep run`."
         )
     shared = set.intersection(*(set(p.entry().gives) for p in plans))
-    names = stack_names(stack, dataset, tuple(sorted(shared)))
+    gives = tuple(sorted(shared))
+    names = stack_names(stack, dataset, gives, registered=fusion is not None)
     if plan.fitted_on == "test":
         for name_ in names:
             _check_fits_test(learner(name_, None, plan.manner()), plan.by_fold)
@@ -228,7 +229,7 @@ def _check_fits_test(fitted: Learner, by_fold: bool) -> None:
     """Refuse what needs more than the final models' predictions of the test part."""
     if "epoch_scores" in fitted.takes:
         raise UserError(f"{fitted.name} cannot be fitted on the test part: it takes all epochs.")
-    if by_fold or fitted.one_model:
+    if by_fold or fitted.one_model or fitted.uses_folds:
         raise UserError(f"{fitted.name} cannot be fitted on the test part: no fold held it out.")
 
 

@@ -1,9 +1,11 @@
-"""Fixtures: a small DCASE 2018 task 4 folder, made on the fly."""
+"""Fixtures: a small DCASE 2018 task 4 folder, made on the fly, and a whole run over it."""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,34 @@ SECONDS = 1.0
 Timed = tuple[float, float, str]  # onset, offset, label
 
 
+# The files whose tests begin real sweeps: one of them first, which makes the whole run, then all
+# others beside it, and these last, so that no test process waits for another one's sweep.
+FIRST, LAST = "test_run.py", ("test_commands.py", "test_stacks.py", "test_faults.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        name = item.path.name
+        return 0 if name == FIRST else 2 + LAST.index(name) if name in LAST else 1
+
+    items.sort(key=place)
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that all test processes share: the first that needs it makes it, others wait."""
+    base = factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, done = shared / name, shared / f"{name}.done"
+    with open(shared / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def task4_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that holds ``dataset/``: read it, do not change it (see ``task4_copy``).
@@ -26,7 +56,10 @@ def task4_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     24 weak clips, 8 unlabelled in domain, 2 out of domain, 8 test clips, 2 evaluation clips (the
     second without events), each 1.0 s of 16 kHz mono.
     """
-    root = tmp_path_factory.mktemp("task4")
+    return made_once(tmp_path_factory, "task4", _task4)
+
+
+def _task4(root: Path) -> None:
     weak = [(weak_tags(i), whole_clip(weak_tags(i))) for i in range(24)]
     names = [_write(root, "train/weak", i, events) for i, (_, events) in enumerate(weak)]
     rows = [[name, ",".join(tags)] for name, (tags, _) in zip(names, weak, strict=True)]
@@ -36,17 +69,22 @@ def task4_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         _table(root, f"train/{part}", ["filename"], [[name] for name in audio])
     _timed_part(root, "test", [timed_events(i) for i in range(8)])
     _timed_part(root, "eval", [timed_events(3), []])
-    return root
 
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory, task4_folder: Path) -> RunDir:
-    """An uninterrupted run over ``task4_folder``, named ``it``; what it printed lies beside it."""
-    cwd = tmp_path_factory.mktemp("whole")
-    done = soundsweep("run", *on_data(task4_folder, "--name", "it", *SEARCH), cwd=cwd)
-    run = RunDir(cwd / "runs" / "it")
-    (run.root / "printed.txt").write_text(done.stdout)
-    return run
+    """An uninterrupted run over ``task4_folder``, named ``it``; what it printed lies beside it.
+
+    Each test process has a copy of its own, with the storage root around it.
+    """
+
+    def sweep(cwd: Path) -> None:
+        done = soundsweep("run", *on_data(task4_folder, "--name", "it", *SEARCH), cwd=cwd)
+        (cwd / "runs" / "printed.txt").write_text(done.stdout)
+
+    cwd = tmp_path_factory.mktemp("own") / "whole"
+    shutil.copytree(made_once(tmp_path_factory, "whole", sweep), cwd)
+    return RunDir(cwd / "runs" / "it")
 
 
 @pytest.fixture

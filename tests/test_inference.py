@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import stacked
 
 from orchestrator import bundle, inference, tracking
 from orchestrator.bundle import export
@@ -32,6 +33,7 @@ from orchestrator.progress import Progress
 from orchestrator.rundir import RunDir, read_json, write_json
 from orchestrator.scoring import score_test_once
 from orchestrator.stacking.base import Members, Targets
+from orchestrator.stacking.families import Manner, learner
 from orchestrator.stacking.rows import OutOfFold, members_of
 from orchestrator.stacking.stage import fit_stage
 from orchestrator.trial import Job, run_final
@@ -311,6 +313,24 @@ def test_events_over_cuts_stay_whole_and_nothing_is_lost(seconds: float) -> None
     assert event.score == pytest.approx(0.9 - 0.3 / frames)
     assert found.tags["loud"] == pytest.approx(0.9)
     assert found.present() == ("loud",)
+
+
+def test_snapshots_of_the_only_folds_training_are_heard() -> None:
+    """One official fold: the fold's one model predicts, not a refit."""
+    members, targets = stacked.epochs(0)
+    assert members.epochs is not None
+    one = {epoch: scores[:, :1] for epoch, scores in members.epochs[0].items()}
+    seen = replace(members, scores=members.scores[:, :, :1], epochs=(one,), classes=("loud",),
+                   fold=np.zeros(len(targets.values), int))  # fmt: skip
+    manner = Manner(by_fold=True, folds_predict=True)
+    made = learner("snapshot_mean", None, manner)
+    made.fit(seen, replace(targets, values=targets.values[:, :1]), 0)
+    chosen = made.snapshots()[0, 0]
+    models = Models((Loudness(),), {(0, epoch): Loudness() for epoch in chosen}, of_folds=True)  # type: ignore[arg-type, dict-item]
+    about = {**loud().about, "members": [{"trial": 0}]}
+    predictor = Predictor(about, (models,), made, Context())
+    found = predictor.predict_waveform(np.full((1, 8000), 0.6, np.float32), 8000)
+    assert found.tags["loud"] == pytest.approx(0.6)
 
 
 def test_windows_overlap_by_half_and_reach_the_end() -> None:

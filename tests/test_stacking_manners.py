@@ -13,6 +13,7 @@ from scipy.special import softmax
 from scipy.stats import rankdata
 
 from orchestrator.stacking.base import Learner, Members, Targets
+from orchestrator.stacking.chosen import OverChosen
 from orchestrator.stacking.crossfit import cross_fitted
 from orchestrator.stacking.families import Manner, learner, learners, load_learner
 from systems.data.dataset import Event
@@ -32,6 +33,13 @@ def in_folds(data: stacked.Set, folds: int = 3) -> stacked.Set:
     members, targets = data
     fold = np.arange(len(targets.values)) % folds
     return replace(members, fold=fold), replace(targets, folds=fold)
+
+
+def fails(
+    name: str, data: stacked.Set, why: str, manner: Manner | None = None, **more: Any
+) -> None:
+    with pytest.raises(CannotFit, match=why):
+        fitted(name, data, manner, **more)
 
 
 # Given weights
@@ -96,6 +104,18 @@ def test_snapshots_of_all_members_are_averaged() -> None:
     assert set(chosen) == {(0, None), (1, None)}
     expected = [both.epochs[m][e] for (m, _), es in chosen.items() for e in es]  # type: ignore[index]
     np.testing.assert_allclose(found.predict(both), np.mean(expected, axis=0))
+
+
+def test_a_training_that_stopped_early_has_no_later_snapshots() -> None:
+    data, truth = stacked.noisy(0, 2.0, members=6)
+    # It stopped after epoch 6; others went on to 12, so that its last scores are told again.
+    told = {epoch: data.scores[:, min(epoch, 6) - 1] for epoch in range(1, 13)}
+    one = in_folds((replace(data.only([0]), epochs=(told,)), truth), 1)
+    for choice in ("best", "even"):
+        found = fitted(
+            "snapshot_mean", one, Manner(by_fold=True, folds_predict=True), choice=choice
+        )
+        assert max(found.snapshots()[0, 0]) <= 6
 
 
 def test_a_class_takes_the_member_whose_events_are_best() -> None:
@@ -181,6 +201,9 @@ def test_a_domain_has_the_member_that_it_is_given_and_others_the_common_one() ->
     np.testing.assert_array_equal(said[~field], members.scores[~field, 0])
     no_domain = replace(members, about=())  # a file outside the data set
     np.testing.assert_array_equal(found.predict(no_domain), members.scores[:, 0])
+    fitted_here = replace(members, about=(*members.about[:-1], {}))  # one clip of no domain
+    places = fitted("domain_choice", (fitted_here, targets), column="domain").state()["places"]
+    assert set(places) == {"field", "studio"}
     with pytest.raises(CannotFit, match="no column 'device'"):
         fitted("domain_choice", (members, targets), column="device")
 
@@ -264,6 +287,31 @@ def test_embeddings_of_folds_whose_axes_do_not_correspond_are_used_fold_by_fold(
     assert pooled.clip_scores is not None
     assert apart.clip_scores is not None
     assert targets.worth(apart.clip_scores) > targets.worth(pooled.clip_scores) + 0.1
+
+
+def test_weights_of_each_fold_weigh_its_frames_as_its_clips() -> None:
+    members, targets = in_folds(stacked.timed(0, members=2))
+    found = fitted("fold_weights", (members, targets), given=(0, 1, 0))
+    frames = found.fused_frames(members)
+    assert frames is not None
+    assert members.frames is not None
+    for clip, fold in enumerate(targets.folds):
+        np.testing.assert_allclose(frames[clip], members.frames[(0, 1, 0)[fold]][clip])
+    of_folds = tuple(replace(members, fold=np.full(len(targets.folds), f)) for f in range(3))
+    mean = found.fused_frames(replace(members, fold=None, of_folds=of_folds))
+    assert mean is not None
+    first, second = (one[0] for one in members.frames)
+    np.testing.assert_allclose(mean[0], (2 * first + second) / 3)
+
+
+def test_folds_that_a_cross_fitting_leaves_out_are_the_worst_of_their_ranks() -> None:
+    members, targets = in_folds(stacked.noisy(0, members=2, kind="class"), 5)
+    kept = targets.folds != 4
+    rows = replace(targets, fold_count=5).rows(kept)
+    found = fitted("rank_best_folds", (members.rows(kept), rows), counts=(5, 3))
+    w = np.array(found.state()["w"])
+    assert w.shape == (2, 5)
+    assert w[1, 4] == 0
 
 
 def test_event_decisions_have_no_mean_over_folds() -> None:
@@ -379,6 +427,44 @@ def test_frames_of_parts_are_fused_too() -> None:
     assert members.frames is not None
     first, second, third = (one[0] for one in members.frames)
     np.testing.assert_allclose(frames[0], (first + (second + third) / 2) / 2)
+
+
+def test_what_takes_frames_is_not_fitted_over_fusions_and_says_why() -> None:
+    parts = (part("x", [0], None), part("y", [1, 2], "mean"))
+    data = stacked.timed(0, members=3, level=0.9)
+    fails("exact_events", data, "over fusions, which speak of clips", Manner(parts=parts))
+    manner = Manner(parts=parts, pool="frame_vote")
+    fails("mean", data, "over fusions, which speak of clips", manner)
+
+
+def test_parts_by_fold_of_members_with_other_hops_lie_at_the_finest() -> None:
+    members, targets = in_folds(stacked.timed(0, members=3, level=0.9))
+    assert members.frames is not None
+    coarse = tuple(tuple(clip[::2] for clip in one) for one in members.frames[1:])
+    seen = replace(members, frames=(members.frames[0], *coarse), frame_hops=(0.1, 0.2, 0.2))
+    inner = {**part("y", [1, 2], "mean"), "manner": {**part("y", [], None)["manner"],
+                                                     "by_fold": True}}  # fmt: skip
+    manner = Manner(folds_predict=True, parts=(part("x", [0], None), inner))
+    found = fitted("mean", (seen, targets), manner)
+    of_folds = tuple(replace(seen, fold=np.full(len(targets.folds), f)) for f in range(3))
+    frames = found.fused_frames(replace(seen, fold=None, of_folds=of_folds))
+    assert frames is not None
+    assert {len(clip) for clip in frames} == {100}
+    held = np.repeat(coarse[0][0], 2, axis=0), np.repeat(coarse[1][0], 2, axis=0)
+    np.testing.assert_allclose(frames[0], (members.frames[0][0] + sum(held) / 2) / 2)
+
+
+def test_a_fusion_over_embeddings_and_statistics_says_what_it_takes() -> None:
+    below = Manner(parts=(part("x", [0], None), part("e", [0, 1], "svm_embeddings")))
+    assert learner("mean", None, below).one_model
+    trees = Manner(parts=(part("x", [0], None), part("t", [0, 1], "boosting")))
+    assert "columns" in learner("mean", None, trees).uses
+
+
+def test_a_gate_shows_its_member_under_chosen_members() -> None:
+    members, _ = stacked.timed(0, members=3)
+    gated = OverChosen(learner("k_of_n", None, Manner(events_of=1)), [0, 1, 2], 3)
+    assert gated.sees(members).names == ("member1",)
 
 
 def test_of_each_fold_the_whole_composition_is_fitted() -> None:

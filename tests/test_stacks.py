@@ -311,6 +311,39 @@ def test_a_fusion_of_fusions_over_seeds_and_folds_predicts_what_it_was_scored_on
         assert [e.label for e in one.events] == [e.label for e in events]
 
 
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "learner": ({"learner": "logref"}, "did you mean 'logreg'"),
+    "setting": ({"learner": "power", "settings": {"q": 1}}, "unknown configuration key 'q'"),
+    "value": ({"learner": "power", "settings": {"r": -1.0}}, "r lies in 0.05"),
+    "weights": ({"settings": {"weights": (1.0, 2.0, 3.0)}}, "3 weights for 2 members"),
+    "gate": ({"events_of": "fakepaper/pupil"}, "unknown system among the members"),
+    "final": ({"members": ("fakepaper/fast", "fakepaper/both")}, "takes one kind of final model"),
+    "labels": ({"learner": "exact_events"}, "which say nothing about time"),
+    "column": ({"row_weights": {"verified": {"0": 0.5}}}, "unknown column of dcase2018_task4"),
+    "trials": ({"members": ("fakepaper/small",) * 2}, "takes 2 trainings of fakepaper/small"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_fusion_that_cannot_be_is_told_before_anything_is_trained(
+    case: str, monkeypatch: pytest.MonkeyPatch, task4_folder: Path, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(FAKE))
+    change, says = WRONG[case]
+    about = {"members": ("fakepaper/small", "fakepaper/fast"), "learner": "mean", **change}
+    registry.papers()  # the entry point of the constructed paper is found
+    registry.find("fakepaper/small")
+    wrong = registry.Fusion("wrong", "fakepaper", **about)
+    monkeypatch.setitem(registry._ENTRIES, "fakepaper/wrong", wrong)
+    for more in ((), ("--dry-run",)):
+        done = in_process("run", "--system", "fakepaper/wrong", "--trials", "1", "--stack", "none",
+                          *on_data(task4_folder), *more, cwd=tmp_path)  # fmt: skip
+        assert done.returncode == 2
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_fusion_is_no_system_to_train(whole: RunDir) -> None:
     done = command("train", "fakepaper/both", "--storage", "runs", cwd=whole.root.parent,
                    paths=(FAKE,))  # fmt: skip
@@ -422,7 +455,7 @@ def test_a_full_disk_is_no_reason_to_leave_a_learner_out(
     monkeypatch.setattr(stage, "fit_one", fails(CannotFit("no rows")))
     monkeypatch.setattr(stage, "diagnose", lambda *_: None)
     stage.fit_stage(run, plan, None, stop, progress)  # type: ignore[arg-type]
-    assert stage.in_process(run, plan) == [{"name": "mean", "why": "no rows"}]
+    assert stage.refused(run, plan) == [{"name": "mean", "why": "no rows"}]
 
 
 def test_a_search_is_not_another_configurations(whole: RunDir) -> None:

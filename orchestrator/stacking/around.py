@@ -11,7 +11,8 @@ from orchestrator.stacking.base import Learner, Members, Snapshots, Targets
 from systems.data.dataset import Event
 
 ABOUT = (
-    "name", "title", "source", "takes", "uses", "labels", "pointwise", "one_model", "judged_by",
+    "name", "title", "source", "takes", "uses", "labels", "pointwise", "one_model", "uses_folds",
+    "judged_by",
 )  # fmt: skip
 
 

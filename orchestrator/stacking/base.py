@@ -57,7 +57,7 @@ class Members:
         events: per member N tuples: the events that its own decision makes of its frames.
         fold: [N] whose fold's models said each row; ``None`` where no fold's models did (refits).
         of_folds: of the same clips what each fold's models say (test part), F.
-        columns: [N, F] further columns: clip statistics, named by ``column_names``.
+        columns: [N, F] further columns: clip statistics.
     """
 
     names: tuple[str, ...]
@@ -75,7 +75,6 @@ class Members:
     fold: np.ndarray | None = None
     of_folds: tuple[Members, ...] | None = None
     columns: np.ndarray | None = None
-    column_names: tuple[str, ...] = ()
 
     def kinds(self) -> frozenset[Kind]:
         """The kinds of predictions that are here."""
@@ -151,6 +150,20 @@ class Members:
             for scores, seconds in zip(self.frames[member], self.durations, strict=True)
         )
 
+    def at_one_hop(self) -> Members:
+        """The same with all members' frames (those of the folds' models too) at the finest hop."""
+        if self.frames is None:
+            return self
+        aligned, hop = self.aligned_frames()
+        count = len(self.names)
+        of_folds = self.of_folds
+        return replace(
+            self,
+            frames=tuple(tuple(clip[:, m] for clip in aligned) for m in range(count)),
+            frame_hops=(hop,) * count,
+            of_folds=None if of_folds is None else tuple(one.at_one_hop() for one in of_folds),
+        )
+
     def aligned_frames(self) -> tuple[tuple[np.ndarray, ...], float]:
         """Per clip all members' frame scores [T, M, K] at the finest hop, and that hop in s."""
         assert self.frames is not None
@@ -170,6 +183,7 @@ class Targets:
         groups: of each row (speaker, location, recording), N; never split.
         metric: what the run is judged by, by name (:mod:`systems.metrics`).
         folds: [N] the fold in which each row was held out of the members' trainings.
+        fold_count: of all folds; some may have no row here. 0: as many as the rows have.
         weights: [N] of each row; 1 where nothing else is known.
         events: timed events of each row, where the labels have them.
         series: of a regression over time the values of each row, N arrays [T, D].
@@ -183,6 +197,7 @@ class Targets:
     weights: np.ndarray
     events: tuple[tuple[Event, ...], ...] | None = None
     series: tuple[np.ndarray, ...] | None = None
+    fold_count: int = 0
 
     @classmethod
     def of(
@@ -241,9 +256,10 @@ def as_rows(members: Members, targets: Targets) -> tuple[Members, Targets]:
     rows = np.concatenate([clip[:n] for clip, n in zip(aligned, lengths, strict=True)])
     truth = np.concatenate([clip[:n] for clip, n in zip(targets.series, lengths, strict=True)])
     ids = tuple(f"{members.clip_ids[c]}/{i}" for i, c in enumerate(of_clip))
-    return Members(members.names, ids, members.classes, rows), Targets(
+    fold = None if members.fold is None else members.fold[of_clip]
+    return Members(members.names, ids, members.classes, rows, fold=fold), Targets(
         targets.kind, truth, tuple(targets.groups[c] for c in of_clip), targets.metric,
-        targets.folds[of_clip], targets.weights[of_clip],
+        targets.folds[of_clip], targets.weights[of_clip], fold_count=targets.fold_count,
     )  # fmt: skip
 
 
@@ -261,7 +277,8 @@ class Learner(ABC):
     ``--stack standard``; ``general``: whether it is in ``all``, for it needs no paper's settings;
     ``pointwise``: whether a row's result depends on that row's scores alone, so that it fuses
     frames too; ``one_model``: whether what it takes means something within one trained model alone
-    (embeddings), so that each fold's rows need a learner of their own; ``judged_by``: the metric of
+    (embeddings), so that each fold's rows need a learner of their own; ``uses_folds``: whether it
+    asks which fold held a row out; ``judged_by``: the metric of
     a learner that decides events, else the run's; ``Settings``: a frozen dataclass whose defaults
     are the paper's.
 
@@ -278,6 +295,7 @@ class Learner(ABC):
     general: ClassVar[bool] = True
     pointwise: ClassVar[bool] = False
     one_model: ClassVar[bool] = False
+    uses_folds: ClassVar[bool] = False
     judged_by: ClassVar[str | None] = None
     Settings: ClassVar[type[Any]] = NoSettings
 

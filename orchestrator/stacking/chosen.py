@@ -20,19 +20,19 @@ class OverChosen(Around):
         self.chosen, self.count = tuple(chosen), count
 
     def sees(self, members: Members) -> Members:
-        return members.only(self.chosen)
+        return self.inner.sees(members.only(self.chosen))
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
-        self.inner.fit(self.sees(members), targets, seed)
+        self.inner.fit(members.only(self.chosen), targets, seed)
 
     def predict(self, members: Members) -> np.ndarray:
-        return self.inner.predict(self.sees(members))
+        return self.inner.predict(members.only(self.chosen))
 
     def events(self, members: Members) -> tuple[tuple[Event, ...], ...] | None:
-        return self.inner.events(self.sees(members))
+        return self.inner.events(members.only(self.chosen))
 
     def fused_frames(self, members: Members) -> tuple[np.ndarray, ...] | None:
-        return self.inner.fused_frames(self.sees(members))
+        return self.inner.fused_frames(members.only(self.chosen))
 
     def snapshots(self) -> Snapshots:
         return {

@@ -104,7 +104,8 @@ class ClassChoice(PerClass):
     def _event_counts(members: Members, targets: Targets) -> np.ndarray:
         """Per member and class the counts of its events: [M, K, 3]."""
         if targets.events is None or (members.events is None and members.frames is None):
-            raise CannotFit("by event_f1 takes timed labels, and members that tell of time.")
+            raise CannotFit("by event_f1 takes timed labels, and members that tell of time "
+                            "(fusions as members do not).")  # fmt: skip
         reference = dict(zip(members.clip_ids, targets.events, strict=True))
         return np.stack([
             event_counts(

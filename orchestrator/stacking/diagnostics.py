@@ -3,6 +3,7 @@ scores may be believed, and where the thresholds lie."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ THRESHOLDS = np.round(np.linspace(0, 1, 41), 3)
 
 
 def diagnose(run: RunDir, plan: Plan, rows: OutOfFold) -> None:
-    """Write RUN/stack/diagnostics.json."""
+    """Write RUN/stack/diagnostics.json, of the rows that count."""
+    counted = rows.targets.counted()
+    rows = replace(rows, seen=rows.seen.rows(counted), targets=rows.targets.rows(counted))
     discrete = rows.targets.kind in ("tags", "class", "events")
     write_json(
         run.diagnostics,
@@ -29,7 +32,7 @@ def diagnose(run: RunDir, plan: Plan, rows: OutOfFold) -> None:
             "members": list(rows.seen.names),
             "correlation": correlation(rows),
             "gain": gain(rows),
-            "reliability": _reliabilities(run, plan, rows) if discrete else [],
+            "reliability": _reliabilities(run, plan, rows, counted) if discrete else [],
             "thresholds": _thresholds(run, plan, rows) if discrete else None,
         },
     )
@@ -77,7 +80,9 @@ def reliability(targets: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _reliabilities(run: RunDir, plan: Plan, rows: OutOfFold) -> list[dict[str, Any]]:
+def _reliabilities(
+    run: RunDir, plan: Plan, rows: OutOfFold, counted: np.ndarray
+) -> list[dict[str, Any]]:
     """Of the best member, and of the learners with the best metric."""
     best = rows.scores[:, rows.best]
     found = [{"who": rows.seen.names[rows.best], **reliability(rows.targets.values, best)}]
@@ -89,7 +94,7 @@ def _reliabilities(run: RunDir, plan: Plan, rows: OutOfFold) -> list[dict[str, A
     for _, title, path in sorted(own, key=lambda row: sign * row[0])[:SHOWN]:
         fused = Predictions.load(path / "out_of_fold.npz").clip_scores
         assert fused is not None
-        found.append({"who": title, **reliability(rows.targets.values, fused)})
+        found.append({"who": title, **reliability(rows.targets.values, fused[counted])})
     return found
 
 

@@ -26,6 +26,8 @@ class Domains:
     def __post_init__(self) -> None:
         if len(self.values) != len(self.places):
             raise ValueError("each of the values has a member's place")
+        if any(place < 0 for place in (*self.places, self.otherwise)):
+            raise ValueError("places are 0 or more")
 
 
 class DomainChoice(Learner):
@@ -52,22 +54,25 @@ class DomainChoice(Learner):
             raise CannotFit(f"the clips have no column '{column}' that names their domain.")
         self.places = dict(zip(s.values, s.places, strict=True))
         if not s.values:
-            domains = np.array(self._domains(members))
-            for domain in np.unique(domains):
-                inside = domains == domain
+            domains = self._domains(members)
+            for domain in sorted({one for one in domains if one is not None}):
+                inside = np.array([one == domain for one in domains])
                 ours, truth = members.scores[inside], targets.rows(inside)
                 worth = [truth.worth(ours[:, m]) for m in range(ours.shape[1])]
-                self.places[str(domain)] = int(np.argmax(worth))
+                self.places[domain] = int(np.argmax(worth))
         beyond = [p for p in (*self.places.values(), s.otherwise) if p >= members.scores.shape[1]]
         if beyond:
             raise CannotFit(f"there is no member at place {beyond[0]}.")
 
-    def _domains(self, members: Members) -> list[str]:
+    def _domains(self, members: Members) -> list[str | None]:
         about = members.about or ({},) * len(members.clip_ids)
-        return [str(one.get(self.settings.column)) for one in about]
+        values = (one.get(self.settings.column) for one in about)
+        return [None if value is None else str(value) for value in values]
 
     def _chosen(self, members: Members) -> list[int]:
-        return [self.places.get(d, self.settings.otherwise) for d in self._domains(members)]
+        otherwise = self.settings.otherwise
+        return [otherwise if domain is None else self.places.get(domain, otherwise)
+                for domain in self._domains(members)]  # fmt: skip
 
     def predict(self, members: Members) -> np.ndarray:
         return members.scores[np.arange(len(members.scores)), self._chosen(members)]

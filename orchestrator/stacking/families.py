@@ -100,10 +100,10 @@ def load_learner(folder: Path) -> Learner:
     """
     try:
         fitted = _restored(json.loads((folder / "learner.json").read_text(encoding="utf-8")))
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(
             f"{folder} holds no meta-learner that this version reads ({type(error).__name__}: "
-            f"{error}). Remove that folder and fit it again: soundsweep stack."
+            f"{error}). Fit it again: soundsweep stack RUN --stack {folder.name}."
         ) from error
     fitted.load_parts(folder)
     return fitted

@@ -13,6 +13,7 @@ from orchestrator.stacking.around import Around
 from orchestrator.stacking.base import Learner, Members, Snapshots, Targets, joined
 from orchestrator.stacking.crossfit import cross_fitted
 from systems.data.dataset import Event
+from systems.errors import CannotFit
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,18 @@ class Nested(Around):
             takes=tuple(sorted({kind for one in (outer, *learners) for kind in one.takes})),
             uses=tuple(sorted({kind for one in (outer, *learners) for kind in one.uses})),
             pointwise=all(one.pointwise for one in (outer, *learners)),
+            one_model=any(one.one_model for one in (outer, *learners)),
         )
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
+        """Fit the parts, then the outer learner on what they say of clips.
+
+        Raises:
+            CannotFit: the outer one is fitted on more than clip scores, or a part cannot be fitted.
+        """
+        if {"frame_scores", "events"} & set(self.inner.takes):
+            raise CannotFit(f"over fusions, which speak of clips, {self.name} cannot be fitted: it "
+                            "takes the members' frames.")  # fmt: skip
         columns = []
         for part in self.parts:
             if part.learner is None:
@@ -71,42 +81,26 @@ class Nested(Around):
         """What the outer learner sees: the parts as members, with their scores [N, P, K]."""
         frames = None
         if self.pointwise and members.frames is not None and not fitting:
-            frames = tuple(self._frames(part, members) for part in self.parts)
-        hop = min(members.frame_hops, default=0.0)
+            frames = tuple(_frames(part, members) for part in self.parts)
         of_folds = members.of_folds
         return replace(
             members,
             names=tuple(part.name for part in self.parts),
             scores=scores,
             frames=frames,
-            frame_hops=(hop,) * len(self.parts) if frames is not None else (),
+            frame_hops=members.frame_hops[:1] * len(self.parts) if frames is not None else (),
             events=None, embeddings=None, frame_embeddings=None, epochs=None,
             of_folds=None if of_folds is None else tuple(self._seen(one) for one in of_folds),
         )  # fmt: skip
 
-    def _frames(self, part: Part, members: Members) -> tuple[np.ndarray, ...]:
-        """A part's frame scores at the finest hop of all members."""
-        aligned, _ = members.aligned_frames()
-        if part.learner is None:
-            return tuple(clip[:, part.places[0]] for clip in aligned)
-        hop = min(members.frame_hops)
-        places = list(part.places)
-        ours = replace(
-            members.only(places),
-            frames=tuple(tuple(clip[:, place] for clip in aligned) for place in places),
-            frame_hops=(hop,) * len(places),
-        )
-        fused = part.learner.fused_frames(ours)
-        assert fused is not None
-        return fused
-
     def _seen(self, members: Members) -> Members:
+        level = members.at_one_hop()
         said = [
-            members.scores[:, part.places[0]] if part.learner is None
-            else part.learner.predict(members.only(part.places))
+            level.scores[:, part.places[0]] if part.learner is None
+            else part.learner.predict(level.only(part.places))
             for part in self.parts
         ]  # fmt: skip
-        return self._of(members, np.stack(said, axis=1))
+        return self._of(level, np.stack(said, axis=1))
 
     def predict(self, members: Members) -> np.ndarray:
         return self.inner.predict(self._seen(members))
@@ -151,3 +145,13 @@ class Nested(Around):
         for number, part in enumerate(self.parts):
             if part.learner is not None:
                 part.learner.load_parts(folder / f"part{number}")
+
+
+def _frames(part: Part, members: Members) -> tuple[np.ndarray, ...]:
+    """A part's frame scores, of members whose frames are at one hop."""
+    assert members.frames is not None
+    if part.learner is None:
+        return members.frames[part.places[0]]
+    fused = part.learner.fused_frames(members.only(part.places))
+    assert fused is not None
+    return fused

@@ -120,6 +120,7 @@ class BestFoldsRanks(Learner):
     source = "convnet_1d_2d (submission 2: 5 and 3 folds, weights 3, 3, 2, 2, 2 and 1, 1, 1)"
     labels = ("class",)
     general = False
+    uses_folds = True
     Settings = FoldModels
 
     def __init__(self, settings: Any = None) -> None:
@@ -127,7 +128,8 @@ class BestFoldsRanks(Learner):
         self.w = np.zeros((0, 0))  # [M, F] of each fold's model
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
-        folds = int(targets.folds.max()) + 1
+        # Cross-fitting may leave folds out: they count then as the worst.
+        folds = targets.fold_count or int(targets.folds.max()) + 1
         count = members.scores.shape[1]
         counts = self.settings.counts or (folds,) * count
         if len(counts) != count or max(counts) > folds:
@@ -153,8 +155,8 @@ class BestFoldsRanks(Learner):
             fused: np.ndarray = np.einsum("nmk,m->nk", by_member, self.w.sum(axis=1))
             return fused
         each = [
-            np.einsum("nmk,m->nk", ranks_of_classes(one.scores), self.w[:, fold])
-            for fold, one in enumerate(members.of_folds)
+            np.einsum("nmk,m->nk", ranks_of_classes(one.scores), w)
+            for w, one in zip(self.w.T, members.of_folds, strict=True)
         ]
         total: np.ndarray = np.sum(each, axis=0)
         return total

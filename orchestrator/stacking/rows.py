@@ -109,6 +109,7 @@ def validation_targets(
         groups=tuple(about[i].group for i in ids),
         metric=metric,
         folds=folds,
+        fold_count=len(splits.folds),
         weights=np.array([_weight(about[i], weights or {}) for i in ids]),
         events=events,
     )

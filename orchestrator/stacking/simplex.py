@@ -182,18 +182,26 @@ def _from_uniform(values: dict[str, float], names: list[str]) -> np.ndarray:
     return w
 
 
+@dataclass(frozen=True)
+class FoldDraws(Draws):
+    """``given``: or else the place of each fold's one member, as a paper chose it by hand."""
+
+    given: tuple[int, ...] = ()
+
+
 class FoldWeights(Weighted):
     """Weights for each fold, fitted on its own held-out rows; then the mean over folds.
 
     A row that a fold held out, and what the fold's models predict, are weighted by its weights;
-    what refits predict by the mean weights. Two members: a grid of 41 values (the paper's code);
-    more: Dirichlet draws. Of equals the first is kept.
+    what refits predict by the mean weights; folds are averaged arithmetically. Two members: a grid
+    of 41 values (the paper's code); more: Dirichlet draws. Of equals the first is kept.
     """
 
     name = "fold_weights"
     title = "weights of each fold"
-    source = "mask_breathing_resnet (mask_sys5, breath_sys5)"
-    Settings = Draws
+    source = "mask_breathing_resnet (mask_sys5, breath_sys5; mask_sys3, given)"
+    uses_folds = True
+    Settings = FoldDraws
 
     def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)
@@ -201,11 +209,21 @@ class FoldWeights(Weighted):
         self.folds: tuple[int, ...] = ()
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
+        if self.settings.given:
+            self._take(members.scores.shape[1])
+            return
         found, self.folds = [], tuple(np.unique(targets.folds).tolist())
         for fold in self.folds:
             inside = targets.folds == fold
             found.append(self._fold(members.rows(inside), targets.rows(inside), seed))
         self.by_fold = np.stack(found)
+        self.w = self.by_fold.mean(axis=0)
+
+    def _take(self, count: int) -> None:
+        given = self.settings.given
+        if not all(0 <= place < count for place in given):
+            raise CannotFit(f"given names a member's place, 0 .. {count - 1}, for each fold.")
+        self.folds, self.by_fold = tuple(range(len(given))), np.eye(count)[list(given)]
         self.w = self.by_fold.mean(axis=0)
 
     def _fold(self, members: Members, targets: Targets, seed: int) -> np.ndarray:
@@ -226,6 +244,23 @@ class FoldWeights(Weighted):
         by_row = np.stack([self._of(int(fold)) for fold in members.fold])
         rows: np.ndarray = np.einsum("nmk,nm->nk", members.scores, by_row)
         return rows
+
+    def fused_frames(self, members: Members) -> tuple[np.ndarray, ...] | None:
+        if members.frames is None:
+            return None
+        if members.of_folds is not None:
+            each = [self._clips(one, [self._of(f)] * len(one.scores))
+                    for f, one in enumerate(members.of_folds)]  # fmt: skip
+            return tuple(np.mean(clip, axis=0) for clip in zip(*each, strict=True))
+        if members.fold is None:
+            return super().fused_frames(members)
+        return tuple(self._clips(members, [self._of(int(fold)) for fold in members.fold]))
+
+    @staticmethod
+    def _clips(members: Members, weights: list[np.ndarray]) -> list[np.ndarray]:
+        """Each clip's frames [T, K] under its weights [M]."""
+        aligned, _ = members.aligned_frames()
+        return [np.einsum("tmk,m->tk", clip, w) for clip, w in zip(aligned, weights, strict=True)]
 
     def _of(self, fold: int) -> np.ndarray:
         """A fold's weights [M]; of one that had no row to fit on the mean."""

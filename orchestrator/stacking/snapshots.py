@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,6 +37,16 @@ class Best(Even):
     choice: Literal["even", "best"] = "best"
 
 
+def trained(epochs: Mapping[int, np.ndarray]) -> list[int]:
+    """The epochs whose scores are not those of the one before: a training that stopped early is
+    told with its last epoch's scores from then on."""
+    order = sorted(epochs)
+    return [
+        epoch for before, epoch in zip([None, *order], order, strict=False)
+        if before is None or not np.array_equal(epochs[before], epochs[epoch])
+    ]  # fmt: skip
+
+
 class SnapshotEnsemble(Learner):
     """Epochs of the training that comes furthest, or of all."""
 
@@ -50,8 +61,7 @@ class SnapshotEnsemble(Learner):
         assert members.epochs is not None
         self.exclusive = targets.kind == "class"
         worth = [
-            {epoch: targets.worth(scores) for epoch, scores in one.items()}
-            for one in members.epochs
+            {epoch: targets.worth(one[epoch]) for epoch in trained(one)} for one in members.epochs
         ]
         places = list(range(len(worth)))
         if self.settings.of == "best":

@@ -118,10 +118,11 @@ def remember(run: RunDir) -> None:
 
 
 def _check_kinds(name: str, plan: Plan, rows: OutOfFold) -> None:
-    missing = set(learner(name, None, plan.manner()).takes) - rows.seen.kinds()
+    asked = learner(name, None, plan.manner())
+    missing = set(asked.takes) - rows.seen.kinds()
     if missing:
         raise CannotFit(f"it takes {', '.join(sorted(missing))}, which the members do not give.")
-    if kind_of(name).one_model and not plan.folds_predict():
+    if asked.one_model and not plan.folds_predict():
         raise CannotFit(
             "the embeddings of two trainings do not correspond, so a refit's would mean nothing to "
             "it: let the folds' models predict (--final fold_mean)."
@@ -171,10 +172,13 @@ def _judged(final: Learner, predictions: Predictions, rows: OutOfFold, plan: Pla
         return judge(plan.metric, targets.values[counted], predictions.clip_scores[counted],
                      best[counted])  # fmt: skip
     assert targets.events is not None
-    return judge_events(
-        final.judged_by, targets.events, predictions.events, rows.seen.events_of(rows.best),
-        plan.classes,
-    )  # fmt: skip
+    assert predictions.events is not None
+    counted = np.flatnonzero(targets.counted())
+    truth, ours, theirs = (
+        tuple(events[row] for row in counted)
+        for events in (targets.events, predictions.events, rows.seen.events_of(rows.best))
+    )
+    return judge_events(final.judged_by, truth, ours, theirs, plan.classes)
 
 
 def refused(run: RunDir, plan: Plan) -> list[dict[str, Any]]:

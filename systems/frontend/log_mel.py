@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import librosa.filters
-import scipy.signal
 import torch
 from torch import Tensor, nn
 
@@ -50,6 +48,10 @@ class LogMelFrontEnd(nn.Module):
     """Waveforms [B, S] -> log-mel [B, 1, F, T], equal to librosa's to 1e-4 relative."""
 
     def __init__(self, config: LogMel) -> None:
+        # Here, not above: they take seconds to import, and plans name front ends without using one.
+        import librosa.filters
+        import scipy.signal
+
         super().__init__()
         self.config = config
         shape = scipy.signal.get_window(config.window_shape, config.window, fftbins=True)

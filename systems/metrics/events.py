@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import sed_eval.sound_event
-from dcase_util.containers import MetaDataContainer
 
 from systems.data.dataset import Event
 from systems.metrics.tagging import f1_of_counts
+
+if TYPE_CHECKING:
+    from dcase_util.containers import MetaDataContainer
 
 ONSET_COLLAR = 0.2  # seconds
 OFFSET_SHARE = 0.2  # of the event's length, where that is more than the collar
@@ -25,6 +27,8 @@ def event_counts(
     Clips in the order of ``reference``; onset collar 200 ms, offset collar 200 ms or 20 % of the
     event's length.
     """
+    import sed_eval.sound_event  # here: only what scores events waits for it
+
     counts = np.zeros((len(reference), len(classes), 3), np.int64)
     for row, clip_id in enumerate(reference):
         judge = sed_eval.sound_event.EventBasedMetrics(
@@ -74,6 +78,8 @@ def event_er_of_counts(counts: np.ndarray) -> float:
 
 def event_container(clip_id: str, events: Sequence[Event]) -> MetaDataContainer:
     """A clip's events as ``sed_eval`` takes them."""
+    from dcase_util.containers import MetaDataContainer
+
     return MetaDataContainer(
         [
             {"filename": clip_id, "event_onset": e.onset, "event_offset": e.offset,

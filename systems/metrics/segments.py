@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import sed_eval.sound_event
 
 from systems.data.dataset import Event
 from systems.metrics.events import event_container
@@ -19,6 +18,8 @@ def segment_counts(
     classes: Sequence[str],
 ) -> np.ndarray:
     """Per clip and class (true positive, false positive, false negative) segments: [N, K, 3]."""
+    import sed_eval.sound_event
+
     counts = np.zeros((len(reference), len(classes), 3), np.int64)
     for row, clip_id in enumerate(reference):
         judge = sed_eval.sound_event.SegmentBasedMetrics(

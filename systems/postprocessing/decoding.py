@@ -103,8 +103,3 @@ def align_frames(scores: Sequence[np.ndarray], hops: Sequence[float]) -> np.ndar
         for s, h in zip(scores, hops, strict=True)
     ]
     return np.stack(taken, axis=1)
-
-
-def mean_frames(scores: Sequence[np.ndarray], hops: Sequence[float]) -> tuple[np.ndarray, float]:
-    """The mean [T, K] of several models' frame scores of one clip, and its hop in seconds."""
-    return align_frames(scores, hops).mean(axis=1), min(hops)
