@@ -23,7 +23,7 @@ Timed = tuple[float, float, str]  # onset, offset, label
 
 # The files whose tests begin real sweeps: one of them first, which makes the whole run, then all
 # others beside it, and these last, so that no test process waits for another one's sweep.
-FIRST, LAST = "test_run.py", ("test_commands.py", "test_stacks.py", "test_faults.py")
+FIRST, LAST = "test_run.py", ("test_faults.py", "test_commands.py", "test_stacks.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
