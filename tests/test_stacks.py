@@ -194,9 +194,7 @@ def test_folds_means_and_snapshots_predict_the_test_part(whole: RunDir, tmp_path
     mean = Predictions.load(run.trial(number).test_predictions(variant, "fold_mean"))
     expected = np.mean([fold.clip_scores for fold in folds], axis=0)
     np.testing.assert_allclose(mean.clip_scores, expected, atol=1e-7)
-    places = [p.name for p in (run.trials())]
-    assert places
-    assert any(run.trial(int(p)).snapshots_predicted() for p in places)
+    assert any(trial.snapshots_predicted() for trial in run.trials())
 
 
 # Fusions as systems

@@ -365,8 +365,8 @@ class Learner(ABC):
         """Read what :meth:`save_parts` wrote; nothing foreign is unpickled."""
 
     def parameters(self) -> dict[str, Any]:
-        """The settings, flat."""
-        return configs.flatten(self.settings)
+        """The settings, flat; those that only a paper gives are left out where none are given."""
+        return {key: v for key, v in configs.flatten(self.settings).items() if v != ()}
 
     def described(self) -> dict[str, Any]:
         """Name, settings and what was fitted, as JSON: all but its parts."""
