@@ -181,7 +181,8 @@ def test_timed_events_in_training_fit_event_thresholds(tmp_path: Path, task4_fol
     (tmp_path / "timed.csv").write_text("\n".join(rows) + "\n")
     soundsweep(
         "run", "--system", "gcrnn_vat/gcrnn", "--dataset", "table", "--data", "timed.csv",
-        "--name", "timed", *TINY, *NARROW, "--trials", "2", "--top-k", "2", cwd=tmp_path,
+        "--name", "timed", *TINY, *NARROW, "--trials", "2", "--top-k", "2",
+        "--stack", "logreg,genetic_events", cwd=tmp_path,
     )  # fmt: skip
     results = read_json(tmp_path / "runs" / "timed" / "results.json")
     learners = {learner["name"]: learner for learner in results["stack"]}

@@ -66,7 +66,8 @@ class SupportVectors(Learner):
         from sklearn.preprocessing import StandardScaler
         from sklearn.svm import SVC
 
-        svc = SVC(C=self.settings.C, kernel=self.settings.kernel)
+        # It draws nothing, yet without a seed it would take one from NumPy's global generator.
+        svc = SVC(C=self.settings.C, kernel=self.settings.kernel, random_state=0)
         counts = weights > 0
         return make_pipeline(StandardScaler(), svc).fit(
             x[counts], truth[counts], svc__sample_weight=weights[counts]
