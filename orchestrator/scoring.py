@@ -39,6 +39,9 @@ from systems.metrics.tagging import f1_of_counts, macro_f1_of_counts, tag_counts
 from systems.predictions import Predictions
 
 
+FITTED = "fitted on the test part"
+
+
 def score_test_once(
     run: RunDir, plan: Plan, dataset: Dataset, store: WaveformStore, rows: OutOfFold,
     columns: Mapping[str, np.ndarray] | None = None,
@@ -52,7 +55,7 @@ def score_test_once(
     test = test_rows(plan, dataset, rows, columns)
     candidates = [*_refits(plan, rows, dataset), *_stacks(run, plan, test)]
     labels, openings = open_test_labels(
-        run, plan, dataset, [f"{c['who']}, {c['variant']}" for c in candidates]
+        run, plan, dataset, [_in_ledger(candidate, plan) for candidate in candidates]
     )
     clip_ids = test.clip_ids
     targets = labels.tag_matrix(clip_ids, plan.classes)
@@ -88,6 +91,12 @@ def score_test_once(
             "examples": shown,
         },
     )
+
+
+def _in_ledger(candidate: Mapping[str, Any], plan: Plan) -> str:
+    """What the ledger calls a scored model."""
+    fitted = candidate["learner"] is not None and plan.fitted_on == "test"
+    return ", ".join(filter(None, (candidate["who"], candidate["variant"], FITTED * fitted)))
 
 
 def decided(scores: np.ndarray, kind: str) -> np.ndarray:
@@ -228,10 +237,15 @@ def _fit_on_test(
     truth = Targets.of(targets, labels.kind, plan.metric, events=events)
     for candidate in candidates:
         if candidate["learner"] is not None:
-            refitted = load_learner(run.stack(candidate["learner"]))
+            folder = run.stack(candidate["learner"])
+            refitted = load_learner(folder)
             refitted.fit(test, truth, plan.seed)
-            candidate["who"] += ", fitted on the test part"
-            candidate["predictions"] = fused(refitted, test)
+            refitted.save(folder)  # what is scored is what predicts
+            candidate["who"] += f", {FITTED}"
+            candidate["predictions"] = fused(refitted, test).with_data(
+                fingerprint=plan.fingerprint, splits="test"
+            )
+            candidate["predictions"].save(folder / "test.npz")
 
 
 def _metrics(tags: np.ndarray, events: np.ndarray | None, classes: Sequence[str]) -> dict[str, Any]:

@@ -415,6 +415,9 @@ def _shared_tags(plan: Plan) -> dict[str, str]:
         "fingerprint": plan.fingerprint,
         "protocol": plan.splits.get("protocol"),
         "splits": plan.splits.get("digest"),
+        "scored_by": plan.protocol,  # honest, or as the paper did
+        "fitted_on": plan.fitted_on,
+        "fusion": plan.fusion,
         "git_commit": plan.git_commit,
         "seed": plan.seed,
     }

@@ -14,7 +14,7 @@ from orchestrator import scoring
 from orchestrator.rundir import RunDir, write_json
 from orchestrator.stacking.base import Learner, Members, Targets
 from orchestrator.stacking.crossfit import cross_fitted
-from orchestrator.stacking.families import learner
+from orchestrator.stacking.families import learner, load_learner
 from orchestrator.stacking.rows import (
     Member,
     OutOfFold,
@@ -211,7 +211,7 @@ def test_a_fusion_that_its_paper_fitted_on_the_test_part_is_fitted_there_and_say
         {"who": "trial 0", "learner": None, "predictions": None},
         {"who": "exact", "learner": "exact", "predictions": None},
     ]
-    plan: Any = Any_(metric="clip_macro_f1", seed=0)
+    plan: Any = Any_(metric="clip_macro_f1", seed=0, fingerprint="f")
     labels = Labels("tags", {})
     scoring._fit_on_test(run, plan, members, labels, targets.values, candidates)
     assert candidates[0]["predictions"] is None
@@ -219,3 +219,6 @@ def test_a_fusion_that_its_paper_fitted_on_the_test_part_is_fitted_there_and_say
     there = learner("exact")
     there.fit(members, targets, 0)
     np.testing.assert_array_equal(candidates[1]["predictions"].clip_scores, there.predict(members))
+    assert load_learner(run.stack("exact")).state() == there.state(), "what is scored predicts"
+    kept = Predictions.load(run.stack("exact") / "test.npz").clip_scores
+    np.testing.assert_array_equal(kept, there.predict(members))

@@ -85,9 +85,12 @@ class GeometricMean(FixedMean):
 
 @dataclass(frozen=True)
 class Power(Weights):
-    """``r``: 1 is the arithmetic mean, larger ones listen to the surest member."""
+    """``r``: 1 is the arithmetic mean, larger ones listen to the surest member.
 
-    r: float = 2.0
+    (Of tags 2 decides as 1 does: ``a > b`` there means that the mean is above 0.5.)
+    """
+
+    r: float = 3.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -106,7 +106,10 @@ def write_comparisons(run: RunDir) -> None:
     }
     if judged:
         earlier = [one["p"] for one in read_json(run.judged)] if run.judged.exists() else []
-        write_json(run.comparisons, {"method": "Holm", "rows": compared(judged, earlier)})
+        rows = compared(judged, earlier)
+        for name, row in rows.items():  # fitted as a paper did on what judges it: no claim
+            row["claims"] &= read_json(paths[name])["fitted_on"] == "out_of_fold"
+        write_json(run.comparisons, {"method": "Holm", "rows": rows})
 
 
 def remember(run: RunDir) -> None:
