@@ -38,7 +38,6 @@ from systems.metrics.intervals import bootstrap
 from systems.metrics.tagging import f1_of_counts, macro_f1_of_counts, tag_counts
 from systems.predictions import Predictions
 
-
 FITTED = "fitted on the test part"
 
 
