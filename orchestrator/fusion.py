@@ -92,7 +92,7 @@ def _train(
         name: str(runs[registry.find(requirement.address).address].path)
         for name, requirement in entry.requires.items()
     }
-    plan = replace(plan, required=required)
+    plan = replace(plan, required=required, notes=(*plan.notes, *biased_teachers(entry, splits)))
     root = commands.root_of(given["storage"])
     found = reusable(plan, root, _STAGE if last else ())
     if found is not None:
@@ -100,6 +100,27 @@ def _train(
         return 0, found
     folder = RunDir(root / plan.name)
     return _go_on_or_run(folder, plan, dataset, splits), folder
+
+
+def biased_teachers(entry: Entry, splits: Splits) -> list[str]:
+    """Notes on fitted fusions that teach a system on whose validation rows they were fitted.
+
+    Of several folds the others' rows fit the teacher again; of a single one there are none.
+    """
+    fused = [
+        requirement.address
+        for requirement in entry.requires.values()
+        if requirement.rows == "same_fold"
+        and isinstance(registry.find(requirement.address), Fusion)
+    ]
+    if len(splits.folds) > 1:
+        return []
+    return [
+        f"The teacher {address} is a fusion whose meta-learner was fitted on the one validation "
+        "part, which scores this system too: its validation figures are biased; the test part's "
+        "are not."
+        for address in fused
+    ]
 
 
 def _go_on_or_run(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits) -> int:

@@ -19,8 +19,9 @@ only short. One that diverged or failed is FAILED. RUNNING is shown only while a
 this machine; what a kill left behind is KILLED until it is resumed.
 
 Names of metrics: ``epoch/NAME`` (of fold 0; ``fold1/NAME`` of further folds) over the epochs;
-``value``, ``best_step``, ``seconds`` of a trial; ``out_of_fold`` and ``versus_best`` of a
-meta-learner; ``test/NAME`` wherever predictions of the test part were scored,
+``value``, ``best_step``, ``seconds`` of a trial; ``out_of_fold``, ``versus_best`` and ``by_fusing``
+(against the same on the best member alone) of a meta-learner; ``test/NAME`` wherever predictions of
+the test part were scored,
 ``test_variant/VARIANT/NAME`` under other decisions and ``test_class/CLASS/NAME`` by class
 (``test_transductive...`` where the sound of the test part was used). The ends of a 95 % interval
 are ``.../low`` and ``.../high``.
@@ -522,7 +523,7 @@ def _stack_view(run: RunDir, plan: Plan, folder: Path, test: Sequence[Mapping[st
     params |= {(key,): value for key, value in _flat(scores.get("parameters") or {})}
     # Meta-learners are fitted in the driver, on its CPU.
     metrics: dict[str, float] = {"seconds": scores["seconds"], "gpu_seconds": 0.0}
-    for part in ("out_of_fold", "versus_best"):
+    for part in ("out_of_fold", "versus_best", "by_fusing"):
         metrics |= _score((part,), scores.get(part) or {})
     return _View(
         key=("stack", scores["name"]),

@@ -519,6 +519,56 @@ def test_notes_of_the_data_and_of_the_plan(example: dict[str, Any]) -> None:
     assert "time budget" not in text
 
 
+def test_a_copy_with_other_clips_is_not_the_papers_data(example: dict[str, Any]) -> None:
+    results = copy.deepcopy(example)
+    run = results["run"]
+    run["dataset"] = run["published_dataset"]
+    run["parts"] = {
+        "weak": {"clips": 60, "labels": "tags"}, "test": {"clips": 288, "labels": "events"},
+    }  # fmt: skip
+    run["published_clips"] = {"weak": 1578, "test": 288}
+    run["scaled"], run["set"] = {}, {}
+    text = said(results)
+    assert "but not its clips: weak 60 (paper: 1,578)." in text
+    assert "Not the paper's conditions: the clips of the data set" in text
+    run["parts"]["weak"]["clips"] = 1578
+    text = said(results)
+    assert "The data set is the paper's" in text
+    assert "Data set and budget are the paper's." in text
+
+
+def test_a_stack_tells_what_each_run_changed(example: dict[str, Any]) -> None:
+    results = copy.deepcopy(example)
+    one = {"name": "a", "system": "gcrnn_vat/gcrnn_vat", "budget": "quick", "moved": {},
+           "scaled": {"network.width": [64, 16]}, "set": {}}  # fmt: skip
+    two = {**one, "name": "b", "system": "other/other", "scaled": {}, "set": {"x": [1, 2]}}
+    results["run"]["member_runs"] = [one, two]
+    text = said(results)
+    assert "a (gcrnn_vat/gcrnn_vat) changed 1 value by its budget (quick)" in text
+    assert "b (other/other) changed 1 value by hand" in text
+    assert "The table is of gcrnn_vat alone" in text
+    assert "What the budget changed" not in text
+
+
+def test_what_fusing_adds_stands_beside_the_gain(example: dict[str, Any]) -> None:
+    results = copy.deepcopy(example)
+    part = {"value": -0.012, "low": -0.03, "high": 0.004, "p_not_better": 0.9}
+    for learner in results["stack"]:
+        learner["by_fusing"] = part
+    text = said(results)
+    assert words.signed_interval(part) in text
+    assert "over the same on the best member alone" in text
+
+
+def test_more_comparisons_than_the_draws_can_bear_are_told(example: dict[str, Any]) -> None:
+    results = copy.deepcopy(example)
+    learner = results["stack"][0]
+    learner["compared"] = {"p": 0.001, "p_holm": 0.06, "z_p": None, "claims": False, "among": 60}
+    assert "no p can stand the correction" in said(results)
+    learner["compared"]["among"] = 40
+    assert "no p can stand the correction" not in said(results)
+
+
 def test_time_budget_that_ended_the_search(example: dict[str, Any]) -> None:
     results = copy.deepcopy(example)
     results["run"].update(time_budget=7200.0, trials=20)

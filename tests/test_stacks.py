@@ -20,7 +20,7 @@ from command import TINY, in_process, on_data, soundsweep
 from orchestrator import stacks
 from orchestrator.bundle import export
 from orchestrator.commands import _unscored
-from orchestrator.fusion import _go_on_or_run, reusable
+from orchestrator.fusion import _go_on_or_run, biased_teachers, reusable
 from orchestrator.inference import Predictor
 from orchestrator.plan import MemberRef, Plan, load_plan, reload
 from orchestrator.rundir import RunDir, read_json, write_json
@@ -222,6 +222,21 @@ def test_the_graph_of_needs_is_resolved_in_order(monkeypatch: pytest.MonkeyPatch
     assert order == ["p/a", "p/b", "p/both", "p/pupil", "p/last"]
     with pytest.raises(UserError, match="need each other: p/x -> p/y -> p/x"):
         registry.resolve("p/x")
+
+
+def test_a_teacher_that_was_fitted_on_what_scores_its_pupil_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    teacher = registry.Fusion("both", "p", ("p/a", "p/b"), "logreg")
+    monkeypatch.setattr(registry, "find", lambda name: teacher)
+    pupil: Any = SimpleNamespace(
+        requires={"teacher": registry.Requirement("p/both", rows="same_fold")}
+    )
+    one, two = (SimpleNamespace(folds=(None,) * count) for count in (1, 2))
+    (note,) = biased_teachers(pupil, one)  # type: ignore[arg-type]
+    assert "p/both" in note
+    assert "biased" in note
+    assert biased_teachers(pupil, two) == []  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

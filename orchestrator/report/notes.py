@@ -24,6 +24,8 @@ from orchestrator.report.words import (
     setting,
     signed_interval,
 )
+from orchestrator.stacking.judging import LEVEL
+from systems.metrics.intervals import DRAWS
 
 BEATS = "beats the best member"
 OUT_OF_TIME = "time budget"  # the cause of a trial that the end of the time budget stopped
@@ -123,6 +125,11 @@ def _stack_outcome(results: Mapping[str, Any]) -> str:
 def _margin(learner: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     """By how much a learner beats the best member, and what it has on the test part."""
     text = f"{learner['title']} by {signed_interval(learner['versus_best'])}"
+    if learner.get("by_fusing"):
+        text += (
+            f", and by {signed_interval(learner['by_fusing'])} over the same on the best member "
+            "alone"
+        )
     rows = [row for row in scored_rows(results) if row["learner"] == learner["name"]]
     return text + (f" (on the test part: {_scores(rows[0])})" if rows else "")
 
@@ -163,12 +170,17 @@ def comparison_in_words(results: Mapping[str, Any]) -> str:
         )
     among = max(x["compared"].get("among", 0) for x in compared) or len(compared)
     unseen = among - len(compared)
+    hopeless = (
+        f" So many cannot be told from chance by {DRAWS} draws: no p can stand the correction."
+        if among / (1 + DRAWS) >= LEVEL
+        else ""
+    )
     earlier = f" ({unseen} of them of learners that are not in this table)" if unseen > 0 else ""
     return (
         f"p is the share of bootstrap draws over clips in which a meta-learner is not better; "
         f"{count(among, 'comparison')}{earlier} corrected by Holm's method. A gain is claimed "
-        f"where the corrected p is below 0.05. The one-tailed z-test of two proportions is a "
-        f"second opinion that knows nothing of the pairing."
+        f"where the corrected p is below {LEVEL}.{hopeless} The one-tailed z-test of two "
+        f"proportions is a second opinion that knows nothing of the pairing."
     )
 
 
@@ -190,8 +202,9 @@ def progress(results: Mapping[str, Any]) -> str | None:
 
 def notes(results: Mapping[str, Any]) -> list[str]:
     """What a reader must know before comparing any figure."""
-    found = [_skipped_note, _budget_note, _set_note, _moved_note, _time_note, _selection_note,
-             _interval_note, _opening_note, _protocol_note, _transductive_note]  # fmt: skip
+    found = [_skipped_note, _member_runs_note, _budget_note, _set_note, _moved_note, _time_note,
+             _selection_note, _interval_note, _opening_note, _protocol_note,
+             _transductive_note]  # fmt: skip
     texts = [_data_note(results), *results["run"].get("notes", [])]
     texts += [note(results) for note in found]
     return [text for text in texts if text]
@@ -244,15 +257,57 @@ def _protocol_note(results: Mapping[str, Any]) -> str:
 def _data_note(results: Mapping[str, Any]) -> str:
     run = results["run"]
     if run["dataset"] == run["published_dataset"]:
-        return f"The data set is the paper's, {run['dataset']}."
+        other = other_clips(run)
+        if not other:
+            return f"The data set is the paper's, {run['dataset']}."
+        return (
+            f"The data set has the layout of the paper's, {run['dataset']}, but not its clips: "
+            f"{other}. The more they differ, the less do the paper's figures say of this run's."
+        )
     return (
         f"The data set is not the paper's. This run used {run['dataset']}; the paper's figures are "
         f"on {run['published_dataset']}. They cannot confirm or contradict each other."
     )
 
 
+def other_clips(run: Mapping[str, Any]) -> str:
+    """The parts whose number of clips is not the paper's, in words."""
+    parts = run.get("parts", {})
+    pairs = {
+        part: (parts.get(part, {}).get("clips", 0), theirs)
+        for part, theirs in run.get("published_clips", {}).items()
+    }
+    return ", ".join(
+        f"{part} {ours:,} (paper: {theirs:,})"
+        for part, (ours, theirs) in pairs.items()
+        if ours != theirs
+    )
+
+
+def several_runs(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Of a stack over several runs what each of them changed; else nothing."""
+    runs: list[Mapping[str, Any]] = results["run"].get("member_runs", [])
+    return runs if len(runs) > 1 else []
+
+
+def _member_runs_note(results: Mapping[str, Any]) -> str:
+    texts = []
+    for one in several_runs(results):
+        changed = [
+            f"{count(len(one[key]), 'value')} {how}"
+            for key, how in (("scaled", f"by its budget ({one['budget']})"),
+                             ("set", "by hand"), ("moved", "into the searched range"))
+            if one[key]
+        ]  # fmt: skip
+        what = f"changed {', '.join(changed)}" if changed else "has the published values"
+        texts.append(f"{one['name']} ({one['system']}) {what}")
+    return f"Of the members' runs {'; '.join(texts)}. Their own reports list them." if texts else ""
+
+
 def _budget_note(results: Mapping[str, Any]) -> str:
     run = results["run"]
+    if several_runs(results):
+        return ""
     if not run["scaled"]:
         return f"The budget ({run['budget']}) leaves the published schedule and sizes as they are."
     return (
@@ -263,7 +318,7 @@ def _budget_note(results: Mapping[str, Any]) -> str:
 
 def _set_note(results: Mapping[str, Any]) -> str:
     fixed = results["run"].get("set", {})
-    if not fixed:
+    if not fixed or several_runs(results):
         return ""
     texts = [
         f"{key} = {setting(ours)} (paper: {setting(theirs)})"
@@ -342,19 +397,36 @@ def _transductive_note(results: Mapping[str, Any]) -> str:
     )
 
 
+def _whose_figures(results: Mapping[str, Any]) -> str:
+    """Of a stack over systems of several papers: which paper the table is of."""
+    papers = dict.fromkeys(one["system"].split("/")[0] for one in several_runs(results))
+    if len(papers) < 2 or results["run"].get("fusion"):
+        return ""
+    shown = results["run"]["system"].split("/")[0]
+    return f"The table is of {shown} alone; the members' own reports hold the others. "
+
+
 def paper_conditions(results: Mapping[str, Any]) -> str:
     """Under what conditions the paper's figures and ours stand side by side."""
     run = results["run"]
     differs = []
     if run["dataset"] != run["published_dataset"]:
         differs.append(f"the data set ({run['dataset']}, not {run['published_dataset']})")
-    if run["scaled"]:
-        differs.append(f"the budget ({run['budget']}; scaled values are listed under Notes)")
-    if run.get("set"):
-        differs.append("values fixed by hand (listed under Notes)")
+    elif other := other_clips(run):
+        differs.append(f"the clips of the data set ({other})")
+    if several := several_runs(results):
+        if any(one["scaled"] or one["set"] for one in several):
+            differs.append("what the members' runs changed (told under Notes)")
+    else:
+        if run["scaled"]:
+            differs.append(f"the budget ({run['budget']}; scaled values are listed under Notes)")
+        if run.get("set"):
+            differs.append("values fixed by hand (listed under Notes)")
+    whose = _whose_figures(results)
     if not differs:
-        return "Data set and budget are the paper's."
+        return f"{whose}Data set and budget are the paper's."
     return (
-        f"Not the paper's conditions: {' and '.join(differs)} differ{'s' * (len(differs) == 1)}. "
-        "A difference here is no evidence for or against the paper's figures."
+        f"{whose}Not the paper's conditions: {' and '.join(differs)} "
+        f"differ{'s' * (len(differs) == 1)}. A difference here is no evidence for or against the "
+        "paper's figures."
     )

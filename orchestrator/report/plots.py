@@ -119,7 +119,7 @@ def _curve_label(trial: Row, is_best: bool) -> str:
 def _axes(axes: Axes, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_title(y, loc="left", fontsize=10, fontweight="bold")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(axis="y")
 
 

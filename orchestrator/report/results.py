@@ -139,20 +139,38 @@ def _about(plan: Plan) -> dict[str, Any]:
             "time_budget", "mixed_precision", "skipped", "notes", "final", "fusion", "fitted_on",
             "stage_trials", "by_fold", "pool", "row_weights")  # fmt: skip
     entry = plan.entry()
-    published = configs.flatten(entry.published_config(plan.dataset))
-    ours = configs.flatten(plan.base_config())
-    changed = {key: (published.get(key), ours.get(key)) for key in {**published, **ours}}
     return {
         **{key: whole[key] for key in kept},
         "space": {p.key: p.text() for p in plan.space},
-        "set": {key: pair for key, pair in changed.items() if pair[0] != pair[1]},
+        "set": _changed(plan),
         "config": whole["config"],
         "sampler": whole["sampler"],
         "halving": whole["halving"],
         "budget": plan.budget.text,
         "summary": entry.summary,
         "published_dataset": entry.dataset,
+        "published_clips": dict(entry.clips),
+        "member_runs": _member_runs(plan),
     }
+
+
+def _member_runs(plan: Plan) -> list[dict[str, Any]]:
+    """Of a stack over several runs: each run whose trials it combines, and what it changed."""
+    folders = dict.fromkeys(Path(member.run) for member in plan.members)
+    plans = [load_plan(RunDir(folder)) for folder in folders if (folder / "plan.json").exists()]
+    return [
+        {"name": one.name, "system": one.system, "budget": one.budget.text,
+         "scaled": one.scaled, "set": _changed(one), "moved": one.moved}
+        for one in plans
+    ]  # fmt: skip
+
+
+def _changed(plan: Plan) -> dict[str, Any]:
+    """Keys whose value was set by hand: (the paper's, ours)."""
+    published = configs.flatten(plan.entry().published_config(plan.dataset))
+    ours = configs.flatten(plan.base_config())
+    pairs = {key: (published.get(key), ours.get(key)) for key in {**published, **ours}}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def figures() -> pd.DataFrame:

@@ -113,7 +113,7 @@ def _draw_gain(rows: Sequence[Row], metric: str, figure: Figure, theme: Theme) -
     axes.plot(x, [row["value"] for row in rows], color=theme.series[0], marker="o", markersize=4)
     axes.set_xlabel("members in the mean, best first")
     axes.set_title(metric, loc="left", fontsize=10, fontweight="bold")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(axis="y")
 
 

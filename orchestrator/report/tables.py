@@ -74,15 +74,18 @@ def parameter_keys(results: Mapping[str, Any]) -> list[str]:
 def _stack_table(results: Mapping[str, Any]) -> Table:
     columns = ["learner", "title", "members", "value", "low", "high", "difference",
                "difference_low", "difference_high", "p_not_better", "p_holm", "z_p", "claims",
-               "seconds"]  # fmt: skip
+               "by_fusing", "by_fusing_low", "by_fusing_high", "seconds"]  # fmt: skip
     rows = []
     for learner in results["stack"]:
         difference, compared = learner["versus_best"], learner.get("compared") or {}
+        by_fusing = learner.get("by_fusing") or {}
         rows.append(
             {"learner": learner["name"], "title": learner["title"], "seconds": learner["seconds"],
              "members": " ".join(map(str, learner["members"])), **learner["out_of_fold"],
              "difference": difference["value"], "difference_low": difference["low"],
              "difference_high": difference["high"], "p_not_better": difference["p_not_better"],
+             "by_fusing": by_fusing.get("value"), "by_fusing_low": by_fusing.get("low"),
+             "by_fusing_high": by_fusing.get("high"),
              **{key: compared.get(key) for key in ("p_holm", "z_p", "claims")}}
         )  # fmt: skip
     return columns, rows

@@ -12,7 +12,7 @@ from systems.data.dataset import Event
 
 ABOUT = (
     "name", "title", "source", "takes", "uses", "labels", "pointwise", "one_model", "uses_folds",
-    "judged_by",
+    "betters_one", "judged_by",
 )  # fmt: skip
 
 

@@ -44,6 +44,7 @@ class MulticlassCalibration(Learner):
     source = "but_asc_fusion (FoCal Multiclass)"
     labels = ("class",)
     pointwise = True
+    betters_one = True
     Settings = Calibration
 
     def __init__(self, settings: Any = None) -> None:

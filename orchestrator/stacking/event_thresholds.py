@@ -37,6 +37,7 @@ class FrameLearner(Learner):
     takes = ("frame_scores",)
     labels = ("events",)
     judged_by = "event_f1"
+    betters_one = True
 
     def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)

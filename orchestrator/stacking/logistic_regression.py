@@ -42,6 +42,7 @@ class LogisticPerClass(Learner):
     standard = True
     source = "the product's own: a class's own scores alone"
     pointwise = True
+    betters_one = True
     Settings = Regularised
 
     def __init__(self, settings: Any = None) -> None:
@@ -145,6 +146,7 @@ class ColumnRegression(Learner):
     """
 
     pointwise = True
+    betters_one = True
     Settings = Columns
 
     def __init__(self, settings: Any = None) -> None:
@@ -273,6 +275,7 @@ class LogisticPca(Learner):
     title = "logistic regression after PCA"
     source = "cnn_stacking_logreg (120 components, C = 4, mean of five folds' models)"
     pointwise = True
+    betters_one = True
     Settings = AfterPca
 
     def __init__(self, settings: Any = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,11 @@ def fit_one(
     fit = _fit(folder, plan, name, stop, progress)
     final = fit(rows.seen, rows.targets, "final")
     if plan.fitted_on == "out_of_fold":
-        predictions = _crossed(folder, fit, rows, plan, stop)
+        predictions = _crossed(folder / "folds", fit, rows, plan, stop)
     else:  # as the paper did: on the rows that it was fitted on
         predictions = fused(final, rows.seen)
     judgement = _judged(final, predictions, rows, plan)
+    by_fusing = _gain_by_fusing(folder, fit, predictions, final, rows, plan, stop)
     predictions.with_data(fingerprint=plan.fingerprint, splits=plan.splits["digest"]).save(
         folder / "out_of_fold.npz"
     )
@@ -86,11 +88,13 @@ def fit_one(
             "searched": plan.stage_trials,
             "fitted_on": plan.fitted_on,
             **judgement.to_json(),
+            "by_fusing": by_fusing,
             "weights": final.weights(),
             "seconds": time.monotonic() - began,
         },
     )
-    shutil.rmtree(folder / "folds", ignore_errors=True)
+    for part in ("folds", "alone"):
+        shutil.rmtree(folder / part, ignore_errors=True)
 
 
 def write_comparisons(run: RunDir) -> None:
@@ -153,11 +157,11 @@ def _fit(folder: Path, plan: Plan, name: str, stop: Stop, progress: Progress) ->
     return fit
 
 
-def _crossed(folder: Path, fit: Fit, rows: OutOfFold, plan: Plan, stop: Stop) -> Predictions:
+def _crossed(parts_in: Path, fit: Fit, rows: OutOfFold, plan: Plan, stop: Stop) -> Predictions:
     """Every row as a learner says it that other groups' rows fitted; a killed one goes on."""
     parts = []
     for fold, inside in enumerate(fold_masks(outer_folds(rows.targets, plan.seed))):
-        path = folder / "folds" / f"{fold}.npz"
+        path = parts_in / f"{fold}.npz"
         if not path.exists():
             stop.check()
             fitted = fit(rows.seen.rows(~inside), rows.targets.rows(~inside), f"fold{fold}")
@@ -166,20 +170,54 @@ def _crossed(folder: Path, fit: Fit, rows: OutOfFold, plan: Plan, stop: Stop) ->
     return in_order(parts, rows.clip_ids)
 
 
-def _judged(final: Learner, predictions: Predictions, rows: OutOfFold, plan: Plan) -> Judgement:
-    """Against the best single trial: the member that its search valued most."""
-    targets, best = rows.targets, rows.scores[:, rows.best]
+def _gain_by_fusing(
+    folder: Path, fit: Fit, fused_rows: Predictions, final: Learner, rows: OutOfFold, plan: Plan,
+    stop: Stop,
+) -> dict[str, Any] | None:  # fmt: skip
+    """The gain over the same learner on the best member alone.
+
+    Thresholds and calibration better a single member too: this is what fusing adds. ``None`` where
+    nothing can be told apart: a learner that leaves one member as it is, one member, settings or
+    members that are searched, or a fusion whose members have places (gates, fusions of fusions).
+    """
+    placed = plan.fusion_parts or plan.events_of is not None
+    if not final.betters_one or len(rows.members) < 2 or plan.stage_trials or placed:
+        return None
+    if plan.fitted_on != "out_of_fold":
+        return None
+    best = (rows.best,)
+    single = replace(rows, members=(rows.members[rows.best],), seen=rows.seen.only(best), best=0)
+    try:
+        alone = _crossed(folder / "alone", fit, single, plan, stop)
+    except CannotFit:  # what all members can fit need not be so for one
+        return None
+    return _judged(final, fused_rows, rows, plan, alone).versus_best._asdict()
+
+
+def _judged(
+    final: Learner,
+    predictions: Predictions,
+    rows: OutOfFold,
+    plan: Plan,
+    other: Predictions | None = None,
+) -> Judgement:
+    """Against other predictions, or the best single trial: the member that its search put first."""
+    targets = rows.targets
     if final.judged_by is None:
+        best = rows.scores[:, rows.best] if other is None else other.clip_scores
         assert predictions.clip_scores is not None
+        assert best is not None
         counted = targets.counted()
         return judge(plan.metric, targets.values[counted], predictions.clip_scores[counted],
                      best[counted])  # fmt: skip
+    reference = rows.seen.events_of(rows.best) if other is None else other.events
     assert targets.events is not None
     assert predictions.events is not None
+    assert reference is not None
     counted = np.flatnonzero(targets.counted())
     truth, ours, theirs = (
         tuple(events[row] for row in counted)
-        for events in (targets.events, predictions.events, rows.seen.events_of(rows.best))
+        for events in (targets.events, predictions.events, reference)
     )
     return judge_events(final.judged_by, truth, ours, theirs, plan.classes)
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 OfCounts = Callable[[np.ndarray], float]
+DRAWS = 1000
 _BLOCK = 1 << 22  # numbers that are held at once
 
 
@@ -20,7 +21,7 @@ class Interval(NamedTuple):
 
 
 def bootstrap(
-    counts: np.ndarray, metric: OfCounts, draws: int = 1000, seed: int = 0, *, sums: bool = True
+    counts: np.ndarray, metric: OfCounts, draws: int = DRAWS, seed: int = 0, *, sums: bool = True
 ) -> Interval:
     """Percentile interval of ``metric`` over resampled clips.
 
@@ -50,7 +51,7 @@ def paired_bootstrap(
     counts: np.ndarray,
     reference: np.ndarray,
     metric: OfCounts,
-    draws: int = 1000,
+    draws: int = DRAWS,
     seed: int = 0,
     *,
     sums: bool = True,
