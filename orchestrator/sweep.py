@@ -65,6 +65,7 @@ class StudySearcher(Searcher):
         self._left_running = search.running()
 
     def suggest(self, trial_id: str) -> Any:
+        self.stop.install()  # Tune always puts a handler of its own for SIGUSR1 in its place
         if self.stop.requested or _is_over(self.search, self.clock):
             return Searcher.FINISHED
         if self._left_running:
