@@ -356,8 +356,9 @@ def _selection_note(results: Mapping[str, Any]) -> str:
             "Validation figures are selection-biased: each training is scored at its best epoch, "
             "chosen on the rows that it is scored on. The test part is free of that choice."
         )
+    whose = "members' values used for selection" if is_stack(results) else "leaderboard's figures"
     return (
-        "The leaderboard's figures are selection-biased: each trial is scored at its best epoch, "
+        f"The {whose} are selection-biased: each trial is scored at its best epoch, "
         "chosen on the rows that it is scored on, and the best trial is the best of many. Expect "
         "lower values on new data. The members' out-of-fold figures are free of the choice of "
         "epoch, not of the choice of trial; only the test part is free of both."
