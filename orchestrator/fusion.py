@@ -107,19 +107,14 @@ def biased_teachers(entry: Entry, splits: Splits) -> list[str]:
 
     Of several folds the others' rows fit the teacher again; of a single one there are none.
     """
-    fused = [
-        requirement.address
-        for requirement in entry.requires.values()
-        if requirement.rows == "same_fold"
-        and isinstance(registry.find(requirement.address), Fusion)
-    ]
     if len(splits.folds) > 1:
         return []
     return [
-        f"The teacher {address} is a fusion whose meta-learner was fitted on the one validation "
-        "part, which scores this system too: its validation figures are biased; the test part's "
-        "are not."
-        for address in fused
+        f"The teacher {one.address} is a fusion whose meta-learner was fitted on the one "
+        "validation part, which scores this system too: its validation figures are biased; the "
+        "test part's are not."
+        for one in entry.requires.values()
+        if one.rows == "same_fold" and isinstance(registry.find(one.address), Fusion)
     ]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 DPI = 160
 
@@ -54,6 +55,11 @@ class Image:
     dark: str
     width: int
     height: int
+
+
+def whole_numbers() -> MaxNLocator:
+    """Ticks at whole numbers alone, also where all values are one: there is a single one then."""
+    return MaxNLocator(integer=True, min_n_ticks=1)
 
 
 def render(draw_on: Draw, size: Size, alt: str, path: Path) -> Image:

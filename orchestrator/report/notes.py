@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.report.tables import (
@@ -202,9 +202,8 @@ def progress(results: Mapping[str, Any]) -> str | None:
 
 def notes(results: Mapping[str, Any]) -> list[str]:
     """What a reader must know before comparing any figure."""
-    found = [_skipped_note, _member_runs_note, _budget_note, _set_note, _moved_note, _time_note,
-             _selection_note, _interval_note, _opening_note, _protocol_note,
-             _transductive_note]  # fmt: skip
+    found = [_skipped_note, _budget_note, _set_note, _moved_note, _time_note, _selection_note,
+             _interval_note, _opening_note, _protocol_note, _transductive_note]  # fmt: skip
     texts = [_data_note(results), *results["run"].get("notes", [])]
     texts += [note(results) for note in found]
     return [text for text in texts if text]
@@ -290,9 +289,9 @@ def several_runs(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return runs if len(runs) > 1 else []
 
 
-def _member_runs_note(results: Mapping[str, Any]) -> str:
+def _of_each_run(runs: Sequence[Mapping[str, Any]]) -> str:
     texts = []
-    for one in several_runs(results):
+    for one in runs:
         changed = [
             f"{count(len(one[key]), 'value')} {how}"
             for key, how in (("scaled", f"by its budget ({one['budget']})"),
@@ -301,13 +300,13 @@ def _member_runs_note(results: Mapping[str, Any]) -> str:
         ]  # fmt: skip
         what = f"changed {', '.join(changed)}" if changed else "has the published values"
         texts.append(f"{one['name']} ({one['system']}) {what}")
-    return f"Of the members' runs {'; '.join(texts)}. Their own reports list them." if texts else ""
+    return f"Of the members' runs {'; '.join(texts)}. Their own reports list them."
 
 
 def _budget_note(results: Mapping[str, Any]) -> str:
     run = results["run"]
-    if several_runs(results):
-        return ""
+    if several := several_runs(results):
+        return _of_each_run(several)
     if not run["scaled"]:
         return f"The budget ({run['budget']}) leaves the published schedule and sizes as they are."
     return (

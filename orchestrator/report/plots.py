@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
-from orchestrator.report.figures import LIGHT, Image, Theme, render
+from orchestrator.report.figures import LIGHT, Image, Theme, render, whole_numbers
 from orchestrator.report.search_plots import SearchPlots, draw_search
 from orchestrator.report.stage_plots import StagePlots, draw_stage
 from orchestrator.report.tables import Row, best_trial, is_finite, names, shown_row
@@ -119,7 +119,7 @@ def _curve_label(trial: Row, is_best: bool) -> str:
 def _axes(axes: Axes, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_title(y, loc="left", fontsize=10, fontweight="bold")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(whole_numbers())
     axes.grid(axis="y")
 
 

@@ -18,10 +18,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 from optuna.distributions import IntDistribution
 
-from orchestrator.report.figures import Image, Size, Theme, render_made
+from orchestrator.report.figures import Image, Size, Theme, render_made, whole_numbers
 from orchestrator.report.importance import Searched, evaluator, searched
 from orchestrator.report.tables import completed
 from orchestrator.report.words import count, metric_name, number, setting
@@ -188,7 +188,7 @@ def _style_slices(figure: Figure, theme: Theme, *, integers: set[str]) -> None:
                 dots.set_cmap(_colours(theme))
                 dots.set(edgecolor=theme.paper, sizes=[42])
         if axes.get_xlabel() in integers:
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            axes.xaxis.set_major_locator(whole_numbers())
         choices = [text.get_text() for text in axes.get_xticklabels()]
         if any(choice.startswith("'") for choice in choices):  # Optuna shows them as their repr
             axes.set_xticks(axes.get_xticks(), [choice.strip("'") for choice in choices])
@@ -210,7 +210,7 @@ def _style_parallel(
     for axes, label in zip(columns, labels, strict=True):
         axes.spines["left" if axes is first else "right"].set(visible=True, color=theme.muted)
         if label in integers:
-            axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            axes.yaxis.set_major_locator(whole_numbers())
 
 
 def _colours(theme: Theme) -> LinearSegmentedColormap:

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from orchestrator.report.figures import Image, Theme, render
+from orchestrator.report.figures import Image, Theme, render, whole_numbers
 from orchestrator.report.tables import Row
 from orchestrator.report.words import count, metric_name, number
 
@@ -113,7 +112,7 @@ def _draw_gain(rows: Sequence[Row], metric: str, figure: Figure, theme: Theme) -
     axes.plot(x, [row["value"] for row in rows], color=theme.series[0], marker="o", markersize=4)
     axes.set_xlabel("members in the mean, best first")
     axes.set_title(metric, loc="left", fontsize=10, fontweight="bold")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(whole_numbers())
     axes.grid(axis="y")
 
 
