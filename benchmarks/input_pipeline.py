@@ -23,7 +23,7 @@ import soxr
 import torch
 from measuring import TINY, parse, parser, ratio, ready, row, run, scratch
 
-from orchestrator.training import Job
+from orchestrator.training.job import Job
 from systems.context import Context
 from systems.data.dataset import Dataset
 from systems.data.files import Files

@@ -15,10 +15,13 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from orchestrator.plan import Options, Plan, make_plan
-from orchestrator.progress import Progress
-from orchestrator.rundir import RunDir, write_json
-from orchestrator.training import Job
+from orchestrator.console.progress import Progress
+from orchestrator.plan.options import Options
+from orchestrator.plan.plan import Plan
+from orchestrator.planning.resolve import make_plan
+from orchestrator.runs.files import write_json
+from orchestrator.runs.rundir import RunDir
+from orchestrator.training.job import Job
 from systems.data.dataset import Dataset
 from systems.data.store import open_store
 from systems.errors import UserError

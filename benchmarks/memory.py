@@ -15,12 +15,12 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+import ray
 from measuring import TINY, parse, parser, ratio, ready, row, run, scratch
 
-from orchestrator import sweep
-from orchestrator.interrupts import Stop
-from orchestrator.sweep import ray  # which sets Ray's environment first
-from orchestrator.training import Job
+from orchestrator.console.interrupts import Stop
+from orchestrator.search.ray_session import start_ray
+from orchestrator.training.job import Job
 from systems.data.store import WaveformStore
 
 MIB = 2**20
@@ -107,7 +107,7 @@ def main() -> None:
             given, Path(root), budget=given.budget, set=given.set, name="memory"
         )
         show_store(job.store, tuple(clip.clip_id for clip in dataset.clips))
-        sweep.start_ray(given.trials, Stop())
+        start_ray(given.trials, Stop())
         show_trials(*actors_private(job, given.trials, given.epochs))
         ray.shutdown()
 

@@ -18,14 +18,17 @@ from typing import Any
 
 import numpy as np
 from measuring import Silent, parse, parser, planned, ratio, row, run, scratch
+from ray import tune
 
-from orchestrator import sweep, tracking
-from orchestrator.interrupts import Stop
-from orchestrator.plan import Plan
-from orchestrator.rundir import RunDir, write_json
-from orchestrator.study import Search
-from orchestrator.sweep import tune  # which sets Ray's environment first
-from orchestrator.timing import Clock
+from orchestrator.console.interrupts import Stop
+from orchestrator.plan.plan import Plan
+from orchestrator.runs.clock import Clock
+from orchestrator.runs.files import write_json
+from orchestrator.runs.rundir import RunDir
+from orchestrator.search import sweep
+from orchestrator.search.ray_session import start_ray
+from orchestrator.search.study import Search
+from orchestrator.tracking import projection as tracking
 
 STEPS = 3
 KEY = "network.dropout"  # its value is the trial's
@@ -174,7 +177,7 @@ def main() -> None:
     made.add_argument("--concurrency", type=int, default=2, help="trials at once (default: 2)")
     given = parse(made, {"trials": [6, 12]})
     with scratch() as root:
-        sweep.start_ray(given.concurrency, Stop())
+        start_ray(given.concurrency, Stop())
         costs, alone = [], []
         for trials in given.trials:
             plan, *_ = planned(

@@ -15,7 +15,7 @@ import numpy as np
 from measuring import run
 from scipy.special import expit, softmax
 
-from orchestrator.stacking.base import Members, Targets
+from orchestrator.members.seen import Members, Targets
 from orchestrator.stacking.crossfit import cross_fitted
 from orchestrator.stacking.families import learner, learners
 from orchestrator.stacking.judging import LEVEL, judge, judge_events

@@ -32,9 +32,10 @@ from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, kl_divergence
 
-from orchestrator.plan import Plan
-from orchestrator.rundir import RunDir, read_json
-from orchestrator.training import Job
+from orchestrator.plan.plan import Plan
+from orchestrator.runs.files import read_json
+from orchestrator.runs.rundir import RunDir
+from orchestrator.training.job import Job
 from systems import config as configs
 from systems.context import Context
 from systems.data.dataset import Dataset

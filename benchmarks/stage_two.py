@@ -24,11 +24,11 @@ import numpy as np
 from measuring import ratio, row, run
 from scipy.special import expit, logit
 
-from orchestrator.stacking.base import Members, Targets
-from orchestrator.stacking.event_thresholds import Curves, ExactEvents, Joint, worth_of
-from orchestrator.stacking.evolution import Evolution, evolve
-from orchestrator.stacking.logistic_regression import LogisticPerClass
-from orchestrator.stacking.selection import MacroF1, Plain, Rounds, select
+from orchestrator.members.seen import Members, Targets
+from orchestrator.stacking.learners.event_thresholds import Curves, ExactEvents, Joint, worth_of
+from orchestrator.stacking.learners.evolution import Evolution, evolve
+from orchestrator.stacking.learners.logistic_regression import LogisticPerClass
+from orchestrator.stacking.learners.selection import MacroF1, Plain, Rounds, select
 from systems.data.dataset import Event
 from systems.metrics.events import event_counts, event_f1_of_counts
 from systems.postprocessing.decoding import decode

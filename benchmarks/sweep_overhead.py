@@ -19,17 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 from measuring import TINY, Silent, parse, parser, processes, ratio, ready, row, run, scratch
 
-from orchestrator import sweep
-from orchestrator.interrupts import Stop
-from orchestrator.plan import Plan
-from orchestrator.rundir import RunDir
-from orchestrator.study import Search
-from orchestrator.sweep import ray  # which sets Ray's environment first
-from orchestrator.timing import Clock
-from orchestrator.tracking import Projector
-from orchestrator.training import Job, Task
+from orchestrator.console.interrupts import Stop
+from orchestrator.plan.plan import Plan
+from orchestrator.runs.clock import Clock
+from orchestrator.runs.rundir import RunDir
+from orchestrator.search import sweep
+from orchestrator.search.study import Search
+from orchestrator.tracking.projection import Projector
+from orchestrator.training.job import Job, Task
 
 # What changes the cost of a training is fixed: every trial takes as long as every other.
 FIXED = ("network.blocks=3", "network.attention_over=classes", "front_end.window=1024")

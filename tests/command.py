@@ -33,7 +33,7 @@ def in_process(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
     A process of its own takes ten seconds and more to import what a run needs.
     """
-    from orchestrator.run import main
+    from orchestrator.cli.app import main
 
     out, err, code = io.StringIO(), io.StringIO(), 0
     with (

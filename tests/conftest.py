@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from command import SEARCH, on_data, soundsweep
 
-from orchestrator.rundir import RunDir
+from orchestrator.runs.rundir import RunDir
 from systems.data.dcase2018_task4 import CLASSES
 
 RATE = 16_000  # Hz

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, softmax
 
-from orchestrator.stacking.base import Members, Targets
+from orchestrator.members.seen import Members, Targets
 from systems.data.dataset import Event
 
 Set = tuple[Members, Targets]

@@ -15,7 +15,8 @@ import soundfile
 from command import TINY, in_process, on_data, soundsweep
 
 from orchestrator.report.results import figures
-from orchestrator.rundir import RunDir, read_json
+from orchestrator.runs.files import read_json
+from orchestrator.runs.rundir import RunDir
 
 NARROW = ("--set", "refinement.thresholds=0.3,0.5", "--set", "refinement.medians=1,9")
 

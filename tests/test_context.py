@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from orchestrator.rundir import RunDir, Superseded, check_generation
+from orchestrator.runs.rundir import RunDir, Superseded, check_generation
 from systems.context import Context, seed_of
 
 

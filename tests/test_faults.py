@@ -29,25 +29,21 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from test_run import fingerprint_of_run
 
-from orchestrator import commands, job, sweep
-from orchestrator.interrupts import SIGNALS, Stop
-from orchestrator.plan import Plan
-from orchestrator.progress import Progress
-from orchestrator.rundir import (
-    RunDir,
-    TrialDir,
-    append_line,
-    disk_is_full,
-    read_json,
-    read_lines,
-    write_json,
-)
-from orchestrator.study import Search, cause_of, state_name
-from orchestrator.sweep import StudyScheduler, StudySearcher
-from orchestrator.timing import Clock, parse_duration
-from orchestrator.training import Job, tell_nobody
-from orchestrator.trial import cause_in_words, run_trial
-from orchestrator.workers import _failure
+from orchestrator.cli import commands
+from orchestrator.console.interrupts import SIGNALS, Stop
+from orchestrator.console.progress import Progress
+from orchestrator.pipeline import way as job
+from orchestrator.plan.plan import Plan
+from orchestrator.planning.duration import parse_duration
+from orchestrator.runs.clock import Clock
+from orchestrator.runs.files import append_line, disk_is_full, read_json, read_lines, write_json
+from orchestrator.runs.rundir import RunDir, TrialDir
+from orchestrator.search import sweep
+from orchestrator.search.study import Search, cause_of, state_name
+from orchestrator.search.sweep import StudyScheduler, StudySearcher
+from orchestrator.training.job import Job, tell_nobody
+from orchestrator.training.trial import cause_in_words, run_trial
+from orchestrator.training.workers import _failure
 from systems.errors import Diverged, UserError
 
 FAULTS = Path(__file__).parent / "faults"
@@ -500,7 +496,7 @@ def test_a_clock_goes_on_where_a_killed_run_left_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr("orchestrator.timing.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("orchestrator.runs.clock.time.monotonic", lambda: now[0])
     clock = Clock(tmp_path / "clock.json", 60.0)
     now[0] += 11
     clock.beat()
@@ -575,7 +571,7 @@ def test_whatever_a_training_raises_is_an_outcome(
     def fail(*arguments: Any) -> None:
         raise error
 
-    monkeypatch.setattr("orchestrator.trial._train_folds", fail)
+    monkeypatch.setattr("orchestrator.training.trial._train_folds", fail)
     with RunDir(tmp_path / "it").drive() as run:
         found = run_trial(bare_job(whole, run), 0, {}, tell_nobody)
     assert found["outcome"] == outcome
@@ -622,7 +618,7 @@ def test_a_kill_cannot_set_the_generation_back(tmp_path: Path, monkeypatch: Any)
         return dumps(value, **options)
 
     dumps = json.dumps
-    monkeypatch.setattr("orchestrator.rundir.json.dumps", watched)
+    monkeypatch.setattr("orchestrator.runs.files.json.dumps", watched)
     assert RunDir(run.path).drive().generation == 2
     assert sizes
     assert min(sizes) > 0

@@ -22,21 +22,28 @@ import pytest
 import soundfile
 import stacked
 
-from orchestrator import bundle, inference, tracking
-from orchestrator.bundle import export
-from orchestrator.inference import Models, Predictor, join, windows
-from orchestrator.interrupts import Stop
-from orchestrator.members import decision_variants, variants_of
-from orchestrator.plan import Options, Plan, make_plan
-from orchestrator.predict import predict_command
-from orchestrator.progress import Progress
-from orchestrator.rundir import RunDir, read_json, write_json
-from orchestrator.scoring import score_test_once
-from orchestrator.stacking.base import Members, Targets
-from orchestrator.stacking.families import Manner, learner
-from orchestrator.stacking.rows import OutOfFold, members_of
+from orchestrator.console.interrupts import Stop
+from orchestrator.console.progress import Progress
+from orchestrator.members.rows import OutOfFold, members_of
+from orchestrator.members.seen import Members, Targets
+from orchestrator.models import bundle, inference
+from orchestrator.models.bundle import export
+from orchestrator.models.files import predict_command
+from orchestrator.models.inference import Models, Predictor
+from orchestrator.models.sound import join, windows
+from orchestrator.plan.manner import Manner
+from orchestrator.plan.options import Options
+from orchestrator.plan.plan import Plan
+from orchestrator.plan.variants import decision_variants, variants_of
+from orchestrator.planning.resolve import make_plan
+from orchestrator.runs.files import read_json, write_json
+from orchestrator.runs.rundir import RunDir
+from orchestrator.scoring.test_part import score_test_once
+from orchestrator.stacking.families import learner
 from orchestrator.stacking.stage import fit_stage
-from orchestrator.trial import Job, run_final
+from orchestrator.tracking import projection as tracking
+from orchestrator.training.final import run_final
+from orchestrator.training.trial import Job
 from systems.context import Context
 from systems.data.dataset import Event
 from systems.data.splits import training_data
@@ -485,7 +492,7 @@ def logged(run: RunDir, uri: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def add_study(run: RunDir) -> None:
     """The search's memory, which tracking reads the trials from."""
-    from orchestrator.study import Search
+    from orchestrator.search.study import Search
 
     plan = Plan.from_json(read_json(run.plan))
     search = Search(run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial)

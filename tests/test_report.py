@@ -16,15 +16,18 @@ import pandas as pd
 import pytest
 import soundfile
 
-from orchestrator.plan import Options, Plan, make_plan
+from orchestrator.plan.options import Options
+from orchestrator.plan.plan import Plan
+from orchestrator.planning.resolve import make_plan
 from orchestrator.report import html, plots, tables, words
-from orchestrator.report.examples import choose_examples
 from orchestrator.report.importance import importances, searched
 from orchestrator.report.results import collect
 from orchestrator.report.search_plots import SearchPlots
 from orchestrator.report.stage_plots import StagePlots
-from orchestrator.rundir import RunDir, append_step, write_json
-from orchestrator.study import Search
+from orchestrator.runs.files import append_step, write_json
+from orchestrator.runs.rundir import RunDir
+from orchestrator.scoring.examples import choose_examples
+from orchestrator.search.study import Search
 from systems.data.dataset import Event, Labels
 from systems.data.store import WaveformStore
 from systems.metrics.events import event_counts

@@ -18,7 +18,8 @@ import pytest
 import soundfile
 from command import SEARCH, in_process, on_data, soundsweep
 
-from orchestrator.rundir import RunDir, read_json, read_lines
+from orchestrator.runs.files import read_json, read_lines
+from orchestrator.runs.rundir import RunDir
 from systems.predictions import Predictions
 
 

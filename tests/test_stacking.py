@@ -10,18 +10,20 @@ import numpy as np
 import pytest
 import stacked
 
-from orchestrator import scoring
-from orchestrator.rundir import RunDir, write_json
-from orchestrator.stacking.base import Learner, Members, Targets
-from orchestrator.stacking.crossfit import cross_fitted
-from orchestrator.stacking.families import learner, load_learner
-from orchestrator.stacking.rows import (
+from orchestrator.members.rows import (
     Member,
     OutOfFold,
     out_of_fold,
     refuse_seen,
     validation_targets,
 )
+from orchestrator.members.seen import Members, Targets
+from orchestrator.runs.files import write_json
+from orchestrator.runs.rundir import RunDir
+from orchestrator.scoring import test_part as scoring
+from orchestrator.stacking.crossfit import cross_fitted
+from orchestrator.stacking.families import learner, load_learner
+from orchestrator.stacking.learner import Learner
 from systems.data.dataset import Clip, Dataset, Labels
 from systems.data.splits import Fold, Splits, cross_fitting_folds
 from systems.errors import UserError

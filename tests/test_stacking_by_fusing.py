@@ -10,11 +10,14 @@ import pytest
 import stacked
 from stacked import Set
 
-from orchestrator.interrupts import Stop
-from orchestrator.plan import Options, Plan, make_plan
-from orchestrator.progress import Progress
-from orchestrator.rundir import RunDir, read_json
-from orchestrator.stacking.rows import OutOfFold, members_of
+from orchestrator.console.interrupts import Stop
+from orchestrator.console.progress import Progress
+from orchestrator.members.rows import OutOfFold, members_of
+from orchestrator.plan.options import Options
+from orchestrator.plan.plan import Plan
+from orchestrator.planning.resolve import make_plan
+from orchestrator.runs.files import read_json
+from orchestrator.runs.rundir import RunDir
 from orchestrator.stacking.stage import fit_one
 
 

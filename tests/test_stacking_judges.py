@@ -12,14 +12,14 @@ import stacked
 from scipy.special import logit, softmax
 from scipy.stats import percentileofscore
 
-from orchestrator.stacking.base import Targets, as_rows
-from orchestrator.stacking.bounds import bent, best_thresholds
-from orchestrator.stacking.event_thresholds import Curves, GeneticJoint, Joint, worth_of
+from orchestrator.members.seen import Targets, as_rows
 from orchestrator.stacking.families import learner, learners
-from orchestrator.stacking.selection import Hits, MacroF1, Plain, Rounds, select
-from orchestrator.stacking.simplex import least_loss
-from orchestrator.stacking.support_vectors import load_trusted
-from orchestrator.stacking.thresholds import Ranked
+from orchestrator.stacking.learners.bounds import bent, best_thresholds
+from orchestrator.stacking.learners.event_thresholds import Curves, GeneticJoint, Joint, worth_of
+from orchestrator.stacking.learners.selection import Hits, MacroF1, Plain, Rounds, select
+from orchestrator.stacking.learners.simplex import least_loss
+from orchestrator.stacking.learners.support_vectors import load_trusted
+from orchestrator.stacking.learners.thresholds import Ranked
 from systems.data.dataset import Event
 from systems.data.splits import cross_fitting_folds
 from systems.errors import UserError

@@ -11,10 +11,11 @@ import pytest
 import stacked
 from stacked import Set
 
-from orchestrator.stacking.base import Learner, Members, Targets
-from orchestrator.stacking.event_thresholds import FrameLearner
+from orchestrator.members.seen import Members, Targets
 from orchestrator.stacking.families import learner, learners, load_learner
 from orchestrator.stacking.judging import judge, judge_events, worth_of_events
+from orchestrator.stacking.learner import Learner
+from orchestrator.stacking.learners.event_thresholds import FrameLearner
 
 # Where each idea must win: the learner, fitted on half of the rows, against the best member on the
 # other half.

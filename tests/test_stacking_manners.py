@@ -12,10 +12,12 @@ import stacked
 from scipy.special import softmax
 from scipy.stats import rankdata
 
-from orchestrator.stacking.base import Learner, Members, Targets
-from orchestrator.stacking.chosen import OverChosen
+from orchestrator.members.seen import Members, Targets
+from orchestrator.plan.manner import Manner
 from orchestrator.stacking.crossfit import cross_fitted
-from orchestrator.stacking.families import Manner, learner, learners, load_learner
+from orchestrator.stacking.families import learner, learners, load_learner
+from orchestrator.stacking.learner import Learner
+from orchestrator.stacking.wrappers.chosen import OverChosen
 from systems.data.dataset import Event
 from systems.errors import CannotFit, UserError
 

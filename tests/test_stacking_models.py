@@ -15,9 +15,9 @@ import stacked
 from scipy.special import expit
 from stacked import Set
 
-from orchestrator.stacking.base import Targets
-from orchestrator.stacking.embeddings import at_length, frames_side_by_side
+from orchestrator.members.seen import Targets
 from orchestrator.stacking.families import learner, learners, load_learner
+from orchestrator.stacking.learners.embeddings import at_length, frames_side_by_side
 from systems.errors import UserError
 
 NAMES = ("boosting", "svm", "svm_embeddings", "mlp", "mlp_embeddings", "lstm")
@@ -259,7 +259,7 @@ def test_clips_of_several_lengths_cost_in_a_batch_what_they_cost_alone(
 ) -> None:
     import torch
 
-    from orchestrator.stacking.networks import RecurrentNet, _loss, _losses, _recurrent
+    from orchestrator.stacking.learners.networks import RecurrentNet, _loss, _losses, _recurrent
 
     torch_rows = torch.Generator().manual_seed(0)
     network = _recurrent(2, 3, RecurrentNet(hidden=(4,), dropout=0.0))

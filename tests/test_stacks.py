@@ -17,13 +17,15 @@ import numpy as np
 import pytest
 from command import TINY, in_process, on_data, soundsweep
 
-from orchestrator import stacks
-from orchestrator.bundle import export
-from orchestrator.commands import _unscored
-from orchestrator.fusion import _go_on_or_run, biased_teachers, reusable
-from orchestrator.inference import Predictor
-from orchestrator.plan import MemberRef, Plan, load_plan, reload
-from orchestrator.rundir import RunDir, read_json, write_json
+from orchestrator.cli.commands import _unscored
+from orchestrator.models.bundle import export
+from orchestrator.models.inference import Predictor
+from orchestrator.pipeline.graph import _go_on_or_run, biased_teachers, reusable
+from orchestrator.plan.plan import MemberRef, Plan, load_plan
+from orchestrator.planning import stacks
+from orchestrator.planning.resolve import reload
+from orchestrator.runs.files import read_json, write_json
+from orchestrator.runs.rundir import RunDir
 from orchestrator.stacking import stage
 from orchestrator.stacking.stage import write_comparisons
 from systems import registry

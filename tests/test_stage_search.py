@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import stacked
 
-from orchestrator.plan import Resources
-from orchestrator.rundir import read_json
+from orchestrator.plan.manner import Manner
+from orchestrator.plan.plan import Resources
+from orchestrator.runs.files import read_json
 from orchestrator.stacking import search
-from orchestrator.stacking.families import Manner, kind_of, learners, load_learner
+from orchestrator.stacking.families import kind_of, learners, load_learner
 from search_spaces import BEST_MEMBERS, learner_space
 from search_spaces.space import _sections
 from systems.errors import UserError

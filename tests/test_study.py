@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.study import Halving, HalvingSettings, SamplerSettings, Search, TrialState
+from orchestrator.plan.search import HalvingSettings, SamplerSettings
+from orchestrator.search.halving import Halving
+from orchestrator.search.study import Search, TrialState
 from search_spaces import Parameter, SearchSpace
 from systems.errors import UserError
 
@@ -154,7 +156,7 @@ def test_a_failed_append_is_cut_back_and_the_next_one_refused(
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("orchestrator.study.os.fsync", full)
+    monkeypatch.setattr("orchestrator.search.journal.os.fsync", full)
     with pytest.raises(UserError, match="No space left"):
         search.report(0, 1, 0.5)
     monkeypatch.undo()
@@ -260,7 +262,7 @@ def test_what_a_full_disk_refused_is_not_written_after_all(
     search = open_search(tmp_path / "s")
     search.ask()
     before = (tmp_path / "s").read_bytes()
-    monkeypatch.setattr("orchestrator.study.open", refusing_open, raising=False)
+    monkeypatch.setattr("orchestrator.search.journal.open", refusing_open, raising=False)
     monkeypatch.setattr(Refusing, "full", True)
 
     def cut_back(path: Path, size: int) -> None:
@@ -268,7 +270,7 @@ def test_what_a_full_disk_refused_is_not_written_after_all(
         truncate(path, size)
 
     truncate = os.truncate
-    monkeypatch.setattr("orchestrator.study.os.truncate", cut_back)
+    monkeypatch.setattr("orchestrator.search.journal.os.truncate", cut_back)
     with pytest.raises(UserError, match=r"cannot be written: No space left.*resume"):
         search.report(0, 1, 0.5)
     assert (tmp_path / "s").read_bytes() == before

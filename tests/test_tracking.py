@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator import tracking
-from orchestrator.plan import Plan, Resources
-from orchestrator.rundir import RunDir, read_json, write_json
-from orchestrator.study import HalvingSettings, SamplerSettings, Search
+from orchestrator.plan.plan import Plan, Resources
+from orchestrator.plan.search import HalvingSettings, SamplerSettings
+from orchestrator.runs.files import read_json, write_json
+from orchestrator.runs.rundir import RunDir
+from orchestrator.search.study import Search
+from orchestrator.tracking import projection as tracking
 from search_spaces import Parameter
 from systems.budget import Budget
 from systems.errors import UserError

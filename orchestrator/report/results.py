@@ -11,11 +11,12 @@ from typing import Any
 
 import pandas as pd
 
-from orchestrator.plan import Plan, load_plan
+from orchestrator.plan.plan import Plan, load_plan
 from orchestrator.report.importance import importances
-from orchestrator.rundir import RunDir, TrialDir, best_line, read_json, read_lines, write_json
+from orchestrator.runs.files import best_line, read_json, read_lines, write_json
+from orchestrator.runs.rundir import RunDir, TrialDir
+from orchestrator.search.study import Search, TrialState, cause_of, state_name
 from orchestrator.stacking.stage import refused
-from orchestrator.study import Search, TrialState, cause_of, state_name
 from systems import config as configs
 from systems import registry
 

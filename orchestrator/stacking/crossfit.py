@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from orchestrator.stacking.base import Learner, Members, Targets
+from orchestrator.members.seen import Members, Targets
+from orchestrator.stacking.learner import Learner
 from systems.data.splits import cross_fitting_folds
 from systems.predictions import Predictions
 

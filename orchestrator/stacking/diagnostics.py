@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.plan import Plan
-from orchestrator.rundir import RunDir, read_json, write_json
+from orchestrator.members.rows import OutOfFold
+from orchestrator.plan.plan import Plan
+from orchestrator.runs.files import read_json, write_json
+from orchestrator.runs.rundir import RunDir
 from orchestrator.stacking.families import load_learner
-from orchestrator.stacking.rows import OutOfFold
 from systems.metrics import clip_interval
 from systems.metrics.tagging import f1_of_counts
 from systems.predictions import Predictions

@@ -5,18 +5,17 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from orchestrator.stacking.base import Learner
-from orchestrator.stacking.chosen import OverChosen
-from orchestrator.stacking.frame_pooling import FramePooled, Pool
-from orchestrator.stacking.gate import Gated
-from orchestrator.stacking.nested import Nested, Part
-from orchestrator.stacking.per_fold import PerFold
-from orchestrator.stacking.pooling import Mean
+from orchestrator.plan.manner import Manner
+from orchestrator.stacking.learner import Learner
+from orchestrator.stacking.wrappers.chosen import OverChosen
+from orchestrator.stacking.wrappers.frame_pooling import FramePooled
+from orchestrator.stacking.wrappers.gate import Gated
+from orchestrator.stacking.wrappers.nested import Nested, Part
+from orchestrator.stacking.wrappers.per_fold import PerFold
 from systems import config as configs
 from systems.errors import UserError, unknown
 
@@ -27,28 +26,12 @@ MODULES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Manner:
-    """How a meta-learner meets its members.
-
-    ``by_fold``: one for each fold; ``mean``: how folds are combined; ``folds_predict``: whether the
-    folds' models predict the test part. ``pool``: whether it fuses clips, or frames over which a
-    clip is the mean or the vote. ``events_of``: the place of the member whose events its tags gate.
-    ``parts``: of a fusion of fusions (:func:`part_of`).
-    """
-
-    by_fold: bool = False
-    mean: Mean = "arithmetic"
-    folds_predict: bool = False
-    pool: Pool = "clips"
-    events_of: int | None = None
-    parts: tuple[Mapping[str, Any], ...] = ()
-
-
 @cache
 def learners() -> dict[str, type[Learner]]:
     """Name -> learner, in the order of the families."""
-    modules = (importlib.import_module(f"orchestrator.stacking.{name}") for name in MODULES)
+    modules = (
+        importlib.import_module(f"orchestrator.stacking.learners.{name}") for name in MODULES
+    )
     return {kind.name: kind for module in modules for kind in module.LEARNERS}
 
 

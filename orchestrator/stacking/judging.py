@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from orchestrator.stacking.base import Members, Targets
+from orchestrator.members.seen import Members, Targets
 from systems.data.dataset import Event
 from systems.metrics import METRICS, clip_interval, metric, of_counts, score_counts
 from systems.metrics.events import event_counts, event_f1_of_counts

@@ -13,17 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.interrupts import Interrupted, Stop
-from orchestrator.plan import Resources
-from orchestrator.progress import Progress
-from orchestrator.rundir import RunDir, write_json
-from orchestrator.stacking.base import Learner, Members, Targets
-from orchestrator.stacking.chosen import OverChosen
+from orchestrator.console.interrupts import Interrupted, Stop
+from orchestrator.console.progress import Progress
+from orchestrator.members.seen import Members, Targets
+from orchestrator.plan.manner import Manner
+from orchestrator.plan.plan import Resources
+from orchestrator.plan.search import SamplerSettings
+from orchestrator.runs.clock import Clock
+from orchestrator.runs.files import write_json
+from orchestrator.runs.rundir import RunDir
+from orchestrator.search.study import Search, cause_of, state_name
 from orchestrator.stacking.crossfit import cross_fitted
-from orchestrator.stacking.families import Manner, learner
+from orchestrator.stacking.families import learner
 from orchestrator.stacking.judging import worth_of_events
-from orchestrator.study import SamplerSettings, Search, cause_of, state_name
-from orchestrator.timing import Clock
+from orchestrator.stacking.learner import Learner
+from orchestrator.stacking.wrappers.chosen import OverChosen
 from search_spaces import BEST_MEMBERS, learner_space
 from systems import config as configs
 from systems.errors import CannotFit, UserError
@@ -105,7 +109,7 @@ def _sweep(
     bench: Bench, study: Search, trials: int, resources: Resources, stop: Stop,
     progress: Progress, ray_address: str | None,
 ) -> None:  # fmt: skip
-    from orchestrator import sweep  # loads Ray, which fitting does without
+    from orchestrator.search import sweep
 
     trainable = sweep.tune.with_parameters(stage_trial, bench=bench)
     one_core = Resources(resources.concurrency, 1, 0)

@@ -11,16 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.interrupts import Stop
-from orchestrator.plan import Plan
-from orchestrator.progress import Progress
-from orchestrator.rundir import RunDir, read_json, write_json
-from orchestrator.stacking.base import Learner, Members, Snapshots, Targets, joined
+from orchestrator.console.interrupts import Stop
+from orchestrator.console.progress import Progress
+from orchestrator.members.rows import OutOfFold
+from orchestrator.members.seen import Members, Snapshots, Targets, joined
+from orchestrator.plan.plan import Plan
+from orchestrator.runs.files import read_json, write_json
+from orchestrator.runs.rundir import RunDir
 from orchestrator.stacking.crossfit import fold_masks, fused, in_order, outer_folds
 from orchestrator.stacking.diagnostics import diagnose
 from orchestrator.stacking.families import kind_of, learner, load_learner
 from orchestrator.stacking.judging import Judgement, compared, judge, judge_events
-from orchestrator.stacking.rows import OutOfFold
+from orchestrator.stacking.learner import Learner
 from orchestrator.stacking.search import searched
 from systems import config as configs
 from systems.errors import CannotFit

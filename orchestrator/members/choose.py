@@ -1,0 +1,125 @@
+"""After the search: the best trials, completed over all folds, and their final models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from orchestrator.console.interrupts import Stop
+from orchestrator.console.progress import Progress
+from orchestrator.members.rows import Member, OutOfFold, members_of, selected_value
+from orchestrator.members.seen import Snapshots
+from orchestrator.plan.plan import Plan
+from orchestrator.plan.variants import decision_variants, variants_of
+from orchestrator.runs.counts import save_counts
+from orchestrator.runs.files import read_json, write_json
+from orchestrator.runs.rundir import RunDir
+from orchestrator.search.study import Search
+from orchestrator.search.tasks import in_parallel
+from orchestrator.training.final import run_final
+from orchestrator.training.job import Job
+from orchestrator.training.trial import best_step, train_fold
+from systems.metrics import clip_interval, score_counts
+
+
+def choose(
+    run: RunDir, plan: Plan, job: Job, study: Search, stop: Stop, progress: Progress
+) -> tuple[Member, ...]:
+    """The best ``top_k`` trials, completed over all folds."""
+    numbers = [trial.number for trial in study.best(plan.top_k)]
+    complete(job, missing_folds(members_of(run, plan, numbers)), stop, progress)
+    if run.members.exists():
+        before = [member["trial"] for member in read_json(run.members)["members"]]
+        if before != numbers:
+            run.forget_scores()  # they are of other members
+            run.judged.unlink(missing_ok=True)
+    return members_of(run, plan, numbers)
+
+
+def missing_folds(members: Sequence[Member]) -> list[tuple[int, int]]:
+    """The trials, and their folds, that members lack predictions of."""
+    return [
+        (member.number, fold)
+        for member in members
+        for fold in range(len(member.plan.splits["folds"]))
+        if not member.run.trial(member.number).predictions(fold).exists()
+    ]
+
+
+def complete(job: Job, missing: Sequence[tuple[int, int]], stop: Stop, progress: Progress) -> None:
+    """Train the folds that members of one run lack."""
+    if missing:
+        trials = len({number for number, _ in missing})
+        progress.phase(f"folds: {len(missing)} of {trials} of the best trials", len(missing))
+        in_parallel(train_fold, job, missing, job.plan.resources, stop, progress)
+
+
+def note(run: RunDir, plan: Plan, rows: OutOfFold) -> None:
+    """Write members.json, and per clip what each member gets right and wrong."""
+    counted = np.flatnonzero(rows.targets.counted())
+    truth, scores = rows.targets.values[counted], rows.scores[counted]
+    counts = [score_counts(plan.metric, truth, scores[:, m]) for m in range(len(rows.members))]
+    save_counts(
+        run.validation_counts,
+        [rows.clip_ids[row] for row in counted],
+        [{"who": member.name, "variant": "out of fold", "learner": None,
+          "best": place == rows.best}
+         for place, member in enumerate(rows.members)],
+        [(tags, None) for tags in counts],
+    )  # fmt: skip
+    write_json(
+        run.members,
+        {
+            "members": [
+                {
+                    "trial": member.key,
+                    "system": member.plan.system,
+                    "selected_value": selected_value(member),
+                    "best_steps": [
+                        best_step(member.run.trial(member.number), fold, member.plan)
+                        for fold in range(len(member.plan.splits["folds"]))
+                    ],
+                    "last_step": last_step,
+                    "out_of_fold": clip_interval(plan.metric, truth, scores[:, m])._asdict(),
+                }
+                for m, (member, last_step) in enumerate(
+                    zip(rows.members, rows.last_steps, strict=True)
+                )
+            ]
+        },
+    )
+
+
+def final_tasks(
+    plan: Plan, rows: OutOfFold, run: RunDir, snapshots: Snapshots
+) -> list[tuple[Any, ...]]:
+    """What is missing of the final models, and test predictions, of the members that are a run's.
+
+    The best member of a search predicts under every decision variant of the paper, the others under
+    one; trainings without a search, which differ in their seed, predict under all. ``snapshots``
+    are the epochs of trainings whose models a meta-learner asks for.
+    """
+    tasks = []
+    for place, (member, last_step) in enumerate(zip(rows.members, rows.last_steps, strict=True)):
+        if member.run.path != run.path:
+            continue
+        wanted = variants_of(plan, decision_variants(member.plan), place)
+        trial = member.run.trial(member.number)
+        epochs = {fold: chosen for (of, fold), chosen in snapshots.items() if of == place}
+        files = [trial.test_predictions(v, plan.final) for v in wanted]
+        files += [trial.snapshot_predictions(e, f) for f, chosen in epochs.items() for e in chosen]
+        if not all(file.exists() for file in files):
+            tasks.append((member.number, last_step, wanted, plan.final, epochs))
+    return tasks
+
+
+def finish(
+    plan: Plan, job: Job, tasks: Sequence[tuple[Any, ...]], stop: Stop, progress: Progress
+) -> None:
+    """Make the final models that are missing of a run's members, and predict the test part."""
+    if tasks:
+        what = "refit on all labelled clips" if plan.final_is_refit() else "predict the test part"
+        progress.phase(f"{what}: {len(tasks)} members", len(tasks))
+        in_parallel(run_final, job, tasks, plan.resources, stop, progress)

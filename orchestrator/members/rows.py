@@ -1,0 +1,301 @@
+"""From run directories to what stage two sees: predictions of rows that no member was trained on.
+
+Rows are the validation clips, pooled over folds. A member's clip scores of a row are those of an
+epoch that other rows chose; its frame scores likewise.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.members.seen import Members, Targets
+from orchestrator.plan.plan import Plan, load_plan
+from orchestrator.runs.files import read_json
+from orchestrator.runs.rundir import RunDir
+from orchestrator.training.trial import best_step, read_epoch_scores
+from systems.data.dataset import Clip, Dataset
+from systems.data.splits import Splits, clip_targets, cross_fitting_folds
+from systems.errors import UserError
+from systems.metrics import clip_metric
+from systems.predictions import Predictions
+
+
+@dataclass(frozen=True)
+class Member:
+    """A trial of a run. ``key`` is its number, in a stack over several runs ``RUN/NUMBER``."""
+
+    run: RunDir
+    plan: Plan
+    number: int
+    key: int | str
+
+    @property
+    def name(self) -> str:
+        """What a table calls it."""
+        if isinstance(self.key, int):
+            return f"trial {self.key}"
+        return f"{self.plan.system} {self.key}"
+
+
+def members_of(run: RunDir, plan: Plan, numbers: Sequence[int]) -> tuple[Member, ...]:
+    """Trials of the run itself."""
+    return tuple(Member(run, plan, number, number) for number in numbers)
+
+
+def members_of_runs(plan: Plan) -> tuple[Member, ...]:
+    """The members of a stack over several runs, in the plan's order."""
+    runs = {ref.run: RunDir(_there(ref.run)) for ref in plan.members}
+    plans = {path: load_plan(run) for path, run in runs.items()}
+    return tuple(
+        Member(runs[r.run], plans[r.run], r.trial, f"{runs[r.run].path.name}/{r.trial}")
+        for r in plan.members
+    )
+
+
+def _there(path: str) -> Path:
+    if not (Path(path) / "plan.json").exists():
+        raise UserError(f"the run {path}, whose trials this stack combines, is not there any more.")
+    return Path(path)
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Rows that no model which scores them has seen.
+
+    ``last_steps`` [M]: the share of the schedule that a refit of each member runs; ``best``: the
+    place of the member that its search valued most, the one to beat.
+    """
+
+    members: tuple[Member, ...]
+    seen: Members
+    targets: Targets
+    last_steps: tuple[int, ...]
+    best: int = 0
+
+    @property
+    def clip_ids(self) -> tuple[str, ...]:
+        return self.seen.clip_ids
+
+    @property
+    def scores(self) -> np.ndarray:
+        """The members' clip scores [N, M, K]."""
+        return self.seen.scores
+
+
+def validation_targets(
+    dataset: Dataset, splits: Splits, metric: str,
+    weights: Mapping[str, Mapping[str, float]] | None = None,
+) -> tuple[tuple[str, ...], Targets]:  # fmt: skip
+    """The clip ids and the truth of the validation rows of all folds.
+
+    ``weights``: of a row by a column of its clip, as text; 1 where the column has another value.
+    """
+    ids = tuple(i for fold in splits.folds for i in fold.validation)
+    folds = np.concatenate([np.full(len(f.validation), n) for n, f in enumerate(splits.folds)])
+    about = {clip.clip_id: clip for clip in dataset.clips}
+    kind = dataset.label_kind(about[ids[0]].part)
+    events = None
+    if kind == "events":
+        events = tuple(tuple(dataset.labels[about[i].part].values[i]) for i in ids)
+    return ids, Targets(
+        kind=kind,
+        values=clip_targets(dataset, ids),
+        groups=tuple(about[i].group for i in ids),
+        metric=metric,
+        folds=folds,
+        fold_count=len(splits.folds),
+        weights=np.array([_weight(about[i], weights or {}) for i in ids]),
+        events=events,
+    )
+
+
+def _weight(clip: Clip, weights: Mapping[str, Mapping[str, float]]) -> float:
+    return math.prod(
+        by_value.get(str(clip.columns.get(column)), 1.0) for column, by_value in weights.items()
+    )
+
+
+def out_of_fold(
+    members: Sequence[Member], dataset: Dataset, splits: Splits, plan: Plan,
+    columns: Mapping[str, np.ndarray] | None = None,
+) -> OutOfFold:  # fmt: skip
+    """Members' predictions of every validation row, each by an epoch that other rows chose.
+
+    With several folds the epoch of a fold is the median of the other folds' best epochs. With one,
+    its clips are halved by group and each half is scored by the other half's best epoch.
+
+    Raises:
+        UserError: a member was trained on a row that it is to be scored on, or its scores are no
+            numbers.
+    """
+    ids, targets = validation_targets(dataset, splits, plan.metric, plan.row_weights)
+    epochs = [_epochs(member, splits) for member in members]
+    pooled = [_pooled(member, splits) for member in members]
+    for member, predictions in zip(members, pooled, strict=True):
+        _check_unseen(member, predictions, splits)
+        if predictions.clip_ids != ids:
+            raise UserError(f"{member.name} predicts other clips than the splits hold out.")
+    scores, last_steps = [], []
+    for member, by_fold, predictions in zip(members, epochs, pooled, strict=True):
+        if by_fold is None:  # nothing was chosen by these rows
+            assert predictions.clip_scores is not None
+            scores.append(predictions.clip_scores)
+            last_steps.append(1)
+            continue
+        best = [best_step(member.run.trial(member.number), f, member.plan)
+                for f in range(len(by_fold))]  # fmt: skip
+        last_steps.append(round(statistics.median(best)))
+        scores.append(_by_others(by_fold, best, targets, plan))
+    for member, one in zip(members, scores, strict=True):
+        if not np.isfinite(one).all():
+            raise UserError(f"{member.name} predicts scores that are no numbers: leave it out.")
+    seen = view(members, pooled, np.stack(scores, axis=1), clips_of(dataset), columns)
+    seen = replace(seen, fold=targets.folds)
+    if all(by_fold is not None for by_fold in epochs):
+        every = tuple(_pooled_epochs(by_fold) for by_fold in epochs if by_fold is not None)
+        seen = replace(seen, epochs=every)
+    return OutOfFold(tuple(members), seen, targets, tuple(last_steps), best_place(members, plan))
+
+
+def best_place(members: Sequence[Member], plan: Plan) -> int:
+    """The place of the member with the best selected value; of equals the first."""
+    sign = 1 if plan.mode == "max" else -1
+    values = [sign * selected_value(member) for member in members]
+    return values.index(max(values))
+
+
+def selected_value(member: Member) -> float:
+    """The value that a completed trial was selected by."""
+    return float(read_json(member.run.trial(member.number).result)["value"])
+
+
+def view(
+    members: Sequence[Member],
+    predictions: Sequence[Predictions],
+    scores: np.ndarray,
+    clips: Mapping[str, Clip],
+    columns: Mapping[str, np.ndarray] | None = None,
+) -> Members:
+    """What learners see of predictions of the same clips: the kinds that all members give."""
+    first = predictions[0]
+    for member, other in zip(members, predictions, strict=True):
+        if other.clip_ids != first.clip_ids or other.classes != first.classes:
+            raise UserError(
+                f"{member.name} and {members[0].name} predict other clips or classes: they cannot "
+                "be stacked."
+            )
+
+    def of_all(kind: str) -> tuple[Any, ...] | None:
+        values = tuple(getattr(one, kind) for one in predictions)
+        return None if any(value is None for value in values) else values
+
+    return Members(
+        names=tuple(member.name for member in members),
+        clip_ids=first.clip_ids,
+        classes=first.classes,
+        scores=scores.astype(float),
+        frames=of_all("frame_scores"),
+        frame_hops=tuple(one.frame_hop for one in predictions),
+        durations=tuple(clips[i].duration for i in first.clip_ids),
+        about=tuple(clips[i].columns for i in first.clip_ids),
+        events=of_all("events"),
+        embeddings=of_all("clip_embeddings"),
+        frame_embeddings=of_all("frame_embeddings"),
+        columns=None if columns is None else np.stack([columns[i] for i in first.clip_ids]),
+    )
+
+
+def clips_of(dataset: Dataset) -> dict[str, Clip]:
+    """All clips by id."""
+    return {clip.clip_id: clip for clip in dataset.clips}
+
+
+def _epochs(member: Member, splits: Splits) -> list[np.ndarray] | None:
+    """Per fold the clip scores after every epoch [E, N, K]; ``None`` of a system without epochs."""
+    trial = member.run.trial(member.number)
+    folds = range(len(splits.folds))
+    if not all(trial.epoch_scores(fold).exists() for fold in folds):
+        return None
+    return [read_epoch_scores(trial, fold) for fold in folds]
+
+
+def _pooled(member: Member, splits: Splits) -> Predictions:
+    """The predictions of all folds; frames by an epoch that other rows chose, where there are."""
+    trial = member.run.trial(member.number)
+    parts = []
+    for fold in range(len(splits.folds)):
+        own, crossed = Predictions.load(trial.predictions(fold)), trial.crossed(fold)
+        if crossed.exists():
+            honest = Predictions.load(crossed)
+            own = replace(own, frame_scores=honest.frame_scores, frame_hop=honest.frame_hop,
+                          clip_scores=honest.clip_scores, events=honest.events)  # fmt: skip
+        parts.append(own)
+    return Predictions.concatenate(parts)
+
+
+def _check_unseen(member: Member, predictions: Predictions, splits: Splits) -> None:
+    trained_on = [set(fold.train) for fold in splits.folds]
+    refuse_seen(
+        member.name,
+        (i for i, fold in zip(predictions.clip_ids, predictions.fold, strict=True)
+         if i in trained_on[int(fold)]),
+    )  # fmt: skip
+
+
+def refuse_seen(who: str, clips: Iterable[str]) -> None:
+    """Raise UserError where a member is to be scored on clips that it was trained on."""
+    seen = sorted(clips)
+    if seen:
+        raise UserError(
+            f"{who} was trained on {len(seen)} of the clips that it is to be scored on, such as "
+            f"{seen[0]}: such a score means nothing. Stack only predictions of held-out clips."
+        )
+
+
+def _by_others(
+    epochs: list[np.ndarray], best: Sequence[int], targets: Targets, plan: Plan
+) -> np.ndarray:
+    """Scores [N, K] of all rows, each by an epoch that other rows chose."""
+    if len(epochs) == 1:
+        halves = cross_fitting_folds(targets.values, targets.groups, plan.seed, most=2)
+        return _by_other_half(epochs[0], targets.values, halves, plan)
+    chosen = [
+        round(statistics.median(b for g, b in enumerate(best) if g != fold))
+        for fold in range(len(best))
+    ]
+    parts = [e[min(step, len(e)) - 1] for e, step in zip(epochs, chosen, strict=True)]
+    return np.concatenate(parts)
+
+
+def _by_other_half(
+    epochs: np.ndarray, targets: np.ndarray, halves: np.ndarray, plan: Plan
+) -> np.ndarray:
+    metric, sign = clip_metric(plan.metric), 1 if plan.mode == "max" else -1
+    out = np.empty_like(epochs[0])
+    for half in (0, 1):
+        chooses = halves != half
+        values = [sign * metric(targets[chooses], scores[chooses]) for scores in epochs]
+        out[~chooses] = epochs[int(np.argmax(values))][~chooses]
+    return out
+
+
+def _pooled_epochs(by_fold: list[np.ndarray]) -> dict[int, np.ndarray]:
+    """Clip scores of all rows after each epoch; a fold that stopped earlier keeps its last."""
+    last = max(len(epochs) for epochs in by_fold)
+    return {
+        epoch: np.concatenate([epochs[min(epoch, len(epochs)) - 1] for epochs in by_fold])
+        for epoch in range(1, last + 1)
+    }
+
+
+def clip_scores_of(predictions: Predictions) -> np.ndarray:
+    """The clip scores [N, K] of predictions that have them."""
+    assert predictions.clip_scores is not None
+    return predictions.clip_scores

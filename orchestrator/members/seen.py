@@ -1,0 +1,259 @@
+"""What stage two sees: members' predictions of the same clips, and the truth of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from systems.data.dataset import Event, LabelKind
+from systems.metrics import clip_metric, metric
+from systems.postprocessing.decoding import Decoding, align_frames, decode
+
+Kind = Literal[
+    "clip_scores", "frame_scores", "events", "clip_embeddings", "frame_embeddings",
+    "epoch_scores", "columns",
+]  # fmt: skip
+
+
+Scores = np.ndarray  # [N, M, K]
+
+
+# (place of the member, fold or ``None`` of its refit) -> epochs of that training
+Snapshots = dict[tuple[int, int | None], tuple[int, ...]]
+
+
+def joined(asked: Iterable[Snapshots]) -> Snapshots:
+    """All epochs that several learners ask for."""
+    wanted: dict[tuple[int, int | None], set[int]] = {}
+    for one in asked:
+        for key, epochs in one.items():
+            wanted.setdefault(key, set()).update(epochs)
+    return {key: tuple(sorted(epochs)) for key, epochs in wanted.items()}
+
+
+@dataclass(frozen=True)
+class Members:
+    """Predictions of M members for the same N clips: all that a learner sees.
+
+    Args:
+        names: of the members, M.
+        clip_ids: N.
+        classes: K names; of a regression its D outputs, of a retrieval its items.
+        scores: [N, M, K] clip scores (values of a regression, relevances of a ranking).
+        frames: per member N arrays [T, K] of frame scores.
+        frame_hops: seconds a frame stands for, of each member.
+        durations: of the clips in s, N.
+        about: the clips' free columns, N (of a file outside a data set: none).
+        embeddings: per member [N, E].
+        frame_embeddings: per member N arrays [T, E].
+        epochs: per member the clip scores [N, K] after some epochs of its training, by epoch.
+        events: per member N tuples: the events that its own decision makes of its frames.
+        fold: [N] whose fold's models said each row; ``None`` where no fold's models did (refits).
+        of_folds: of the same clips what each fold's models say (test part), F.
+        columns: [N, F] further columns: clip statistics.
+    """
+
+    names: tuple[str, ...]
+    clip_ids: tuple[str, ...]
+    classes: tuple[str, ...]
+    scores: Scores
+    frames: tuple[tuple[np.ndarray, ...], ...] | None = None
+    frame_hops: tuple[float, ...] = ()
+    durations: tuple[float, ...] = ()
+    about: tuple[Mapping[str, Any], ...] = ()
+    embeddings: tuple[np.ndarray, ...] | None = None
+    frame_embeddings: tuple[tuple[np.ndarray, ...], ...] | None = None
+    epochs: tuple[Mapping[int, np.ndarray], ...] | None = None
+    events: tuple[tuple[tuple[Event, ...], ...], ...] | None = None
+    fold: np.ndarray | None = None
+    of_folds: tuple[Members, ...] | None = None
+    columns: np.ndarray | None = None
+
+    def kinds(self) -> frozenset[Kind]:
+        """The kinds of predictions that are here."""
+        there: dict[Kind, Any] = {
+            "clip_scores": self.scores, "frame_scores": self.frames,
+            "clip_embeddings": self.embeddings, "frame_embeddings": self.frame_embeddings,
+            "epoch_scores": self.epochs, "events": self.events, "columns": self.columns,
+        }  # fmt: skip
+        return frozenset(kind for kind, value in there.items() if value is not None)
+
+    def rows(self, index: np.ndarray) -> Members:
+        """Some of the clips, by index [n] or mask [N]."""
+        where = np.flatnonzero(index) if index.dtype == bool else index
+        ragged = ("frames", "events", "frame_embeddings")
+        taken: dict[str, Any] = {
+            name: None if (all_ := getattr(self, name)) is None
+            else tuple(tuple(one[i] for i in where) for one in all_)
+            for name in ragged
+        }  # fmt: skip
+        return replace(
+            self,
+            clip_ids=tuple(self.clip_ids[i] for i in where),
+            scores=self.scores[where],
+            durations=tuple(self.durations[i] for i in where) if self.durations else (),
+            about=tuple(self.about[i] for i in where) if self.about else (),
+            embeddings=None
+            if self.embeddings is None
+            else tuple(e[where] for e in self.embeddings),
+            epochs=None if self.epochs is None
+            else tuple({e: s[where] for e, s in one.items()} for one in self.epochs),
+            fold=None if self.fold is None else self.fold[where],
+            of_folds=None if self.of_folds is None
+            else tuple(one.rows(where) for one in self.of_folds),
+            columns=None if self.columns is None else self.columns[where],
+            **taken,
+        )  # fmt: skip
+
+    def only(self, members: Sequence[int]) -> Members:
+        """Some of the members, by index, in the order given; all clips."""
+        chosen = list(members)
+
+        def some(values: Any) -> Any:
+            return None if values is None else tuple(values[m] for m in chosen)
+
+        return replace(
+            self,
+            names=some(self.names),
+            scores=self.scores[:, chosen],
+            frames=some(self.frames),
+            frame_hops=some(self.frame_hops) if self.frame_hops else (),
+            embeddings=some(self.embeddings),
+            frame_embeddings=some(self.frame_embeddings),
+            epochs=some(self.epochs),
+            events=some(self.events),
+            of_folds=None
+            if self.of_folds is None
+            else tuple(one.only(chosen) for one in self.of_folds),
+        )
+
+    def mean_frames(self) -> tuple[tuple[np.ndarray, ...], float]:
+        """The members' mean frame scores, N arrays [T, K], at the finest hop, and that hop in s."""
+        aligned, hop = self.aligned_frames()
+        return tuple(frames.mean(axis=1) for frames in aligned), hop
+
+    def events_of(self, member: int) -> tuple[tuple[Event, ...], ...]:
+        """One member's events: its own, or else its frames decided at 0.5."""
+        if self.events is not None:
+            return self.events[member]
+        assert self.frames is not None
+        plain = Decoding.plain(len(self.classes))
+        return tuple(
+            decode(scores, plain, self.classes, self.frame_hops[member], seconds)
+            for scores, seconds in zip(self.frames[member], self.durations, strict=True)
+        )
+
+    def at_one_hop(self) -> Members:
+        """The same with all members' frames (those of the folds' models too) at the finest hop."""
+        if self.frames is None:
+            return self
+        aligned, hop = self.aligned_frames()
+        count = len(self.names)
+        of_folds = self.of_folds
+        return replace(
+            self,
+            frames=tuple(tuple(clip[:, m] for clip in aligned) for m in range(count)),
+            frame_hops=(hop,) * count,
+            of_folds=None if of_folds is None else tuple(one.at_one_hop() for one in of_folds),
+        )
+
+    def aligned_frames(self) -> tuple[tuple[np.ndarray, ...], float]:
+        """Per clip all members' frame scores [T, M, K] at the finest hop, and that hop in s."""
+        assert self.frames is not None
+        clips = zip(*self.frames, strict=True)
+        hop = min(self.frame_hops)
+        return tuple(align_frames(clip, self.frame_hops) for clip in clips), hop
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The truth of the rows that a learner is fitted on.
+
+    Args:
+        kind: of the labels: ``class`` (one-hot rows: the decision is the largest score), ``tags``
+            and ``events`` (the decision is a score above 0.5), ``values``, ``relevance``.
+        values: [N, K] in {0, 1}; of a regression the values themselves.
+        groups: of each row (speaker, location, recording), N; never split.
+        metric: what the run is judged by, by name (:mod:`systems.metrics`).
+        folds: [N] the fold in which each row was held out of the members' trainings.
+        fold_count: of all folds; some may have no row here. 0: as many as the rows have.
+        weights: [N] of each row; 1 where nothing else is known.
+        events: timed events of each row, where the labels have them.
+        series: of a regression over time the values of each row, N arrays [T, D].
+    """
+
+    kind: LabelKind
+    values: np.ndarray
+    groups: tuple[str, ...]
+    metric: str
+    folds: np.ndarray
+    weights: np.ndarray
+    events: tuple[tuple[Event, ...], ...] | None = None
+    series: tuple[np.ndarray, ...] | None = None
+    fold_count: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        values: np.ndarray,
+        kind: LabelKind = "tags",
+        metric: str = "clip_macro_f1",
+        **more: Any,
+    ) -> Targets:
+        """Rows that are each their own group, of one fold, and count the same."""
+        n = len(values)
+        own: dict[str, Any] = {
+            "groups": tuple(map(str, range(n))), "folds": np.zeros(n, np.int64),
+            "weights": np.ones(n),
+        }  # fmt: skip
+        return cls(kind, values, metric=metric, **{**own, **more})
+
+    def rows(self, index: np.ndarray) -> Targets:
+        """Some of the rows, by index [n] or mask [N]."""
+        where = np.flatnonzero(index) if index.dtype == bool else index
+        return replace(
+            self,
+            values=self.values[where],
+            groups=tuple(self.groups[i] for i in where),
+            folds=self.folds[where],
+            weights=self.weights[where],
+            events=None if self.events is None else tuple(self.events[i] for i in where),
+            series=None if self.series is None else tuple(self.series[i] for i in where),
+        )
+
+    def counted(self) -> np.ndarray:
+        """Which rows [N] have a weight: the others neither fit nor score anything."""
+        rows: np.ndarray = self.weights > 0
+        return rows
+
+    def learnable(self) -> list[int]:
+        """The classes that have rows with and rows without them, of those that count."""
+        there = self.values[self.counted()] > 0.5
+        return [int(k) for k in np.flatnonzero(there.any(axis=0) & ~there.all(axis=0))]
+
+    def worth(self, scores: np.ndarray) -> float:
+        """The metric of scores [N, K] over the rows that count, signed so that more is better."""
+        sign, counted = (1 if metric(self.metric).mode == "max" else -1), self.counted()
+        return sign * clip_metric(self.metric)(self.values[counted], scores[counted])
+
+
+def as_rows(members: Members, targets: Targets) -> tuple[Members, Targets]:
+    """Series as rows: every frame of every clip [ΣT, M, D], in its clip's group and fold.
+
+    So any pointwise learner fuses regression series as it fuses clips.
+    """
+    assert targets.series is not None
+    aligned, _ = members.aligned_frames()
+    lengths = [min(len(a), len(b)) for a, b in zip(aligned, targets.series, strict=True)]
+    of_clip = np.repeat(np.arange(len(lengths)), lengths)
+    rows = np.concatenate([clip[:n] for clip, n in zip(aligned, lengths, strict=True)])
+    truth = np.concatenate([clip[:n] for clip, n in zip(targets.series, lengths, strict=True)])
+    ids = tuple(f"{members.clip_ids[c]}/{i}" for i, c in enumerate(of_clip))
+    fold = None if members.fold is None else members.fold[of_clip]
+    return Members(members.names, ids, members.classes, rows, fold=fold), Targets(
+        targets.kind, truth, tuple(targets.groups[c] for c in of_clip), targets.metric,
+        targets.folds[of_clip], targets.weights[of_clip], fold_count=targets.fold_count,
+    )  # fmt: skip

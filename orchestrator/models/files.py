@@ -1,0 +1,133 @@
+"""``soundsweep predict``: tags and timed events of audio files as text, JSON or label tracks."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import soundfile
+
+from orchestrator.models.bundle import export
+from orchestrator.models.inference import FilePrediction, Predictor
+from orchestrator.runs.rundir import RunDir
+from systems.errors import UserError, unknown
+
+OUTPUTS = ("table", "json", "audacity")
+
+
+def predict_command(
+    run: RunDir, files: list[str], *, model: str, format: str, output: str | None, device: str
+) -> str:
+    """``soundsweep predict``: what it prints.
+
+    Args:
+        run: the run directory.
+        files: audio files, or folders, of which every audio file below counts.
+        model: as :func:`export` takes it.
+        format: ``table``; ``json``, a list of objects; or ``audacity``, label tracks.
+        output: a file to write instead; for label tracks of several files a folder.
+        device: ``cpu`` or ``cuda``.
+
+    Raises:
+        UserError: an unknown model, format or device, an unfinished run, or files that cannot be
+            used.
+    """
+    if format not in OUTPUTS:
+        raise unknown("format", format, OUTPUTS)
+    paths = audio_files(files)
+    if format == "audacity" and len(paths) > 1 and output is None:
+        raise UserError(
+            f"label tracks of {len(paths)} files: name a folder for them with --output."
+        )
+    with tempfile.TemporaryDirectory() as temporary:
+        bundle = export(run, Path(temporary) / "bundle", model=model)
+        predictor = Predictor.load(bundle, device)
+    found = predictor.predict_files(paths)
+    if format == "audacity" and len(paths) > 1:
+        return _write_tracks(found, Path(str(output)))
+    write = {"table": table, "json": as_json, "audacity": lambda few: label_track(few[0])}[format]
+    if output is None:
+        return write(found)
+    _write(Path(output), write(found))
+    return f"{output}\n"
+
+
+def audio_files(given: Iterable[str]) -> list[str]:
+    """The files given, each once, and all audio files in folders among them, by name.
+
+    Raises:
+        UserError: folders without any.
+    """
+    endings = {f".{name.lower()}" for name in soundfile.available_formats()}
+    endings = (endings | {".aif", ".oga", ".opus"}) - {".raw"}  # raw has no header
+    found, without = [], []
+    for name in given:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            inside = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in endings]
+            found += [str(p) for p in inside if p.is_file()]
+            without += [] if inside else [name]
+        else:
+            found.append(str(path))
+    if without:
+        raise UserError(f"no audio file in {', '.join(without)} ({', '.join(sorted(endings))}).")
+    return list(dict.fromkeys(found))
+
+
+def table(predictions: Sequence[FilePrediction]) -> str:
+    """Readable text: per file its tags (``*``: present) and its events."""
+    return "\n".join(map(_paragraph, predictions))
+
+
+def _paragraph(found: FilePrediction) -> str:
+    width = max(len(label) for label in found.tags)
+    ranked = sorted(found.tags.items(), key=lambda item: -item[1])
+    lines = [f"{found.file}  ({found.duration:.3f} s)", "  tags"]
+    present = found.present()
+    lines += [
+        f"  {'*' if label in present else ' '} {label:<{width}}  {score:.3f}"
+        for label, score in ranked
+    ]
+    lines.append("  events" if found.events else "  no events")
+    lines += [
+        f"    {e.onset:9.3f} - {e.offset:9.3f} s  {e.label:<{width}}  {e.score:.3f}"
+        for e in found.events
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def as_json(predictions: Sequence[FilePrediction]) -> str:
+    """A list of objects: file, duration (s), tags {class: score}, events."""
+    rows = [{**asdict(p), "events": [e._asdict() for e in p.events]} for p in predictions]
+    for row in rows:
+        del row["exclusive"]
+    return json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def label_track(found: FilePrediction) -> str:
+    """Audacity's label track: onset, offset (s) and label a line, separated by TABs."""
+    return "".join(f"{e.onset:.6f}\t{e.offset:.6f}\t{e.label}\n" for e in found.events)
+
+
+def _write_tracks(predictions: Sequence[FilePrediction], folder: Path) -> str:
+    """One FILE.txt each, in folders as the files lie in below what they have in common."""
+    places = [Path(found.file).resolve() for found in predictions]
+    common = os.path.commonpath([place.parent for place in places])
+    written = [folder / f"{place.relative_to(common)}.txt" for place in places]
+    for path, found in zip(written, predictions, strict=True):
+        _write(path, label_track(found))
+    return "".join(f"{path}\n" for path in written)
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}.") from error

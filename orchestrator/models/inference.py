@@ -1,0 +1,325 @@
+"""What a bundle says about any audio file.
+
+Sound longer than a training clip is cut into windows of that length which overlap by half. A
+frame's score is the mean over the windows that hold it, weighted by a triangle that falls from a
+window's middle to its ends, where the network sees least around a frame. Events are decoded once,
+over all frames, so that one which spans a cut stays one. A tag's score is its largest over windows.
+
+A stack's tag scores are its meta-learner's, of the members' tag scores, and so are its events where
+it fuses frames. Else its events are those of the first member, but only of the classes that the
+stack's tags hold for present.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from orchestrator.members.seen import Members
+from orchestrator.models.bundle import FORMAT, model_folder
+from orchestrator.models.sound import BrokenSound, file_blocks, fitted_to, join, windows
+from orchestrator.runs.files import read_json
+from orchestrator.runs.rundir import snapshot_of
+from orchestrator.stacking.families import load_learner
+from orchestrator.stacking.learner import Learner
+from systems import config as configs
+from systems import registry
+from systems.context import Context
+from systems.data.dataset import Event
+from systems.data.files import Files, broken_lines, examine
+from systems.data.store import load_mono
+from systems.errors import UserError, unknown
+from systems.postprocessing.decoding import align_frames
+from systems.postprocessing.pooling import mean_of
+from systems.system import Fitted
+
+PRESENT = 0.5  # a tag is there where its score is above
+
+
+BATCH = 16  # windows that are scored at once
+
+
+Blocks = Callable[[int], Iterator[np.ndarray]]  # a rate in Hz -> mono sound [S], piece by piece
+
+
+class ScoredEvent(NamedTuple):
+    """An event: onset and offset in s, its class, and the mean of its frames' scores."""
+
+    onset: float
+    offset: float
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class FilePrediction:
+    """What a model says about one file: its length in s, a score for each class, timed events."""
+
+    file: str
+    duration: float
+    tags: dict[str, float]
+    events: tuple[ScoredEvent, ...]
+
+    exclusive: bool = False
+
+    def present(self) -> tuple[str, ...]:
+        """Classes whose score is above 0.5, the highest first; of exclusive ones the highest."""
+        ranked = sorted(self.tags, key=lambda label: -self.tags[label])
+        if self.exclusive:
+            return tuple(ranked[:1])
+        return tuple(label for label in ranked if self.tags[label] > PRESENT)
+
+
+Epoch = tuple[int | None, int]  # fold or ``None`` of the refit, epoch of its training
+
+
+class _Said(NamedTuple):
+    """A model on one file: clip scores [K], frame scores [T, K] and the events that they hold."""
+
+    clip: np.ndarray
+    frames: np.ndarray
+    events: tuple[Event, ...]
+
+
+class _Member(NamedTuple):
+    """A member on one file: the mean of its models, each of them, and clip scores [K] by epoch."""
+
+    mean: _Said
+    models: tuple[_Said, ...]
+    epochs: dict[Epoch, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Models:
+    """A member's models: one or several whose mean is the member, and epochs of its trainings.
+
+    ``of_folds``: whether they are the folds' models, be it one; else a refit.
+    """
+
+    main: tuple[Fitted, ...]
+    epochs: Mapping[Epoch, Fitted]
+    of_folds: bool = False
+
+    @property
+    def first(self) -> Fitted:
+        return self.main[0]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A loaded bundle. ``about`` is its bundle.json; ``learner`` is ``None`` but in a stack."""
+
+    about: Mapping[str, Any]
+    members: tuple[Models, ...]
+    learner: Learner | None
+    context: Context
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> Predictor:
+        """Read a bundle; nothing in it is unpickled.
+
+        Raises:
+            UserError: no bundle, one of another format, or no such device.
+        """
+        path = folder / "bundle.json"
+        if not path.exists():
+            raise UserError(f"{folder} holds no bundle: it has no bundle.json.")
+        about = read_json(path)
+        if about["format"] != FORMAT:
+            raise UserError(
+                f"{path} is of format {about['format']}, this version reads {FORMAT}: it was "
+                f"written by soundsweep {about['version']}."
+            )
+        members = tuple(_models(folder, place, m) for place, m in enumerate(about["members"]))
+        fitted = load_learner(folder / "learner") if about["learner"] else None
+        return cls(about, members, fitted, Context(device=_checked_device(device)))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.about["classes"])
+
+    def predict_files(self, paths: Sequence[str | Path]) -> list[FilePrediction]:
+        """Tags and events of audio files of any rate and number of channels, in order.
+
+        They are mixed down and resampled as in training. Of a file of hours only some blocks are
+        held at once.
+
+        Raises:
+            UserError: one error that names every file that is missing, empty or broken.
+        """
+        names = {str(path): "" for path in paths}
+        seconds, broken = examine(Files("", {name: name for name in names}), names, decode=False)
+        _refuse(broken, len(names))
+        found, torn = [], []
+        for name in map(str, paths):
+            try:
+                blocks = partial(file_blocks, name, seconds[name])
+                found.append(self._predict(name, blocks, seconds[name]))
+            except BrokenSound as error:
+                torn.append((name, str(error)))
+        _refuse(torn, len(names))
+        return found
+
+    def predict_waveform(self, samples: np.ndarray, rate: int, file: str = "") -> FilePrediction:
+        """Tags and events of sound in memory.
+
+        Args:
+            samples: [C, S].
+            rate: in Hz.
+            file: what the prediction calls it.
+
+        Raises:
+            UserError: no samples, another shape, a rate below 1, or samples that are not finite.
+        """
+        if samples.ndim != 2 or samples.size == 0 or rate < 1:
+            raise UserError(
+                f"sound is [channels, samples] at a rate in Hz, not {samples.shape} at {rate}."
+            )
+        if not np.isfinite(samples).all():
+            raise UserError(f"the sound {file} holds samples that are not finite.")
+        duration = samples.shape[1] / rate
+
+        def blocks(wanted: int) -> Iterator[np.ndarray]:
+            mono = load_mono(samples.astype(np.float32, copy=False), rate, wanted)
+            return fitted_to([mono], round(duration * wanted))
+
+        return self._predict(file, blocks, duration)
+
+    def _predict(self, file: str, blocks: Blocks, duration: float) -> FilePrediction:
+        said = [self._member(models, blocks, duration) for models in self.members]
+        first, hop = self.members[0].first, self.members[0].first.frame_hop
+        length = round(duration * first.rate) / first.rate
+        clip, frames, events = said[0].mean
+        if self.learner is not None:
+            view = self._view(said, length, blocks)
+            clip = self.learner.predict(view)[0]
+            own = self.learner.events(view)
+            if own is None:
+                events = tuple(e for e in events if self._is_present(clip, e.label))
+            else:
+                fused = self.learner.fused_frames(view)
+                mean, hop = self.learner.sees(view).mean_frames()
+                events, frames = own[0], (fused or mean)[0]
+        tags = {label: float(score) for label, score in zip(self.classes, clip, strict=True)}
+        timed = (
+            ScoredEvent(*e, _event_score(frames[:, self.classes.index(e.label)], e, hop))
+            for e in events
+        )
+        return FilePrediction(file, duration, tags, tuple(timed), self._exclusive)
+
+    @property
+    def _exclusive(self) -> bool:
+        return bool(self.about["label_kind"] == "class")
+
+    def _is_present(self, clip: np.ndarray, label: str) -> bool:
+        k = self.classes.index(label)
+        return bool(clip.argmax() == k if self._exclusive else clip[k] > PRESENT)
+
+    def _member(self, models: Models, blocks: Blocks, duration: float) -> _Member:
+        """What a member says of a whole file: the mean of its models, and each."""
+        length = round(duration * models.first.rate) / models.first.rate
+        scored = [self._score(model, blocks(model.rate)) for model in models.main]
+        each = tuple(
+            _Said(clip, *model.timed(frames, length))
+            for model, (clip, frames) in zip(models.main, scored, strict=True)
+        )
+        clip = self._mean(np.stack([clip for clip, _ in scored]))
+        hops = [model.frame_hop for model in models.main]
+        aligned = align_frames([frames for _, frames in scored], hops).swapaxes(0, 1)
+        mean = _Said(clip, *models.first.timed(self._mean(aligned), length))
+        epochs = {e: self._score(m, blocks(m.rate))[0] for e, m in models.epochs.items()}
+        return _Member(mean, each, epochs)
+
+    def _mean(self, scores: np.ndarray) -> np.ndarray:
+        """The mean over a member's models [F, ...]."""
+        return mean_of(scores, self.about["mean_of_folds"], self._exclusive).astype(np.float32)
+
+    def _view(self, said: Sequence[_Member], length: float, blocks: Blocks) -> Members:
+        """What the meta-learner sees of one file."""
+        assert self.learner is not None
+        columns = None
+        if "columns" in (*self.learner.takes, *self.learner.uses):
+            from systems.frontend.statistics import mfcc_statistics
+
+            rate = self.members[0].first.rate
+            columns = mfcc_statistics(np.concatenate(list(blocks(rate))), rate)[None]
+        epochs = [one.epochs for one in said]
+        whole = self._seen([one.mean for one in said], epochs, None, length)
+        of_folds = tuple(
+            replace(
+                self._seen([one.models[fold] for one in said], epochs, fold, length),
+                fold=np.array([fold]),
+                columns=columns,
+            )
+            for fold in range(min(len(one.models) for one in said))
+        )
+        folds_predict = any(models.of_folds for models in self.members)
+        return replace(whole, columns=columns, of_folds=of_folds if folds_predict else None)
+
+    def _seen(
+        self, said: Sequence[_Said], epochs: Sequence[dict[Epoch, np.ndarray]], fold: int | None,
+        length: float,
+    ) -> Members:  # fmt: skip
+        """One model of each member on one file, and the epochs of its training."""
+        asked = tuple({e: s[None] for (of, e), s in one.items() if of == fold} for one in epochs)
+        return Members(
+            names=tuple(str(member["trial"]) for member in self.about["members"]),
+            clip_ids=("file",),
+            classes=self.classes,
+            scores=np.stack([one.clip for one in said])[None].astype(float),
+            frames=tuple((one.frames,) for one in said),
+            frame_hops=tuple(models.first.frame_hop for models in self.members),
+            durations=(length,),
+            events=tuple((one.events,) for one in said),
+            epochs=asked if any(asked) else None,
+        )
+
+    def _score(self, member: Fitted, blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Clip scores [K] and frame scores [T, K] of a whole file by one member."""
+        hop = round(member.frame_hop * member.rate)  # samples
+        step = max(1, member.samples // 2 // hop)  # frames
+        cut = windows(blocks, member.samples, step * hop)
+        clips: list[np.ndarray] = []
+        frames: list[np.ndarray] = []
+        while batch := list(itertools.islice(cut, BATCH)):
+            clip, frame = member.score(batch, self.context)
+            clips.append(clip)
+            frames.extend(frame)
+        return np.concatenate(clips).max(axis=0), join(frames, step)
+
+
+def _event_score(scores: np.ndarray, event: Any, hop: float) -> float:
+    start, stop = round(event.onset / hop), int(np.ceil(event.offset / hop - 1e-6))
+    return float(scores[start : max(stop, start + 1)].mean())
+
+
+def _refuse(broken: Sequence[tuple[str, str]], count: int) -> None:
+    if broken:
+        raise UserError(
+            f"{len(broken)} of {count} files cannot be used:\n{broken_lines(broken)}\n"
+            "Mend them, or leave them out."
+        )
+
+
+def _checked_device(device: str) -> str:
+    if device not in ("cpu", "cuda"):
+        raise unknown("device", device, ("cpu", "cuda"))
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: this machine has no CUDA device.")
+    return device
+
+
+def _models(bundle: Path, place: int, member: Mapping[str, Any]) -> Models:
+    """The models of a member of a bundle."""
+    entry = registry.get(member["system"])
+    system = entry.build(configs.from_dict(type(entry.config), member["config"]))
+    loaded = {name: system.load(model_folder(bundle, place, name)) for name in member["models"]}
+    epochs = {epoch: loaded.pop(name) for name in list(loaded) if (epoch := snapshot_of(name))}
+    return Models(tuple(loaded.values()), epochs, of_folds="refit" not in loaded)

@@ -1,0 +1,73 @@
+"""What of a storage root can go: checkpoints of ended trials, and stores that no run reads."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.plan.plan import load_plan
+from orchestrator.planning.gather import study_of
+from orchestrator.runs.files import read_json
+from orchestrator.runs.rundir import RunDir
+from orchestrator.search.study import TrialState
+
+ENDED = (TrialState.PRUNED, TrialState.FAIL)  # a complete one may have folds under way
+
+
+@dataclass(frozen=True)
+class Removable:
+    """Something that can be removed: where, why, and its size in bytes."""
+
+    path: Path
+    why: str
+    size: int
+
+
+def removable(root: Path, *, stores: bool = False) -> list[Removable]:
+    """What can go from a storage root without losing a result.
+
+    Args:
+        root: the storage root.
+        stores: every waveform store too; they are built anew when they are needed.
+
+    Runs that are being driven, and the stores they read, are left alone.
+    """
+    runs = [RunDir(plan.parent) for plan in sorted(root.glob("*/plan.json"))]
+    idle = [run for run in runs if not run.is_driven()]
+    found = [item for run in idle for item in _checkpoints(run)]
+    kept = runs if not stores else [run for run in runs if run not in idle]
+    read = {str(read_json(run.store)["store"]) for run in kept if run.store.exists()}
+    for folder in sorted((root / "store").glob("*/")):
+        if folder.name not in read:
+            why = "a waveform store that can be built anew" if stores else "no run reads it"
+            found.append(Removable(folder, why, _size(folder)))
+    return found
+
+
+def remove(items: list[Removable]) -> None:
+    """Remove them."""
+    for item in items:
+        if item.path.is_dir():
+            shutil.rmtree(item.path)
+            item.path.with_name(item.path.name + ".lock").unlink(missing_ok=True)
+        else:
+            item.path.unlink(missing_ok=True)
+
+
+def _checkpoints(run: RunDir) -> Iterator[Removable]:
+    """Checkpoints that nothing will go on from."""
+    if not run.study.exists():
+        return
+    plan = load_plan(run)
+    for trial in study_of(run, plan).trials():
+        folder = run.trial(trial.number)
+        if trial.state in ENDED:
+            for path in sorted(folder.path.glob("fold*/checkpoint.pt*")):
+                why = f"trial {trial.number} of {run.path.name} has ended"
+                yield Removable(path, why, path.stat().st_size)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

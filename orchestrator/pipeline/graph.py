@@ -1,0 +1,257 @@
+"""Fusions, and systems that learn from others: what they need is trained first, or reused.
+
+``--system PAPER/FUSION`` walks the graph of :func:`registry.resolve`. Each system gets a run of its
+own below the storage root, ``NAME.SYSTEM``; one that is there already, of the same data, splits,
+configuration, budget and seed, is reused. A killed walk goes on by the same command and ``--name``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.cli import commands
+from orchestrator.plan.options import Options
+from orchestrator.plan.plan import MemberRef, Plan, load_plan
+from orchestrator.planning import gather, stacks
+from orchestrator.planning.fusions import check_graph, check_options, trainings
+from orchestrator.planning.resolve import make_plan
+from orchestrator.runs.rundir import RunDir
+from orchestrator.stacking.stage import refused
+from systems import registry
+from systems.data.dataset import Dataset
+from systems.data.splits import Splits
+from systems.errors import UserError
+from systems.registry import Entry, Fusion
+
+# What two runs must share for one to stand for the other.
+_SAME = ("system", "dataset", "fingerprint", "classes", "splits", "metric", "mode", "space",
+         "config", "first_trial", "budget", "seed", "sampler", "halving", "trials", "purpose",
+         "required", "mixed_precision", "final")  # fmt: skip
+# And what only the run that was asked for is told.
+_STAGE = ("stack", "top_k", "stage_trials", "protocol", "transductive", "fusion", "members",
+          "learner_settings", "fitted_on", "by_fold", "pool", "events_of",
+          "row_weights", "fusion_parts")  # fmt: skip
+
+
+def run_graph(given: dict[str, Any], dry_run: bool) -> int:
+    """Train what a system or fusion needs, then itself; returns the exit code.
+
+    Members are trained at their published point, or searched where ``--trials`` says so.
+    """
+    order = registry.resolve(given["system"])
+    target = order[-1]
+    name = given["name"] or _name(target, given)
+    if isinstance(target, Fusion):
+        check_options(target, given)
+    check_graph(order, {**given, "name": name})
+    if dry_run:
+        for entry in order:
+            what = "fusion" if isinstance(entry, Fusion) else "system"
+            if isinstance(entry, Entry):  # what was asked for is checked as for a run
+                make_plan(commands.options_of({**given, "name": name, "system": entry.address}))
+            commands.console.print(f"{what:<8} {entry.address}", markup=False)
+        return 0
+    commands.writable(commands.root_of(given["storage"]))
+    runs: dict[str, RunDir] = {}
+    wanted = trainings(order)
+    for entry in order:
+        last = entry is target
+        own = name if last else f"{name}.{entry.address.replace('/', '.')}"
+        asked = {**given, "name": own}
+        if isinstance(entry, Fusion):
+            code, runs[entry.address] = _fuse(entry, asked, runs)
+        else:
+            code, runs[entry.address] = _train(entry, asked, runs, last, wanted[entry.address])
+        if code != 0:
+            commands.console.print(f"go on with the same command and --name {name}", markup=False)
+            return int(code)
+    return 0
+
+
+def _name(target: Entry | Fusion, given: Mapping[str, Any]) -> str:
+    return f"{target.address.replace('/', '.')}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _train(
+    entry: Entry, given: dict[str, Any], runs: Mapping[str, RunDir], last: bool, trainings: int
+) -> tuple[int, RunDir]:
+    """A system's run: reused, gone on with, or begun.
+
+    Where nothing is searched, several trainings are of the published point.
+    """
+    asked = {**given, "system": entry.address}
+    if not last:
+        count = max(1, trainings)
+        asked |= {"trials": given["trials"] or str(count), "repeat": given["trials"] is None,
+                  "stack": "none", "top_k": count, "final": "refit", "by_fold": False}  # fmt: skip
+    options: Options = commands.options_of(asked)
+    plan, dataset, splits = make_plan(options)
+    required = {
+        name: str(runs[registry.find(requirement.address).address].path)
+        for name, requirement in entry.requires.items()
+    }
+    plan = replace(plan, required=required, notes=(*plan.notes, *biased_teachers(entry, splits)))
+    root = commands.root_of(given["storage"])
+    found = reusable(plan, root, _STAGE if last else ())
+    if found is not None:
+        commands.console.print(f"{entry.address}: {found.path.name} is reused", markup=False)
+        return 0, found
+    folder = RunDir(root / plan.name)
+    return _go_on_or_run(folder, plan, dataset, splits), folder
+
+
+def biased_teachers(entry: Entry, splits: Splits) -> list[str]:
+    """Notes on fitted fusions that teach a system on whose validation rows they were fitted.
+
+    Of several folds the others' rows fit the teacher again; of a single one there are none.
+    """
+    if len(splits.folds) > 1:
+        return []
+    return [
+        f"The teacher {one.address} is a fusion whose meta-learner was fitted on the one "
+        "validation part, which scores this system too: its validation figures are biased; the "
+        "test part's are not."
+        for one in entry.requires.values()
+        if one.rows == "same_fold" and isinstance(registry.find(one.address), Fusion)
+    ]
+
+
+def _go_on_or_run(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits) -> int:
+    """Begin a run, or go on with the one of this name. Raises UserError where that is another."""
+    if not folder.plan.exists():
+        return commands.run_planned(folder, plan, dataset, splits)
+    other = _differing(load_plan(folder), plan, (*_SAME, *_STAGE))
+    if other:
+        raise UserError(
+            f"a run named '{plan.name}' exists in {folder.root} and was asked for otherwise "
+            f"({', '.join(other)}): give another --name, or ask as before."
+        )
+    return commands.resume(str(folder.path), str(folder.root), {})
+
+
+def reusable(plan: Plan, root: Path, more: Sequence[str] = ()) -> RunDir | None:
+    """A finished run below the root that is what this plan would give; of several the first.
+
+    ``more``: further entries of the plan that must be the same.
+    """
+    for run, other in gather.runs_below(root):
+        same = not _differing(other, plan, (*_SAME, *more))
+        if same and run.scores.exists() and _is_searched(run, other):
+            return run
+    return None
+
+
+def _differing(one: Plan, other: Plan, keys: Sequence[str]) -> list[str]:
+    """The entries in which two plans differ."""
+    first, second = one.to_json(), other.to_json()
+    return [key for key in keys if _plain(first[key]) != _plain(second[key])]
+
+
+def _plain(value: Any) -> Any:
+    """A value as a way through JSON leaves it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value
+
+
+def _is_searched(run: RunDir, plan: Plan) -> bool:
+    study = gather.study_of(run, plan)
+    return study.asked() >= plan.trials and not study.running()
+
+
+def _fuse(fusion: Fusion, given: dict[str, Any], runs: Mapping[str, RunDir]) -> tuple[int, RunDir]:
+    """A fusion's run: its meta-learner over the best trials of its members."""
+    folder = RunDir(commands.root_of(given["storage"]) / given["name"])
+    members, parts = _flat(fusion, runs)
+    places = {member: place for place, member in enumerate(members)}
+    nested = any(part["learner"] is not None for part in parts)
+    plan, dataset, splits = stacks.make_stack_plan(
+        members,
+        stack=fusion.learner,
+        settings={fusion.learner: fusion.settings},
+        final=fusion.final,
+        by_fold=fusion.by_fold,
+        pool=fusion.pool,
+        events_of=_gate(fusion, runs, places),
+        row_weights=fusion.row_weights,
+        parts=[_placed(part, places) for part in parts] if nested else (),
+        name=given["name"],
+        protocol=given["protocol"],
+        mlflow=given["mlflow"],
+        ray_address=given["ray_address"],
+        fusion=fusion.address,
+        fitted_on=fusion.fitted_on,
+        stage_trials=given["stage_trials"] or 0,
+    )
+    code = _go_on_or_run(folder, plan, dataset, splits)
+    for row in refused(folder, plan):
+        raise UserError(f"{fusion.address} could not be fitted: {row['why']}")
+    return code, folder
+
+
+def _flat(
+    fusion: Fusion, runs: Mapping[str, RunDir]
+) -> tuple[list[MemberRef], list[dict[str, Any]]]:
+    """The trials below a fusion, each once, and its members as parts over them, in order.
+
+    A part's ``members`` are trials; :func:`_placed` turns them into places.
+    """
+    taken: Counter[str] = Counter()
+    parts: list[dict[str, Any]] = []
+    for name in fusion.members:
+        entry = registry.find(name)
+        if isinstance(entry, Fusion):
+            parts.append(_fused_part(entry, runs))
+            continue
+        trial = _trial(runs[entry.address], taken[entry.address])
+        taken[entry.address] += 1
+        parts.append({"name": name, "members": [trial], "learner": None})
+    return list(dict.fromkeys(m for part in parts for m in part["members"])), parts
+
+
+def _fused_part(inner: Fusion, runs: Mapping[str, RunDir]) -> dict[str, Any]:
+    """A fusion as a member of another."""
+    members, parts = _flat(inner, runs)
+    places = {member: place for place, member in enumerate(members)}
+    nested = any(part["learner"] is not None for part in parts)
+    manner = {
+        "by_fold": inner.by_fold, "pool": inner.pool, "events_of": _gate(inner, runs, places),
+        "parts": [_placed(part, places) for part in parts] if nested else [],
+    }  # fmt: skip
+    return {
+        "name": inner.address, "members": members, "learner": inner.learner,
+        "settings": dict(inner.settings), "manner": manner,
+    }  # fmt: skip
+
+
+def _placed(part: Mapping[str, Any], places: Mapping[MemberRef, int]) -> dict[str, Any]:
+    """A part whose members are places in the order of all."""
+    about = {key: value for key, value in part.items() if key != "members"}
+    return {**about, "places": [places[member] for member in part["members"]]}
+
+
+def _gate(
+    fusion: Fusion, runs: Mapping[str, RunDir], places: Mapping[MemberRef, int]
+) -> int | None:
+    """The place of the member whose events a fusion's tags gate."""
+    if fusion.events_of is None:
+        return None
+    return places[_trial(runs[registry.find(fusion.events_of).address], 0)]
+
+
+def _trial(run: RunDir, rank: int) -> MemberRef:
+    """The trial of a member's run that is best but for ``rank`` others."""
+    best = gather.best_of(run, rank + 1)
+    if len(best) <= rank:
+        raise UserError(
+            f"the run '{run.path.name}' has {len(best)} completed trials, the fusion takes "
+            f"{rank + 1}: soundsweep run --resume {run.path} --trials +1."
+        )
+    return best[rank]

@@ -1,0 +1,110 @@
+"""The jobs of the runs that members come from, and the stores of their sound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.console.interrupts import Stop
+from orchestrator.console.progress import Progress
+from orchestrator.members.rows import Member
+from orchestrator.plan.plan import Plan
+from orchestrator.planning.sound import stored_clips
+from orchestrator.runs.files import read_json, write_json
+from orchestrator.runs.rundir import RunDir
+from orchestrator.search.ray_session import start_ray
+from orchestrator.search.tasks import on_ray
+from orchestrator.stacking.families import learner
+from orchestrator.stacking.statistics import clip_statistics
+from orchestrator.training.job import Job
+from systems.data.dataset import Dataset
+from systems.data.splits import Splits
+from systems.data.store import WaveformStore, open_store, store_key
+
+
+class Jobs:
+    """The jobs of the runs that members come from: the run's own, or those that a stack combines.
+
+    A run whose members lack a fold or a final model is driven from then on. As a context manager it
+    gives these runs up again.
+    """
+
+    def __init__(
+        self, run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Stop,
+        progress: Progress,
+    ) -> None:  # fmt: skip
+        self.run, self.plan = run, plan
+        self.dataset, self.splits = dataset, splits
+        self.stop, self.progress = stop, progress
+        self._jobs: dict[Path, Job] = {}
+        self._driven: dict[Path, RunDir] = {}
+
+    def own(self) -> Job:
+        """The job of the run itself."""
+        return self._job(self.run, self.plan)
+
+    def read(self, member: Member) -> Job:
+        """The job of the run that a member is a trial of, for its models and their sound."""
+        return self._job(member.run, member.plan)
+
+    def driven(self, member: Member) -> Job:
+        """The same, in a run that this process drives: its trials may be trained.
+
+        Raises:
+            UserError: another process drives the run.
+        """
+        run = member.run
+        if run.path != self.run.path and run.path not in self._driven:
+            self._driven[run.path] = run.drive()
+            self._jobs.pop(run.path, None)  # of an earlier generation
+        return self._job(self._driven.get(run.path, run), member.plan)
+
+    def columns(self, chosen: Sequence[Member]) -> dict[str, np.ndarray] | None:
+        """Clip statistics by clip, where a meta-learner uses them; kept in the run directory."""
+        asked = [learner(name, None, self.plan.manner()) for name in self.plan.stack]
+        if not any("columns" in {*one.takes, *one.uses} for one in asked):
+            return None
+        ids = [i for fold in self.splits.folds for i in fold.validation]
+        ids += [clip.clip_id for clip in self.dataset.part(self.dataset.test_part)]
+        self.progress.phase(f"clip statistics: {len(ids)} clips", None)
+        return clip_statistics(self.run.statistics, self.read(chosen[0]).store, ids)
+
+    def _job(self, run: RunDir, plan: Plan) -> Job:
+        if run.path not in self._jobs:
+            plan = replace(plan, resources=self.plan.resources, ray_address=self.plan.ray_address)
+            store = _store(run, plan, self.dataset, self.splits, self.stop, self.progress)
+            self.stop.check()
+            self._jobs[run.path] = Job.of(run, plan, self.dataset, self.splits, store)
+        return self._jobs[run.path]
+
+    def __enter__(self) -> Jobs:
+        return self
+
+    def __exit__(self, *about: object) -> None:
+        for run in self._driven.values():
+            run.close()
+
+
+def _store(
+    run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Stop, progress: Progress
+) -> WaveformStore:
+    """The one store of the sound that this run needs, test part included."""
+    ids = stored_clips(plan, dataset, splits)
+    rate = plan.entry().build(plan.trial_config(plan.first_trial)).inputs()["audio"].rate
+    # Noted first: `clean` leaves alone what a run reads, also while it is being built.
+    key = {"store": store_key(dataset, ids, rate)}
+    if not run.store.exists() or read_json(run.store) != key:
+        write_json(run.store, key)
+
+    def ray_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
+        start_ray(plan.resources.total_cpus, stop, plan.ray_address)
+        for result in on_ray(function, items):
+            stop.check()
+            yield result
+
+    counter = progress.counter(f"waveform store: {len(ids)} clips at {rate} Hz", len(ids))
+    return open_store(dataset, ids, rate, run.root / "store", ray_map, counter)

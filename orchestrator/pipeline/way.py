@@ -1,0 +1,116 @@
+"""The whole way of a run. Each step reads the run directory, does what is missing, writes it back.
+
+Resuming is calling it again: no step has a second path for it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import ray
+
+from orchestrator.console.interrupts import Interrupted, Stop
+from orchestrator.console.progress import Progress
+from orchestrator.members import choose as members
+from orchestrator.members.rows import Member, members_of_runs, out_of_fold
+from orchestrator.pipeline import teachers as required
+from orchestrator.pipeline.jobs import Jobs
+from orchestrator.plan.plan import Plan
+from orchestrator.report import html, results
+from orchestrator.runs.clock import Clock
+from orchestrator.runs.rundir import RunDir
+from orchestrator.scoring import test_part as scoring
+from orchestrator.search import sweep
+from orchestrator.search.study import Search
+from orchestrator.stacking import stage
+from orchestrator.tracking.projection import Projector
+from orchestrator.training.trial import cause_in_words
+from systems.data.dataset import Dataset
+from systems.data.splits import Splits
+
+
+def run_job(run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Stop) -> bool:
+    """Search, complete, stack, score once, report. Returns whether it came to its end.
+
+    Raises:
+        UserError: what a user can mend; the run directory is whole and can be resumed.
+        OSError: the disk is full, say; so too.
+    """
+    finished = True
+    with (
+        Progress(plan.metric, plan.mode, plan.steps()) as progress,
+        Projector(run, plan) as projector,
+    ):
+        progress.say(f"run {run.path}")
+        try:
+            _work(run, plan, dataset, splits, stop, progress)
+        except Interrupted:
+            finished = False
+            progress.say("interrupted: what is done is kept")
+        finally:
+            ray.shutdown()
+            _report_so_far(run, progress)
+    if projector.problem:
+        progress.say(projector.problem)
+    return finished
+
+
+def write_report(run: RunDir) -> Path:
+    """results.json and the report of a run as far as it has come."""
+    return html.write(results.collect(run), run.report)
+
+
+def _report_so_far(run: RunDir, progress: Progress) -> None:
+    """The report. One that cannot be written must not hide the error that ended the run."""
+    ended_by = sys.exc_info()[0]
+    try:
+        write_report(run)
+    except Exception as error:
+        if ended_by is None:
+            raise
+        progress.say(f"no report: {cause_in_words(error)}")
+
+
+def _work(
+    run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Stop, progress: Progress
+) -> None:
+    clock = Clock(run.clock, plan.search_end())
+    jobs = Jobs(run, plan, dataset, splits, stop, progress)
+    with jobs:
+        if plan.purpose == "stack":
+            chosen = members_of_runs(plan)
+            for mine in _by_run(chosen):
+                if missing := members.missing_folds(mine):
+                    members.complete(jobs.driven(mine[0]), missing, stop, progress)
+        else:
+            job = jobs.own()
+            if plan.entry().requires:
+                progress.phase("what the system learns from", None)
+                required.prepare(run, plan, dataset, splits, jobs.read)
+            clock.note()
+            study = Search(
+                run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial
+            )
+            sweep.search(run, plan, job, study, stop, progress, clock)
+            chosen = members.choose(run, plan, job, study, stop, progress)
+        stop.check()
+        columns = jobs.columns(chosen)
+        rows = out_of_fold(chosen, dataset, splits, plan, columns)
+        members.note(run, plan, rows)
+        stage.fit_stage(run, plan, rows, stop, progress)
+        snapshots = stage.snapshots(run, plan)
+        for mine in _by_run(chosen):
+            if tasks := members.final_tasks(plan, rows, mine[0].run, snapshots):
+                members.finish(plan, jobs.driven(mine[0]), tasks, stop, progress)
+        stop.check()
+        progress.phase("score the test part", None)
+        scoring.score_test_once(run, plan, dataset, jobs.read(chosen[0]).store, rows, columns)
+    clock.note()
+
+
+def _by_run(chosen: Sequence[Member]) -> list[list[Member]]:
+    """The members of each run."""
+    paths = dict.fromkeys(member.run.path for member in chosen)
+    return [[member for member in chosen if member.run.path == path] for path in paths]

@@ -1,0 +1,211 @@
+"""A run, resolved: what is asked for, as data. Nothing here imports torch or Ray."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from orchestrator.plan.manner import Manner, Pool
+from orchestrator.plan.options import Final, FittedOn, Purpose
+from orchestrator.plan.search import HalvingSettings, SamplerSettings
+from orchestrator.runs.files import read_json
+from orchestrator.runs.rundir import RunDir
+from search_spaces import Parameter, SearchSpace
+from systems import config as configs
+from systems import registry
+from systems.budget import Budget
+from systems.errors import UserError
+from systems.postprocessing.pooling import Mean
+
+WORKERS_DRIVER_CPUS = 0.1  # of a trial whose work is done by workers: it must not starve them
+
+
+@dataclass(frozen=True)
+class MemberRef:
+    """A member of a stack over several runs: the run's directory, the trial, and its system."""
+
+    run: str
+    trial: int
+    system: str
+
+
+@dataclass(frozen=True)
+class Resources:
+    """How many trials run at once; CPUs and GPUs of each of a trial's workers, and their number."""
+
+    concurrency: int
+    cpus: int
+    gpus: float
+    workers: int = 1
+
+    @property
+    def total_cpus(self) -> int:
+        """CPUs that all trials at once take; with workers, one more for what drives them."""
+        return self.concurrency * self.cpus * self.workers + (self.workers > 1)
+
+    def of_process(self) -> tuple[float, float]:
+        """CPUs and GPUs of a trial's own process; its workers, if any, ask for theirs."""
+        return (WORKERS_DRIVER_CPUS, 0) if self.workers > 1 else (self.cpus, self.gpus)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, resolved. Written once as plan.json; resuming reads it back."""
+
+    name: str
+    run_id: str
+    created: str
+    system: str
+    dataset: str
+    data: str | None
+    fingerprint: str
+    classes: tuple[str, ...]
+    parts: dict[str, dict[str, Any]]
+    splits: dict[str, Any]
+    metric: str
+    mode: str
+    space: tuple[Parameter, ...]
+    config: dict[str, Any]
+    first_trial: dict[str, Any]
+    moved: dict[str, Any]
+    budget: Budget
+    scaled: dict[str, tuple[Any, Any]]
+    trials: int
+    seed: int
+    sampler: SamplerSettings
+    halving: HalvingSettings | None
+    resources: Resources
+    stack: tuple[str, ...]
+    top_k: int
+    transductive: bool
+    mlflow: str | None
+    purpose: Purpose = "search"
+    protocol: str = "honest"
+    time_budget: float | None = None  # seconds, of the whole run
+    search_share: float = 1.0  # of the time budget
+    ray_address: str | None = None
+    mixed_precision: bool = False
+    skip_broken: bool = False
+    skipped: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    members: tuple[MemberRef, ...] = ()  # of a stack over several runs
+    final: Final = "refit"
+    by_fold: bool = False  # a meta-learner for each fold
+    pool: Pool = "clips"  # what meta-learners fuse
+    events_of: int | None = None  # the place of the member whose events the fused tags gate
+    row_weights: dict[str, dict[str, float]] = field(default_factory=dict)  # column -> value -> w
+    fusion_parts: tuple[dict[str, Any], ...] = ()  # of a fusion of fusions
+    learner_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stage_trials: int = 0  # of the search of each meta-learner's settings
+    fitted_on: FittedOn = "out_of_fold"
+    fusion: str | None = None  # the registered fusion that this run is
+    required: dict[str, str] = field(default_factory=dict)  # name -> directory of the run
+    versions: dict[str, str] = field(default_factory=dict)
+    git_commit: str | None = None
+
+    def search_space(self) -> SearchSpace:
+        return SearchSpace(self.metric, "max" if self.mode == "max" else "min", self.space)
+
+    def entry(self) -> registry.Entry:
+        return registry.get(self.system)
+
+    def base_config(self) -> Any:
+        """The configuration before searched values and budget."""
+        return configs.from_dict(type(self.entry().config), self.config)
+
+    def trial_config(self, params: dict[str, Any]) -> Any:
+        """The configuration that a trial with these searched values trains."""
+        return self.budget.apply(configs.replace(self.base_config(), params))
+
+    def steps(self) -> int:
+        """Epochs of one whole training."""
+        return steps_of(self.entry(), self.trial_config(self.first_trial))
+
+    def final_is_refit(self) -> bool:
+        """Whether members train again on all labelled clips; else the fold's model is the model."""
+        return self.purpose != "train" and not self.folds_predict()
+
+    def folds_predict(self) -> bool:
+        """Whether members predict the test part by the mean of their folds' models."""
+        return self.final != "refit"
+
+    def mean_of_folds(self) -> Mean:
+        """How folds' models are averaged."""
+        return "geometric" if self.final == "fold_geometric" else "arithmetic"
+
+    def exclusive(self) -> bool:
+        """Whether the classes exclude each other: a clip has one, not tags."""
+        kinds = {about["labels"] for about in self.parts.values()}
+        return "class" in kinds and not kinds & {"tags", "events"}
+
+    def manner(self) -> Manner:
+        """How meta-learners meet the members."""
+        return Manner(
+            self.by_fold, self.mean_of_folds(), self.folds_predict(), self.pool, self.events_of,
+            self.fusion_parts,
+        )  # fmt: skip
+
+    def search_end(self) -> float | None:
+        """The run's time at which its search ends, in seconds; ``None`` for never."""
+        return None if self.time_budget is None else self.search_share * self.time_budget
+
+    def planned_share(self) -> float:
+        """The share of the time budget at which the search ends.
+
+        What follows it are the members' missing folds and refits; a search that stops trials early
+        is counted with half of its trainings.
+        """
+        searching = self.trials * self.splits["searched"] * (0.5 if self.halving else 1.0)
+        missing = len(self.splits["folds"]) - self.splits["searched"]
+        following = min(self.top_k, self.trials) * (missing + self.final_is_refit())
+        return min(0.9, max(0.5, searching / (searching + following)))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Plan:
+        """The inverse of :meth:`to_json` after a way through a file."""
+        halving = value["halving"]
+        budget = value["budget"]
+        fixed = {k: tuple(v) if isinstance(v, list) else v for k, v in budget["fixed"].items()}
+        return cls(
+            **{
+                **value,
+                "classes": tuple(value["classes"]),
+                "space": tuple(
+                    Parameter(**{**p, "choices": tuple(p["choices"])}) for p in value["space"]
+                ),
+                "budget": Budget(budget["text"], fixed, budget["times"], budget["caps"]),
+                "scaled": {key: (pair[0], pair[1]) for key, pair in value["scaled"].items()},
+                "sampler": SamplerSettings(**value["sampler"]),
+                "halving": None if halving is None else HalvingSettings(**halving),
+                "resources": Resources(**value["resources"]),
+                "stack": tuple(value["stack"]),
+                "skipped": tuple((path, why) for path, why in value.get("skipped", ())),
+                "notes": tuple(value.get("notes", ())),
+                "members": tuple(MemberRef(**member) for member in value.get("members", ())),
+                "fusion_parts": tuple(value.get("fusion_parts", ())),
+            }
+        )
+
+
+def steps_of(entry: registry.Entry, config: Any) -> int:
+    return int(configs.get(config, entry.schedule[0])) if entry.schedule else 1
+
+
+def load_plan(run: RunDir) -> Plan:
+    """A run's plan.
+
+    Raises:
+        UserError: it is not there, or no plan that this version reads.
+    """
+    try:
+        return Plan.from_json(read_json(run.plan))
+    except FileNotFoundError:
+        raise UserError(f"the run {run.path} is not there any more: it has no plan.json.") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{run.plan} is no plan that this version reads ({type(error).__name__}: {error}). "
+            "Restore the file, or move the folder away."
+        ) from error

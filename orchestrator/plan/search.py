@@ -1,0 +1,31 @@
+"""Settings of the search, frozen in the plan: more trials later change none of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """Arguments of the sampler, frozen in the plan: more trials later change none of them."""
+
+    seed: int
+    n_startup_trials: int
+
+
+@dataclass(frozen=True)
+class HalvingSettings:
+    """Asynchronous successive halving (Li et al. 2020).
+
+    At the steps ``min_step * reduction_factor ** k`` a trial goes on if its best value so far is
+    among the best ``1 / reduction_factor`` (rounded up) of all values reported at that step.
+    """
+
+    min_step: int
+    reduction_factor: int = 3
+
+    def is_rung(self, step: int) -> bool:
+        rung = self.min_step
+        while rung < step:
+            rung *= self.reduction_factor
+        return rung == step

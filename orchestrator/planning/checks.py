@@ -1,0 +1,94 @@
+"""What can be wrong with options and data, told before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from orchestrator.plan.options import FINALS, PROTOCOLS, Options
+from search_spaces import SearchSpace
+from systems import config as configs
+from systems import registry
+from systems.data.dataset import Dataset, LabelKind
+from systems.data.splits import Splits
+from systems.errors import UserError, unknown
+from systems.metrics import metric
+
+# Labels of one kind contain those of another: events say which tags a clip has.
+CONTAINS: dict[LabelKind, tuple[LabelKind, ...]] = {"events": ("tags",), "class": ("tags",)}
+
+
+ANY_TASK = "any"  # of a data set that fits every system whose labels it has
+
+
+def check_kinds(entry: registry.Entry, dataset: Dataset) -> None:
+    if dataset.task not in (entry.task, ANY_TASK):
+        raise UserError(
+            f"{entry.address} is for the task {entry.task}; {dataset.name} is for {dataset.task}."
+        )
+    for part in {clip.part for clip in dataset.role("labelled")}:
+        kind = dataset.label_kind(part)
+        if not {kind, *CONTAINS.get(kind, ())} & set(entry.labels):
+            raise UserError(
+                f"{entry.address} trains on labels of kind {' or '.join(entry.labels)}; part "
+                f"'{part}' of {dataset.name} has {kind}."
+            )
+
+
+def check_decision(
+    entry: registry.Entry, config: Any, space: SearchSpace, splits: Splits, transductive: bool
+) -> None:
+    """What the decision adapts on, set or searched, is there and may be used."""
+    if entry.decision is None:
+        return
+    key = f"{entry.decision}.on"
+    searched = [p.choices for p in space.parameters if p.key == key]
+    asked = {configs.get(config, key), *(choice for choices in searched for choice in choices)}
+    if "target" in asked and not transductive:
+        raise UserError(
+            f"{key}=target adapts on the sound of the test clips: ask for it with --transductive, "
+            "which marks the figures."
+        )
+    if "unlabelled" in asked and not splits.unlabelled.get("unlabelled"):
+        raise UserError(f"{key}=unlabelled: this data set has no unlabelled clips.")
+
+
+def check_metric(name: str, dataset: Dataset) -> None:
+    wanted = metric(name)
+    part = dataset.official_validation or dataset.role("labelled")[0].part
+    kind = dataset.label_kind(part)
+    if kind not in wanted.labels:
+        raise UserError(
+            f"the metric {name} needs labels of kind {' or '.join(wanted.labels)}; part '{part}' "
+            f"of {dataset.name} has {kind}."
+        )
+
+
+def check_options(options: Options, trials: int) -> None:
+    for name, value in (("--trials", trials), ("--top-k", options.top_k),
+                        ("--cpus-per-trial", options.cpus_per_trial),
+                        ("--workers-per-trial", options.workers_per_trial),
+                        ("--concurrency", options.concurrency or 1)):  # fmt: skip
+        if value < 1:
+            raise UserError(f"{name} takes 1 or more, not {value}.")
+    if options.gpus_per_trial is not None and options.gpus_per_trial < 0:
+        raise UserError(f"--gpus-per-trial takes 0 or more, not {options.gpus_per_trial:g}.")
+    check_stage(options.name, options.protocol, options.final, options.stage_trials)
+
+
+def check_stage(
+    name: str | None, protocol: str, final: str | None, stage_trials: int | None
+) -> None:
+    """What ``run`` and ``stack`` are both asked for.
+
+    Raises:
+        UserError: a value that there is not, with its option.
+    """
+    if (stage_trials or 0) < 0:
+        raise UserError(f"--stage-trials takes 0 or more, not {stage_trials}.")
+    if final is not None and final not in FINALS:
+        raise unknown("way to --final models", final, FINALS)
+    if protocol not in PROTOCOLS:
+        raise unknown("protocol", protocol, PROTOCOLS)
+    if name is not None and (Path(name).name != name or name == ".."):
+        raise UserError(f"--name {name}: a name is one folder's name, without '/'.")

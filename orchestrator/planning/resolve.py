@@ -1,0 +1,237 @@
+"""From options to a resolved plan: everything checked before anything starts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import search_spaces
+from orchestrator.plan.options import Options, Purpose
+from orchestrator.plan.plan import Plan, Resources, steps_of
+from orchestrator.plan.search import HalvingSettings, SamplerSettings
+from orchestrator.planning.checks import check_decision, check_kinds, check_metric, check_options
+from orchestrator.planning.duration import parse_duration
+from orchestrator.planning.learners import stack_names
+from search_spaces import SearchSpace
+from systems import config as configs
+from systems import data, registry
+from systems.budget import make_budget
+from systems.data.dataset import Dataset
+from systems.data.splits import Splits, make_splits
+from systems.errors import UserError
+
+QUICK_TRIALS, PAPER_TRIALS = 8, 50
+
+
+PACKAGES = ("soundsweep", "torch", "ray", "optuna", "mlflow", "numpy", "scikit-learn", "librosa")
+
+
+def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
+    """Resolve and check everything; nothing is started and nothing written.
+
+    Raises:
+        UserError: an unknown system, data set, key or value; data that cannot be used; labels of a
+            kind that the system or the metric cannot take.
+    """
+    entry = registry.get(options.system)
+    name, folder = _dataset_of(options, entry)
+    dataset = data.load(name, folder, options.skip_broken)
+    check_kinds(entry, dataset)
+    splits = _splits(dataset, options.seed, options.purpose)
+    config, set_keys = _config(options, entry, name)
+    space = _space(options, entry, config, set_keys)
+    budget_text = options.budget or ("paper" if torch.cuda.is_available() else "quick")
+    asked_for = {search_spaces.parse_parameter(text).key for text in options.space}
+    budget = make_budget(entry, budget_text, options.max_epochs, set_keys | asked_for)
+    space = space.without(budget.fixed)
+    budget.apply(config)  # an impossible value shows here
+    check_metric(space.metric, dataset)
+    trials = _trials(options, budget_text)
+    check_options(options, trials)
+    epochs = steps_of(entry, budget.apply(config))
+    resources = _resources(options, entry)
+    transductive = options.transductive or options.protocol == "paper"
+    check_decision(entry, config, space, splits, transductive)
+    searching = options.purpose == "search"
+    if not searching or options.repeat:
+        space = replace(space, parameters=())
+    plan = Plan(
+        name=options.name or _run_name(entry.paper, name),
+        run_id=uuid.uuid4().hex,
+        created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        system=entry.address,
+        dataset=name,
+        data=folder,
+        fingerprint=dataset.fingerprint(),
+        classes=dataset.classes,
+        parts={
+            part: {"clips": len(dataset.part(part)), "labels": dataset.label_kind(part)}
+            for part in dataset.parts()
+        },
+        splits=describe_splits(splits),
+        metric=space.metric,
+        mode=space.mode,
+        space=space.parameters,
+        config=json.loads(configs.to_json(config)),
+        first_trial=space.published(config),
+        moved=space.moved(config),
+        budget=budget,
+        scaled=budget.scaled(entry.published_config(name)),
+        trials=trials,
+        seed=options.seed,
+        sampler=SamplerSettings(options.seed, max(3, min(10, trials // 4))),
+        halving=_halving(entry, epochs) if searching and not options.repeat else None,
+        resources=resources,
+        stack=stack_names(options.stack, dataset, entry.gives) if searching else (),
+        top_k=options.top_k if searching else trials,
+        transductive=transductive,
+        mlflow=options.mlflow,
+        purpose=options.purpose,
+        protocol=options.protocol,
+        time_budget=None if options.time_budget is None else parse_duration(options.time_budget),
+        ray_address=options.ray_address,
+        mixed_precision=resources.gpus > 0,
+        skip_broken=options.skip_broken,
+        stage_trials=options.stage_trials or 0,
+        final=options.final or "refit",  # type: ignore[arg-type]  # checked above
+        by_fold=bool(options.by_fold),
+        skipped=dataset.skipped,
+        notes=(*dataset.notes, *splits.notes),
+        versions=_versions(),
+        git_commit=_git_commit(),
+    )
+    return replace(plan, search_share=plan.planned_share()), dataset, splits
+
+
+def reload(plan: Plan) -> tuple[Dataset, Splits]:
+    """The data set and splits of an earlier plan.
+
+    Raises:
+        UserError: the data is not what it was.
+    """
+    dataset = data.load(plan.dataset, plan.data, plan.skip_broken)
+    if dataset.fingerprint() != plan.fingerprint:
+        raise UserError(
+            f"the data set {plan.dataset} in {plan.data} has changed since the run '{plan.name}' "
+            f"was planned (fingerprint {dataset.fingerprint()}, was {plan.fingerprint}): start a "
+            "new run."
+        )
+    return dataset, _splits(dataset, plan.seed, plan.purpose)
+
+
+def _splits(dataset: Dataset, seed: int, purpose: Purpose) -> Splits:
+    """All folds for a search; a single training holds the first one out."""
+    splits = make_splits(dataset, seed)
+    if purpose != "train" or len(splits.folds) == 1:
+        return splits
+    return replace(splits, protocol="hold-out", folds=splits.folds[:1], searched=1)
+
+
+def describe_splits(splits: Splits) -> dict[str, Any]:
+    """Protocol, sizes and a digest of who is where."""
+    digest = hashlib.sha256(repr(splits.folds).encode()).hexdigest()[:16]
+    return {
+        "protocol": splits.protocol,
+        "folds": [[len(f.train), len(f.validation)] for f in splits.folds],
+        "searched": splits.searched,
+        "unlabelled": {role: len(ids) for role, ids in splits.unlabelled.items()},
+        "digest": digest,
+    }
+
+
+def _dataset_of(options: Options, entry: registry.Entry) -> tuple[str, str | None]:
+    name = options.dataset or (entry.dataset if options.data else "synthetic")
+    folder = None if options.data is None else str(Path(options.data).expanduser().resolve())
+    return name, folder
+
+
+def _config(options: Options, entry: registry.Entry, dataset: str) -> tuple[Any, set[str]]:
+    config = entry.published_config(dataset)
+    keys: set[str] = set()
+    for text in options.set:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--set {text}: write key=value.")
+        config = configs.replace(config, {key: configs.parse(config, key, value)})
+        keys.add(key)
+    return config, keys
+
+
+def _space(options: Options, entry: registry.Entry, config: Any, set_keys: set[str]) -> SearchSpace:
+    space = search_spaces.load(entry.address, entry.config)
+    changed = [search_spaces.parse_parameter(text) for text in options.space]
+    for parameter in changed:
+        value = configs.get(config, parameter.key)
+        if not parameter.choices and isinstance(value, str):
+            raise UserError(f"'{parameter.key}' is text: give its values as one-of:a,b.")
+        for bound in parameter.choices or (parameter.low, parameter.high):
+            configs.replace(config, {parameter.key: bound})
+    switched_off = {key for key, value in configs.flatten(config).items() if value is None}
+    return space.with_parameters(changed).without(set_keys | switched_off)
+
+
+def _halving(entry: registry.Entry, epochs: int) -> HalvingSettings | None:
+    if not entry.traits.comparable_steps or epochs < 4:
+        return None
+    # Macro F1 is zero for the first epochs of nearly every training: no judgement before the sixth.
+    first = min(max(6, math.ceil(epochs / 9)), math.ceil(epochs / 3))
+    return HalvingSettings(min_step=first, reduction_factor=3)
+
+
+def _trials(options: Options, budget: str) -> int:
+    if options.trials is not None:
+        return options.trials
+    if options.purpose == "train":
+        return 1
+    return QUICK_TRIALS if budget == "quick" else PAPER_TRIALS
+
+
+def _resources(options: Options, entry: registry.Entry) -> Resources:
+    gpus = options.gpus_per_trial
+    if gpus is None:
+        gpus = 1.0 if torch.cuda.is_available() else 0.0
+    elsewhere = options.ray_address or os.environ.get("RAY_ADDRESS")
+    if gpus > 0 and not elsewhere and not torch.cuda.is_available():
+        raise UserError(f"--gpus-per-trial {gpus:g}: this machine has no CUDA device.")
+    workers = options.workers_per_trial
+    if workers > 1 and not entry.traits.data_parallel:
+        raise UserError(f"{entry.address} cannot train data-parallel: --workers-per-trial 1.")
+    cores = os.cpu_count() or 1
+    slots = max(1, cores // (options.cpus_per_trial * workers))
+    if gpus > 0 and torch.cuda.is_available():
+        slots = max(1, min(slots, int(torch.cuda.device_count() / (gpus * workers))))
+    return Resources(options.concurrency or slots, options.cpus_per_trial, gpus, workers)
+
+
+def _run_name(paper: str, dataset: str) -> str:
+    return f"{paper}-{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": sys.version.split()[0]}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_commit() -> str | None:
+    here = Path(__file__).parent
+    done = subprocess.run(
+        ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -1,0 +1,137 @@
+"""A stack over several runs: which members it combines, whether they may be, and its plan."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.plan.manner import Pool
+from orchestrator.plan.options import Final
+from orchestrator.plan.plan import MemberRef, Plan, load_plan
+from orchestrator.planning.gather import in_short, ranked, rows_of
+from orchestrator.planning.learners import stack_names
+from orchestrator.planning.resolve import describe_splits, reload
+from orchestrator.runs.rundir import RunDir
+from orchestrator.stacking.families import learner
+from orchestrator.stacking.learner import Learner
+from systems.data.dataset import Dataset
+from systems.data.splits import Splits
+from systems.errors import UserError
+
+
+def make_stack_plan(
+    members: Sequence[MemberRef],
+    *,
+    stack: str = "standard",
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    final: Final = "refit",
+    by_fold: bool = False,
+    pool: Pool = "clips",
+    events_of: int | None = None,
+    parts: Sequence[Mapping[str, Any]] = (),
+    row_weights: Mapping[str, Mapping[str, float]] | None = None,
+    name: str | None = None,
+    protocol: str = "honest",
+    mlflow: str | None = None,
+    ray_address: str | None = None,
+    fusion: str | None = None,
+    fitted_on: str = "out_of_fold",
+    stage_trials: int = 0,
+) -> tuple[Plan, Dataset, Splits]:
+    """The plan of a stack over members of one or several runs; nothing is written.
+
+    Raises:
+        UserError: fewer than two members, or members whose data set, split, classes, kind of
+            predictions or metric differ: says which and how.
+    """
+    if not members:
+        raise UserError("a stack needs members: name runs, MLflow run ids, or --system.")
+    ordered = ranked(members) if fusion is None else list(members)
+    plans = [load_plan(RunDir(Path(ref.run))) for ref in ordered]
+    _check_alike(plans)
+    _check_keys(ordered)
+    first = plans[0]
+    plan = replace(
+        first,
+        name=name or f"stack-{first.dataset}-{time.strftime('%Y%m%d-%H%M%S')}",
+        run_id=uuid.uuid4().hex,
+        created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        purpose="stack",
+        members=tuple(ordered),
+        space=(),
+        moved={},
+        trials=0,
+        halving=None,
+        time_budget=None,
+        top_k=len(ordered),
+        final=final,
+        by_fold=by_fold,
+        pool=pool,
+        events_of=events_of,
+        row_weights={column: dict(w) for column, w in (row_weights or {}).items()},
+        fusion_parts=tuple(dict(part) for part in parts),
+        fusion=fusion,
+        protocol=protocol,
+        mlflow=mlflow,
+        ray_address=ray_address,
+        stage_trials=stage_trials,
+        learner_settings={key: dict(value) for key, value in (settings or {}).items()},
+        fitted_on="out_of_fold" if protocol == "honest" else fitted_on,  # type: ignore[arg-type]
+    )
+    dataset, splits = reload(plan)
+    digest = describe_splits(splits)["digest"]
+    if digest != first.splits["digest"]:
+        raise UserError(
+            f"the run '{first.name}' holds out {first.splits['protocol']}; stage two needs "
+            "predictions of every fold: use runs of `soundsweep run`."
+        )
+    shared = set.intersection(*(set(p.entry().gives) for p in plans))
+    gives = tuple(sorted(shared))
+    names = stack_names(stack, dataset, gives, registered=fusion is not None)
+    if plan.fitted_on == "test":
+        for name_ in names:
+            _check_fits_test(learner(name_, None, plan.manner()), plan.by_fold)
+    return replace(plan, stack=names), dataset, splits
+
+
+def _check_fits_test(fitted: Learner, by_fold: bool) -> None:
+    """Refuse what needs more than the final models' predictions of the test part."""
+    if "epoch_scores" in fitted.takes:
+        raise UserError(f"{fitted.name} cannot be fitted on the test part: it takes all epochs.")
+    if by_fold or fitted.one_model or fitted.uses_folds:
+        raise UserError(f"{fitted.name} cannot be fitted on the test part: no fold held it out.")
+
+
+def _check_keys(members: Sequence[MemberRef]) -> None:
+    """Refuse two runs of one name: a member is told by its run's name and its number."""
+    folders: dict[str, str] = {}
+    for ref in members:
+        if folders.setdefault(Path(ref.run).name, ref.run) != ref.run:
+            raise UserError(
+                f"{folders[Path(ref.run).name]} and {ref.run} have the same name: rename one of "
+                "the folders, so that their trials can be told apart."
+            )
+
+
+def _check_alike(plans: Sequence[Plan]) -> None:
+    """Refuse members that are not of the same rows."""
+    first = plans[0]
+    for other in plans[1:]:
+        theirs_by_name = rows_of(other)
+        for what, one in rows_of(first).items():
+            two = theirs_by_name[what]
+            if one != two:
+                raise UserError(
+                    f"{first.name} and {other.name} cannot be stacked: their {what} differs "
+                    f"({in_short(one)} and {in_short(two)}). Stack runs over the same rows."
+                )
+        ours, theirs = first.entry().gives, other.entry().gives
+        if not set(ours) & set(theirs):
+            raise UserError(
+                f"{first.name} and {other.name} cannot be stacked: {first.system} gives "
+                f"{', '.join(ours)}, {other.system} {', '.join(theirs)}."
+            )

@@ -1,0 +1,274 @@
+"""The run directory: the one truth of a run, and the only code that knows its files.
+
+plan.json              what was asked for, resolved
+driver                 the lock of the one driver, and its generation
+study.log              the search's memory
+trials/00007/          config.json, attempts/, metrics.jsonl, foldN/checkpoint.pt,
+                       model/foldN/, predictions/foldN.npz, result.json,
+                       refit/ (metrics.jsonl, model/, predictions/)
+members.json           the best trials, with their out-of-fold scores
+stack/NAME/            a fitted meta-learner, its predictions and scores; search/ of its settings
+stack/comparisons.json their gains, corrected for how many they are
+stack/diagnostics.json what the report draws of stage two
+statistics.npz         statistics of the clips, where a meta-learner uses them
+scores.json            the scores of the test part
+counts/                per clip and class what members and scored models got right and wrong
+clock.json             seconds that the run has worked
+store.json             which waveform store it reads
+results.json           every number of the report
+report/                HTML, CSV, PNG
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from systems.errors import UserError
+from orchestrator.runs.files import write_json, read_json, read_lines, append_step
+
+
+_DRIVER = 400  # bytes of the driver file
+
+
+class Superseded(BaseException):
+    """Another driver has taken the run over; what runs for the old one must write nothing more."""
+
+
+def snapshot_name(epoch: int | str, fold: int | None) -> str:
+    """What a training's snapshot is called: ``epoch10`` of a refit, ``fold2_epoch10`` of a fold."""
+    return f"epoch{epoch}" if fold is None else f"fold{fold}_epoch{epoch}"
+
+
+def snapshot_of(name: str) -> tuple[int | None, int] | None:
+    """The fold (``None``: the refit) and epoch of a snapshot's name; ``None`` of another name."""
+    found = re.fullmatch(r"(?:fold(\d+)_)?epoch(\d+)", name)
+    if found is None:
+        return None
+    return (None if found[1] is None else int(found[1])), int(found[2])
+
+
+class TrialDir:
+    """The files of one trial."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.number = int(path.name)
+        self.config = path / "config.json"
+        self.result = path / "result.json"
+        self.metrics = path / "metrics.jsonl"
+        self.refit = path / "refit"
+        self.refit_metrics = self.refit / "metrics.jsonl"
+
+    def predictions(self, fold: int) -> Path:
+        """Out-of-fold predictions of one fold, as its best epoch gives them."""
+        return self.path / "predictions" / f"fold{fold}.npz"
+
+    def epoch_scores(self, fold: int) -> Path:
+        """Validation clip scores of one fold after every epoch: [E, N, K]."""
+        return self.path / "predictions" / f"fold{fold}_epochs.npz"
+
+    def crossed(self, fold: int) -> Path:
+        """Out-of-fold predictions whose epoch each row's other half of the fold chose."""
+        return self.path / "predictions" / f"fold{fold}_crossed.npz"
+
+    def model(self, fold: int) -> Path:
+        """The fold's trained model."""
+        return self.path / "model" / f"fold{fold}"
+
+    def test_predictions(self, variant: str, final: str = "refit") -> Path:
+        """Test predictions of the final models under one decision variant."""
+        how = "test" if final == "refit" else f"test_{final}"
+        return self.refit / "predictions" / f"{how}_{variant.replace(' ', '_')}.npz"
+
+    def decision(self, variant: str, final: str = "refit") -> Path:
+        """What a decision variant of the final models adapted to."""
+        return self.test_predictions(variant, final).with_suffix(".json")
+
+    def fold_predictions(self, fold: int) -> Path:
+        """Test predictions of one fold's model."""
+        return self.refit / "predictions" / f"test_fold{fold}.npz"
+
+    def snapshot_model(self, epoch: int, fold: int | None = None) -> Path:
+        """The refit, or a fold's training, as it was after an epoch."""
+        return self.refit / snapshot_name(epoch, fold) / "model"
+
+    def snapshot_predictions(self, epoch: int, fold: int | None = None) -> Path:
+        """Test predictions of the refit, or of a fold's model, as it was after an epoch."""
+        return self.refit / "predictions" / f"test_{snapshot_name(epoch, fold)}.npz"
+
+    def snapshots_predicted(self, fold: int | None = None) -> dict[int, Path]:
+        """Test predictions of the refit's (a fold's) epochs that are there, by epoch."""
+        start = f"test_{snapshot_name('', fold)}"
+        paths = (self.refit / "predictions").glob(f"{start}*.npz")
+        return {int(path.stem.removeprefix(start)): path for path in sorted(paths)}
+
+    def append_metrics(self, fold: int, step: int, values: Mapping[str, float]) -> None:
+        """Add a step's raw metrics; a step that is there already is left as it is."""
+        append_step(self.metrics, fold, step, values)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """All steps of all folds in order; a line that a kill tore off is left out."""
+        return read_lines(self.metrics)
+
+    def clear_checkpoints(self) -> None:
+        """Remove the checkpoints of a trial that has ended."""
+        for path in self.path.glob("**/checkpoint.pt*"):
+            path.unlink()
+
+    def begin_attempt(self, about: Mapping[str, Any]) -> int:
+        """Note that a process starts on this trial; returns which attempt it is."""
+        folder = self.path / "attempts"
+        attempt = 1 + len(list(folder.glob("*.json"))) if folder.exists() else 1
+        write_json(folder / f"{attempt}.json", {"started": time.time(), **about})
+        return attempt
+
+    def forget_attempt(self) -> None:
+        """Take the last attempt back: it ended by no fault of the trial's."""
+        paths = list((self.path / "attempts").glob("*.json"))
+        if paths:
+            max(paths, key=lambda path: int(path.stem)).unlink()
+
+    def end_attempt(self, attempt: int, about: Mapping[str, Any]) -> None:
+        """Add how an attempt ended."""
+        path = self.path / "attempts" / f"{attempt}.json"
+        write_json(path, {**read_json(path), "ended": time.time(), **about})
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """All attempts in order."""
+        folder = self.path / "attempts"
+        paths = sorted(folder.glob("*.json"), key=lambda p: int(p.stem)) if folder.exists() else []
+        return [read_json(path) for path in paths]
+
+
+class RunDir:
+    """A run directory. Reading needs nothing; writing needs :meth:`drive`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.plan = path / "plan.json"
+        self.study = path / "study.log"
+        self.members = path / "members.json"
+        self.scores = path / "scores.json"
+        self.validation_counts = path / "counts" / "validation.npz"
+        self.test_counts = path / "counts" / "test.npz"
+        self.clock = path / "clock.json"
+        self.statistics = path / "statistics.npz"
+        self.comparisons = path / "stack" / "comparisons.json"
+        self.judged = path / "judged.json"
+        self.diagnostics = path / "stack" / "diagnostics.json"
+        self.store = path / "store.json"
+        self.results = path / "results.json"
+        self.report = path / "report"
+        self._driver: IO[str] | None = None
+        self.generation = 0
+
+    @property
+    def root(self) -> Path:
+        """The storage root that holds this run, the stores, the ledger and the MLflow store."""
+        return self.path.parent
+
+    @property
+    def ledger(self) -> Path:
+        """Every opening of test labels, over all runs of the root."""
+        return self.root / "test_ledger.jsonl"
+
+    def trial(self, number: int) -> TrialDir:
+        return TrialDir(self.path / "trials" / f"{number:05d}")
+
+    def trials(self) -> Iterator[TrialDir]:
+        """All trials that have a folder, in order."""
+        folder = self.path / "trials"
+        for path in sorted(folder.iterdir()) if folder.exists() else []:
+            yield TrialDir(path)
+
+    def stack(self, name: str) -> Path:
+        return self.path / "stack" / name
+
+    def stacks(self) -> list[Path]:
+        """Folders of all fitted meta-learners."""
+        folder = self.path / "stack"
+        return sorted(p for p in folder.iterdir() if p.is_dir()) if folder.exists() else []
+
+    def forget_scores(self) -> None:
+        """Stage two and the test scores, which are made again where they are missing."""
+        self.scores.unlink(missing_ok=True)
+        stack, aside = self.path / "stack", self.path / "stack.old"
+        if aside.exists():
+            shutil.rmtree(aside)
+        if stack.exists():  # at once: a kill must not leave scores beside half a learner
+            stack.rename(aside)
+            shutil.rmtree(aside)
+
+    def drive(self) -> RunDir:
+        """Become the run's one driver until the process ends or :meth:`close`.
+
+        Raises:
+            UserError: another process drives it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / "driver").touch()
+        file = open(self.path / "driver", "r+", encoding="utf-8")  # noqa: SIM115
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise UserError(
+                f"the run {self.path} is being driven by another process ({file.read().strip()}); "
+                "wait for it or end it."
+            ) from error
+        file.seek(0)
+        text = file.read()
+        self.generation = 1 + (json.loads(text)["generation"] if text else 0)
+        file.seek(0)
+        # Over the old text in one write: cut off first, a kill would set the generation back.
+        about = {"generation": self.generation, "pid": os.getpid(), "host": socket.gethostname()}
+        file.write(json.dumps(about).ljust(_DRIVER))
+        file.flush()
+        self._driver = file
+        return self
+
+    def is_driven(self) -> bool:
+        """Whether a process drives the run now."""
+        try:
+            with open(self.path / "driver", encoding="utf-8") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return False
+
+    def close(self) -> None:
+        """Give the run up."""
+        if self._driver is not None:
+            self._driver.close()
+            self._driver = None
+
+    def __enter__(self) -> RunDir:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def check_generation(path: Path, generation: int) -> None:
+    """Raise :class:`Superseded` if the run's driver is no longer the one of this generation."""
+    text = (path / "driver").read_text(encoding="utf-8")
+    if text and json.loads(text)["generation"] != generation:
+        raise Superseded(f"generation {generation} of {path} has ended")

@@ -1,0 +1,103 @@
+"""Two runs side by side: paired differences over the same clips, from stored counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.plan.plan import Plan, load_plan
+from orchestrator.runs.counts import Scored, load_counts
+from orchestrator.runs.rundir import RunDir
+from systems import config as configs
+from systems.errors import UserError
+from systems.metrics.events import event_er_of_counts, event_f1_of_counts
+from systems.metrics.intervals import paired_bootstrap
+from systems.metrics.tagging import macro_f1_of_counts
+
+METRICS = {
+    "clip_macro_f1": ("clip", macro_f1_of_counts),
+    "event_f1": ("event", event_f1_of_counts),
+    "event_er": ("event", event_er_of_counts),
+}
+
+
+def compare(first: RunDir, second: RunDir) -> dict[str, Any]:
+    """Differences ``second - first`` of everything that both runs have scored.
+
+    Returns:
+        ``settings``: what was asked for otherwise, key -> (first, second); ``rows``: part, who,
+        metric, both values, and the paired difference with its 95 % interval (bootstrap over
+        clips). A part whose clips differ, such as the validation clips of a search with folds and
+        of a training with a hold-out, has no rows.
+
+    Raises:
+        UserError: the runs are not of the same data and classes, or one has scored nothing.
+    """
+    plans = [load_plan(run) for run in (first, second)]
+    for what in ("dataset", "fingerprint", "classes"):
+        values = [getattr(plan, what) for plan in plans]
+        if values[0] != values[1]:
+            raise UserError(
+                f"{plans[0].name} and {plans[1].name} cannot be compared: their {what} differs "
+                f"({values[0]} and {values[1]})."
+            )
+    rows: list[dict[str, Any]] = []
+    for part in ("validation", "test"):
+        paths = [getattr(run, f"{part}_counts") for run in (first, second)]
+        if all(path.exists() for path in paths):
+            rows += _rows(part, *paths)
+    if not rows:
+        unscored = [p.name for p, r in zip(plans, (first, second), strict=True)
+                    if not r.validation_counts.exists()]  # fmt: skip
+        raise UserError(
+            f"{' and '.join(unscored) or 'these runs'} have no scores in common: let the run end "
+            "(soundsweep run --resume NAME)."
+        )
+    return {"runs": [plan.name for plan in plans], "settings": _settings(*plans), "rows": rows}
+
+
+def _rows(part: str, first: Path, second: Path) -> list[dict[str, Any]]:
+    (ids, ours), (other_ids, others) = load_counts(first), load_counts(second)
+    if set(ids) != set(other_ids):
+        return []  # a search's folds and a training's hold-out: no pairs
+    order = np.array([other_ids.index(clip_id) for clip_id in ids])
+    by_key = {row.key: row for row in others}
+    return [
+        _difference(part, row, by_key[row.key], order, metric)
+        for row in ours
+        if row.key in by_key
+        for metric, (kind, _) in METRICS.items()
+        if kind in row.counts and kind in by_key[row.key].counts
+    ]
+
+
+def _difference(
+    part: str, first: Scored, second: Scored, order: np.ndarray, metric: str
+) -> dict[str, Any]:
+    kind, of_counts = METRICS[metric]
+    a, b = first.counts[kind], second.counts[kind][order]
+    return {
+        "part": part,
+        "who": first.key,
+        "metric": metric,
+        "first": of_counts(a),
+        "second": of_counts(b),
+        "difference": paired_bootstrap(b, a, of_counts)._asdict(),
+    }
+
+
+def _settings(first: Plan, second: Plan) -> dict[str, tuple[Any, Any]]:
+    """What the two runs were asked for otherwise; configurations by key."""
+    asked = [
+        {
+            "system": plan.system, "budget": plan.budget.text, "trials": plan.trials,
+            "seed": plan.seed, "protocol": plan.protocol, "purpose": plan.purpose,
+            **configs.flatten(plan.budget.apply(plan.base_config())),
+        }
+        for plan in (first, second)
+    ]  # fmt: skip
+    keys = dict.fromkeys([*asked[0], *asked[1]])
+    pairs = {key: (asked[0].get(key), asked[1].get(key)) for key in keys}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}

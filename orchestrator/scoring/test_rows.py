@@ -1,0 +1,66 @@
+"""What meta-learners see of the test part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from orchestrator.members.rows import Member, OutOfFold, clip_scores_of, clips_of, refuse_seen, view
+from orchestrator.members.seen import Members
+from orchestrator.plan.plan import Plan
+from orchestrator.plan.variants import decision_variants
+from orchestrator.runs.rundir import TrialDir
+from systems.data.dataset import Clip, Dataset
+from systems.predictions import Predictions
+
+
+def test_rows(
+    plan: Plan, dataset: Dataset, rows: OutOfFold, columns: Mapping[str, np.ndarray] | None
+) -> Members:
+    """What meta-learners see of the test part.
+
+    Raises:
+        UserError: a member was trained on a clip of it.
+    """
+    trained_on = {clip.clip_id for clip in dataset.role("labelled")}
+    members = [(m, m.run.trial(m.number), next(iter(decision_variants(m.plan))))
+               for m in rows.members]  # fmt: skip
+    predictions = [Predictions.load(t.test_predictions(v, plan.final)) for _, t, v in members]
+    for member, one in zip(rows.members, predictions, strict=True):
+        refuse_seen(member.name, trained_on.intersection(one.clip_ids))
+    scores = np.stack([clip_scores_of(one) for one in predictions], axis=1)
+    clips = clips_of(dataset)
+    seen = view(rows.members, predictions, scores, clips, columns)
+    trials = [trial for _, trial, _ in members]
+    of_folds = None
+    if plan.folds_predict():
+        of_folds = tuple(
+            _of_fold(rows.members, trials, fold, clips, columns)
+            for fold in range(len(plan.splits["folds"]))
+        )
+    return replace(seen, of_folds=of_folds, epochs=_epochs(trials, None))
+
+
+def _of_fold(
+    members: Sequence[Member], trials: Sequence[TrialDir], fold: int,
+    clips: Mapping[str, Clip], columns: Mapping[str, np.ndarray] | None,
+) -> Members:  # fmt: skip
+    """What one fold's models say of the test part."""
+    said = [Predictions.load(trial.fold_predictions(fold)) for trial in trials]
+    scores = np.stack([clip_scores_of(one) for one in said], axis=1)
+    seen = view(members, said, scores, clips, columns)
+    return replace(seen, fold=np.full(len(scores), fold), epochs=_epochs(trials, fold))
+
+
+def _epochs(
+    trials: Sequence[TrialDir], fold: int | None
+) -> tuple[dict[int, np.ndarray], ...] | None:
+    """Per member the test part's scores after the epochs that were asked for."""
+    epochs = tuple(
+        {epoch: clip_scores_of(Predictions.load(path))
+         for epoch, path in trial.snapshots_predicted(fold).items()}
+        for trial in trials
+    )  # fmt: skip
+    return epochs if any(epochs) else None

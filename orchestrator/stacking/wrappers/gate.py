@@ -1,0 +1,61 @@
+"""Fused tags as a gate on one member's events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from orchestrator.members.seen import Members, Targets
+from orchestrator.stacking.learner import Learner
+from orchestrator.stacking.wrappers.around import Around
+from systems.data.dataset import Event
+from systems.errors import CannotFit
+
+
+class Gated(Around):
+    """A learner decides the tags; events are one member's own, of the tags that are there.
+
+    Source: multiscale_crnn (the vote of three taggers masks the frames of one).
+    """
+
+    def __init__(self, inner: Learner, events_of: int) -> None:
+        super().__init__(inner)
+        self.events_of, self.exclusive = events_of, False
+
+    def fit(self, members: Members, targets: Targets, seed: int) -> None:
+        """Fit the learner of the tags.
+
+        Raises:
+            CannotFit: the members say nothing about time.
+        """
+        if members.events is None and members.frames is None:
+            raise CannotFit("it keeps a member's events, and the members tell of no time.")
+        self.exclusive = targets.kind == "class"
+        super().fit(members, targets, seed)
+
+    def events(self, members: Members) -> tuple[tuple[Event, ...], ...] | None:
+        """The member's events of the classes that the fused tags hold for present."""
+        scores = self.predict(members)
+        present = scores > 0.5
+        if self.exclusive:
+            present = np.eye(scores.shape[1], dtype=bool)[scores.argmax(axis=1)]
+        place = {label: k for k, label in enumerate(members.classes)}
+        return tuple(
+            tuple(event for event in clip if there[place[event.label]])
+            for clip, there in zip(members.events_of(self.events_of), present, strict=True)
+        )
+
+    def fused_frames(self, members: Members) -> tuple[np.ndarray, ...] | None:
+        """None: events are a member's own."""
+        return None
+
+    def sees(self, members: Members) -> Members:
+        return members.only([self.events_of])
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "events_of": self.events_of, "exclusive": self.exclusive}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        self.exclusive = state["exclusive"]

@@ -1,0 +1,131 @@
+"""The final models of a member, and what they predict of the test part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.plan.options import Final
+from orchestrator.runs.files import write_json
+from orchestrator.training.fold import trained
+from orchestrator.training.job import Job, Task
+from systems import config as configs
+from systems.context import Context
+from systems.data.store import WaveformStore
+from systems.postprocessing.decoding import align_frames
+from systems.postprocessing.pooling import Mean, mean_of
+from systems.postprocessing.refinement import Refinement
+from systems.predictions import Predictions
+from systems.system import Fitted
+
+
+def run_final(
+    job: Job, number: int, last_step: int, variants: Mapping[str, Any],
+    final: Final = "refit", snapshots: Mapping[int | None, Sequence[int]] | None = None,
+) -> None:  # fmt: skip
+    """Make a member's final models and predict the test part with them.
+
+    After a search that is a training on all labelled clips for a share of the schedule (``refit``),
+    or the mean of its folds' models (``fold_mean``, ``fold_geometric``); of a single training it is
+    the held-out fold's model.
+
+    Args:
+        job: what the run shares.
+        number: the trial whose configuration is trained.
+        last_step: where the schedule of a refit ends.
+        variants: decision variants to predict under: name -> overrides of the decision's keys.
+        final: what predicts.
+        snapshots: epochs of the refit (``None``) and of folds that predict too, for snapshot
+            ensembles.
+
+    What is there is not made again.
+    """
+    trial = job.trial(number)
+    if not all(trial.test_predictions(variant, final).exists() for variant in variants):
+        if final != "refit":
+            _mean_of_folds(job, number, variants, final)
+        else:
+            _one_model(job, number, last_step, variants)
+    for fold, epochs in (snapshots or {}).items():
+        for epoch in epochs:
+            path = trial.snapshot_predictions(epoch, fold)
+            if not path.exists():
+                fitted = trained(job, Task(number, fold, epoch, snapshot=True))
+                _keep(job, fitted.predict(job.test, job.store, job.context()), path)
+        folder = Task(number, fold, snapshot=True).folder(trial)
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _one_model(job: Job, number: int, last_step: int, variants: Mapping[str, Any]) -> None:
+    plan, trial, context = job.plan, job.trial(number), job.context()
+    refit = plan.purpose != "train"
+    fitted = trained(job, Task(number, None, last_step) if refit else Task(number, 0))
+    for variant, overrides in variants.items():
+        decided = _decide(fitted, configs.replace(job.config(trial), overrides), job, context)
+        write_json(trial.decision(variant), decided.decision())
+        _keep(job, decided.predict(job.test, job.store, context), trial.test_predictions(variant))
+    (trial.refit / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _mean_of_folds(job: Job, number: int, variants: Mapping[str, Any], final: Final) -> None:
+    """The folds' models, averaged; events are decided by the first fold's decision."""
+    trial, context = job.trial(number), job.context()
+    models = [trained(job, Task(number, fold)) for fold in range(len(job.folds))]
+    for fold, fitted in enumerate(models):
+        if not trial.fold_predictions(fold).exists():
+            _keep(job, fitted.predict(job.test, job.store, context), trial.fold_predictions(fold))
+    folds = [Predictions.load(trial.fold_predictions(fold)) for fold in range(len(models))]
+    for variant, overrides in variants.items():
+        config = configs.replace(job.config(trial), overrides)
+        decided = _decide(models[0], config, job, context)
+        write_json(trial.decision(variant, final), decided.decision())
+        mean: Mean = "geometric" if final == "fold_geometric" else "arithmetic"
+        merged = merged_folds(folds, mean, job.plan.exclusive(), decided, job.store)
+        _keep(job, merged, trial.test_predictions(variant, final))
+
+
+def merged_folds(
+    folds: Sequence[Predictions], mean: Mean, exclusive: bool, decided: Fitted,
+    store: WaveformStore,
+) -> Predictions:  # fmt: skip
+    """The mean of several models' predictions of the same clips; events as ``decided`` has them."""
+    first = folds[0]
+    clips = np.stack([fold.clip_scores for fold in folds if fold.clip_scores is not None])
+    scores = mean_of(clips, mean, exclusive)
+    if any(fold.frame_scores is None for fold in folds):
+        return Predictions.of(first.clip_ids, first.classes, clip_scores=scores)
+    hops = [fold.frame_hop for fold in folds]
+    rows = zip(*(fold.frame_scores or () for fold in folds), strict=True)
+    timed = [
+        decided.timed(
+            mean_of(align_frames(row, hops).swapaxes(0, 1), mean, exclusive).astype(np.float32),
+            store.duration(clip_id),
+        )
+        for row, clip_id in zip(rows, first.clip_ids, strict=True)
+    ]
+    return Predictions.of(
+        first.clip_ids, first.classes, clip_scores=scores, frame_hop=min(hops),
+        frame_scores=tuple(frames for frames, _ in timed), events=tuple(e for _, e in timed),
+    )  # fmt: skip
+
+
+def _keep(job: Job, predicted: Predictions, path: Path) -> None:
+    predicted.with_data(fingerprint=job.plan.fingerprint, splits="test").save(path)
+
+
+def _decide(fitted: Fitted, config: Any, job: Job, context: Context) -> Fitted:
+    """The fitted system with its decision adapted as the configuration says."""
+    decision = job.plan.entry().decision
+    if decision is None:
+        return fitted
+    settings: Refinement = configs.get(config, decision)
+    clips = {
+        "none": (),
+        "labelled": job.refit.labelled.clip_ids,
+        "unlabelled": job.refit.unlabelled["unlabelled"].clip_ids,
+        "target": job.test,
+    }[settings.on]
+    return fitted.adapt(settings, clips, job.store, context)

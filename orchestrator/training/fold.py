@@ -1,0 +1,102 @@
+"""One training: a fold, or the refit on all labelled clips; here or in workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from orchestrator.plan.plan import Plan
+from orchestrator.runs.files import append_step
+from orchestrator.runs.rundir import TrialDir
+from orchestrator.training.job import Job, Report, Task, tell_nobody
+from systems.predictions import Predictions
+from systems.system import Fitted
+
+
+def trained(job: Job, task: Task, report: Report = tell_nobody) -> Fitted:
+    """The trained model of a task; trained now where it is not there, from its checkpoint on."""
+    trial = job.trial(task.number)
+    if not (task.model(trial) / "model.json").exists():
+        if job.plan.resources.workers > 1:
+            from orchestrator.training.workers import train_in_workers
+
+            train_in_workers(job, task, report)
+        else:
+            train(job, task, report)
+    return job.plan.entry().build(job.config(trial)).load(task.model(trial))
+
+
+def train(job: Job, task: Task, report: Report, rank: int = 0, world: int = 1) -> None:
+    """Train in this process, as one of ``world`` workers, and keep the model.
+
+    Epochs of fold 0 are reported with metric and loss. Later folds report that they are alive, no
+    metric: they are never stopped early, only by an interruption.
+    """
+    trial, plan = job.trial(task.number), job.plan
+    log = task.log(trial)
+
+    def on_report(step: int, metrics: Mapping[str, float]) -> None:
+        if rank == 0:
+            append_step(log, task.fold or 0, step, metrics)
+        report(progress(plan, None if task.snapshot else task.fold, step, metrics))
+
+    context = job.context(
+        task.folder(trial), on_report=on_report, seed=task.seed(plan), last_step=task.last_step,
+        rank=rank, world=world, required=_required(job, task.fold),
+    )  # fmt: skip
+    data = job.refit if task.fold is None else job.folds[task.fold]
+    if task.snapshot:
+        data = replace(data, validation=None, halves=None)
+    fitted = plan.entry().build(job.config(trial)).train(data, job.store, context)
+    if rank > 0:
+        return
+    job.check_generation()
+    if task.fold is not None and not task.snapshot:
+        _keep_validation(job, task.fold, trial, fitted)
+    fitted.save(task.model(trial))
+
+
+def _required(job: Job, fold: int | None) -> dict[str, Callable[[], Any]]:
+    """What the system learns from, for the training of a fold."""
+    requires = dict(job.plan.entry().requires)
+    if not requires:
+        return {}
+    from orchestrator.training.required import loaders
+
+    return loaders(Path(job.run), requires, job.plan.required, fold)
+
+
+def _keep_validation(job: Job, fold: int, trial: TrialDir, fitted: Fitted) -> None:
+    """Validation clip scores of every epoch, and frames whose epoch other rows chose."""
+    history, clips = fitted.history, job.folds[fold].validation
+    if not history.validation_scores:  # a system without epochs: nothing was chosen
+        return
+    epochs = np.stack([scores.numpy() for scores in history.validation_scores])
+    trial.epoch_scores(fold).parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(trial.epoch_scores(fold), scores=epochs)
+    assert clips is not None
+    if history.crossed_frames:
+        timed = [
+            fitted.timed(scores.float().numpy(), job.store.duration(clip_id))
+            for scores, clip_id in zip(history.crossed_frames, clips.clip_ids, strict=True)
+        ]
+        Predictions.of(
+            clips.clip_ids, job.plan.classes, fold,
+            frame_scores=tuple(frames for frames, _ in timed),
+            events=tuple(events for _, events in timed), frame_hop=fitted.frame_hop,
+            clip_scores=torch.stack(history.crossed_clips).numpy(),
+        ).with_data(
+            fingerprint=job.plan.fingerprint, splits=job.plan.splits["digest"]
+        ).save(trial.crossed(fold))  # fmt: skip
+
+
+def progress(plan: Plan, fold: int | None, step: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What an epoch tells the sweep."""
+    if fold == 0:
+        return {"step": step, "metric": metrics[plan.metric], "loss": metrics["loss"]}
+    return {"fold": fold, "step": step}

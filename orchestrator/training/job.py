@@ -1,0 +1,115 @@
+"""One training of a trial: a fold, or the refit on all labelled clips; here or in workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from orchestrator.plan.plan import Plan
+from orchestrator.runs.files import read_json
+from orchestrator.runs.rundir import RunDir, TrialDir, check_generation
+from systems.context import Context, seed_of
+from systems.data.dataset import Dataset
+from systems.data.splits import Splits, TrainingData, training_data
+from systems.data.store import WaveformStore
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def tell_nobody(report: dict[str, Any]) -> None:
+    """The report of a training that nobody watches."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What trials of a run share: the plan, the sound, and what each fold may see.
+
+    No test label is in here. ``test`` names the clips that a final model predicts.
+    """
+
+    run: str
+    generation: int
+    plan: Plan
+    folds: tuple[TrainingData, ...]
+    refit: TrainingData
+    store: WaveformStore
+    test: tuple[str, ...]
+    device: str
+
+    @classmethod
+    def of(
+        cls, run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, store: WaveformStore
+    ) -> Job:
+        """The job of a run that is being driven, over a finished store."""
+        folds = range(len(splits.folds))
+        return cls(
+            run=str(run.path),
+            generation=run.generation,
+            plan=plan,
+            folds=tuple(training_data(dataset, splits, fold, plan.metric) for fold in folds),
+            refit=training_data(dataset, splits, None, plan.metric),
+            store=store,
+            test=tuple(clip.clip_id for clip in dataset.part(dataset.test_part)),
+            device="cuda" if plan.resources.gpus else "cpu",
+        )
+
+    def trial(self, number: int) -> TrialDir:
+        return RunDir(Path(self.run)).trial(number)
+
+    def config(self, trial: TrialDir) -> Any:
+        """The configuration that a trial trains."""
+        return self.plan.trial_config(read_json(trial.config)["params"])
+
+    def check_generation(self) -> None:
+        """Raise :class:`Superseded` where another driver has taken the run over."""
+        check_generation(Path(self.run), self.generation)
+
+    def context(self, folder: Path | None = None, **about: Any) -> Context:
+        """A context on the job's device whose checkpoints lie in a folder."""
+        return Context(
+            folder,
+            device=self.device,
+            threads=self.plan.resources.cpus,
+            may_publish=partial(check_generation, Path(self.run), self.generation),
+            **about,
+        )
+
+
+@dataclass(frozen=True)
+class Task:
+    """Train trial ``number`` on a fold; ``None`` is the refit on all labelled clips, which ends at
+    ``last_step``. A ``snapshot`` is a refit that ends so and is kept beside the final one, or such
+    a training of a fold: as the fold's was after that step, for it sees the same and validates
+    nothing."""
+
+    number: int
+    fold: int | None
+    last_step: int | None = None
+    snapshot: bool = False
+
+    def model(self, trial: TrialDir) -> Path:
+        """Where the trained model goes."""
+        if self.snapshot:
+            assert self.last_step is not None
+            return trial.snapshot_model(self.last_step, self.fold)
+        return trial.refit / "model" if self.fold is None else trial.model(self.fold)
+
+    def folder(self, trial: TrialDir) -> Path:
+        """Where checkpoints go; all snapshots of a training go on from one."""
+        if self.snapshot:
+            return trial.refit / ("snapshots" if self.fold is None else f"snapshots_{self.fold}")
+        return trial.refit if self.fold is None else trial.path / f"fold{self.fold}"
+
+    def log(self, trial: TrialDir) -> Path:
+        """Where the epochs are noted."""
+        if self.snapshot:
+            return self.folder(trial) / "metrics.jsonl"
+        return trial.refit_metrics if self.fold is None else trial.metrics
+
+    def seed(self, plan: Plan) -> int:
+        if self.fold is None:
+            return seed_of(plan.seed, "refit", self.number)
+        return seed_of(plan.seed, "trial", self.number, self.fold)

@@ -1,0 +1,141 @@
+"""One trial: configuration -> system -> folds -> checkpoints, predictions, outcome.
+
+It runs the same in a Tune trial and in a bare process; only ``report`` differs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import traceback
+from typing import Any
+
+import numpy as np
+import torch
+
+from orchestrator.plan.plan import Plan
+from orchestrator.runs.files import best_line, disk_is_full, read_json, write_json
+from orchestrator.runs.rundir import TrialDir
+from orchestrator.training.fold import progress, trained
+from orchestrator.training.job import Job, Report, Task, tell_nobody
+from systems import config as configs
+from systems.errors import Diverged, UserError
+from systems.metrics import clip_interval
+from systems.predictions import Predictions
+
+
+def run_trial(job: Job, number: int, params: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Train one configuration on the folds that the search scores, and return its outcome.
+
+    The outcome is ``complete`` with the value, ``diverged`` with the cause, or ``failed`` with the
+    error; it is also in the trial's ``result.json``. Every exception ends in one of them, but for a
+    disk that is full: ``halted`` with the cause, after which the trial is as a kill leaves it.
+    """
+    trial = job.trial(number)
+    for line in trial.read_metrics():  # what an earlier driver may not have heard
+        if line["fold"] == 0:
+            report(progress(job.plan, 0, line["step"], line))
+    if trial.result.exists():
+        outcome: dict[str, Any] = read_json(trial.result)
+        return outcome
+    try:
+        attempt = trial.begin_attempt(
+            {"pid": os.getpid(), "host": socket.gethostname(), "device": job.device,
+             "threads": job.plan.resources.cpus, "generation": job.generation}
+        )  # fmt: skip
+        outcome = _outcome(job, trial, params, report)
+        job.check_generation()
+        trial.end_attempt(attempt, outcome)
+        write_json(trial.result, outcome)
+    except OSError as error:
+        full = disk_is_full(error, trial.path)
+        if full is None:
+            return _failed(error)
+        trial.forget_attempt()  # no fault of the trial's
+        return {"outcome": "halted", "cause": full}
+    return outcome
+
+
+def _outcome(job: Job, trial: TrialDir, params: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Train, and say how it ended. Raises OSError where the disk is full."""
+    try:
+        return _train_folds(job, trial, params, report)
+    except Diverged as error:
+        return {"outcome": "diverged", "cause": str(error)}
+    except UserError as error:
+        return {"outcome": "failed", "cause": str(error)}
+    except Exception as error:
+        if disk_is_full(error, trial.path):
+            raise
+        return _failed(error)
+
+
+def _failed(error: Exception) -> dict[str, Any]:
+    trace = "".join(traceback.format_exception(error))
+    return {"outcome": "failed", "cause": cause_in_words(error), "traceback": trace}
+
+
+def cause_in_words(error: BaseException) -> str:
+    """An error in one line; of one that a user can mend, with what to do."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            "out of GPU memory: give a trial more of a GPU (--gpus-per-trial 1), a smaller batch "
+            "(--set training.labelled=...) or a narrower network"
+        )
+    return f"{type(error).__name__}: {error}".split("\n")[0]
+
+
+def _train_folds(
+    job: Job, trial: TrialDir, params: dict[str, Any], report: Report
+) -> dict[str, Any]:
+    plan = job.plan
+    config = plan.trial_config(params)
+    write_json(trial.config, {"params": params, "config": json.loads(configs.to_json(config))})
+    scores, best_steps = [], []
+    for fold in range(plan.splits["searched"]):
+        best_steps.append(train_fold(job, trial.number, fold, report))
+        scores.append(_best_scores(trial, fold))
+    targets = np.concatenate([job.folds[f].validation.targets for f in range(len(scores))])  # type: ignore[union-attr]
+    value, low, high = clip_interval(plan.metric, targets, np.concatenate(scores))
+    return {"outcome": "complete", "value": value, "interval": [low, high],
+            "best_steps": best_steps}  # fmt: skip
+
+
+def train_fold(job: Job, number: int, fold: int, report: Report = tell_nobody) -> int:
+    """Train one fold to its end and keep model, epoch scores and predictions; its best step.
+
+    A fold whose predictions are there is not trained again.
+    """
+    plan, data, trial = job.plan, job.folds[fold], job.trial(number)
+    assert data.validation is not None
+    if not trial.predictions(fold).exists():
+        fitted = trained(job, Task(number, fold), report)
+        predicted = fitted.predict(data.validation.clip_ids, job.store, job.context(), fold)
+        predicted.with_data(
+            fingerprint=plan.fingerprint, splits=plan.splits["digest"]
+        ).save(trial.predictions(fold))  # fmt: skip
+    shutil.rmtree(trial.path / f"fold{fold}", ignore_errors=True)
+    return best_step(trial, fold, plan)
+
+
+def best_step(trial: TrialDir, fold: int, plan: Plan) -> int:
+    """The epoch of a fold with the best metric (of equals the first), from 1."""
+    lines = [line for line in trial.read_metrics() if line["fold"] == fold]
+    best = best_line(lines, plan.metric, plan.mode)
+    assert best is not None
+    return int(best["step"])
+
+
+def read_epoch_scores(trial: TrialDir, fold: int) -> np.ndarray:
+    """Validation clip scores after every epoch: [E, N, K]."""
+    with np.load(trial.epoch_scores(fold), allow_pickle=False) as stored:
+        scores: np.ndarray = stored["scores"]
+    return scores
+
+
+def _best_scores(trial: TrialDir, fold: int) -> np.ndarray:
+    scores = Predictions.load(trial.predictions(fold)).clip_scores
+    assert scores is not None
+    return scores
