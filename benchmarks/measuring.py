@@ -15,7 +15,6 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from orchestrator.console.progress import Progress
 from orchestrator.plan.options import Options
 from orchestrator.plan.plan import Plan
 from orchestrator.planning.resolve import make_plan
@@ -86,13 +85,6 @@ def ready(
 def processes(count: int) -> ProcessPoolExecutor:
     """A pool of fresh processes, as Ray's workers are: nothing is inherited by a fork."""
     return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
-
-
-class Silent(Progress):
-    """Progress that nobody sees."""
-
-    def say(self, text: str) -> None:
-        pass
 
 
 def row(name: str, *values: str) -> None:

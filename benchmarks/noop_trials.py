@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import Silent, parse, parser, planned, ratio, row, run, scratch
+from measuring import parse, parser, planned, ratio, row, run, scratch
 from ray import tune
 
 from orchestrator.console.interrupts import Stop
+from orchestrator.console.progress import Progress
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.clock import Clock
 from orchestrator.runs.files import write_json
@@ -97,11 +98,10 @@ class TimedSearch(Search):
             self.spent[part] += time.monotonic() - began
 
 
-class Ends(Silent):
+class Ends(Progress):
     """Notes when each trial ends."""
 
     def __init__(self, plan: Plan) -> None:
-        super().__init__(plan.metric, plan.mode, STEPS)
         self.ends: list[float] = []
 
     def ended(self, number: int, state: str, detail: str = "") -> None:

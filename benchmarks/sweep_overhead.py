@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from measuring import TINY, Silent, parse, parser, processes, ratio, ready, row, run, scratch
+from measuring import TINY, parse, parser, processes, ratio, ready, row, run, scratch
 
 from orchestrator.console.interrupts import Stop
+from orchestrator.console.progress import Progress
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.clock import Clock
 from orchestrator.runs.rundir import RunDir
@@ -101,7 +102,7 @@ def by_sweep(folder: RunDir, job: Job, mlflow: bool) -> Any:
     began = time.time()
     with Projector(folder, plan) if mlflow else nullcontext():
         study = Search(folder.study, plan.search_space(), plan.sampler, None, plan.first_trial)
-        progress = Silent(plan.metric, plan.mode, plan.steps())
+        progress = Progress()
         sweep.search(folder, plan, job, study, stop, progress, Clock(folder.clock, None))
         ended = time.time()
     done = [_of_trial(folder, number, plan.metric) for number in range(plan.trials)]

@@ -11,12 +11,14 @@ import importlib.metadata
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from systems import config as configs
 from systems.data.dataset import LabelKind
 from systems.errors import UserError, unknown
-from systems.system import System
+
+if TYPE_CHECKING:  # which loads torch
+    from systems.system import System
 
 B = TypeVar("B", bound=Callable[..., Any])
 

@@ -29,11 +29,12 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from test_run import fingerprint_of_run
 
-from orchestrator.cli import commands
 from orchestrator.console.interrupts import SIGNALS, Stop
 from orchestrator.console.progress import Progress
 from orchestrator.pipeline import way as job
+from orchestrator.plan.options import Changes
 from orchestrator.plan.plan import Plan
+from orchestrator.planning.changes import changed
 from orchestrator.planning.duration import parse_duration
 from orchestrator.runs.clock import Clock
 from orchestrator.runs.files import append_line, disk_is_full, read_json, read_lines, write_json
@@ -426,7 +427,7 @@ def test_the_search_ends_at_its_share_of_the_time_budget(
 
 
 def no_progress() -> Progress:
-    return Progress("clip_macro_f1", "max", 6)
+    return Progress()
 
 
 class Clocked(NamedTuple):
@@ -539,7 +540,7 @@ def test_all_trials_diverged_is_told_with_the_first_cause(whole: RunDir, tmp_pat
 
 def test_more_trials_change_neither_sampler_nor_pruner(whole: RunDir) -> None:
     plan = Plan.from_json(read_json(whole.plan))
-    more = commands._with_changes(plan, {"trials": "+45"})
+    more = changed(plan, Changes(more_trials=45))
     assert more == dataclasses.replace(plan, trials=50)
 
 

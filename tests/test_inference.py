@@ -84,7 +84,7 @@ def run(task4_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
             run_final(job, number, 4, variants)
         write_json(run.members, {"members": [{"trial": number} for number in MEMBERS]})
         rows = make_rows(run, plan)
-        fit_stage(run, plan, rows, Stop(), Progress(plan.metric, plan.mode, 4))
+        fit_stage(run, plan, rows, Stop(), Progress())
         score_test_once(run, plan, dataset, store, rows)
     return run
 

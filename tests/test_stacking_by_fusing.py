@@ -33,8 +33,7 @@ def scores_of(name: str, plan: Plan, data: Set, folder: Path) -> dict[str, dict[
     count = len(members.names)
     refs = members_of(run, plan, range(count))
     rows = OutOfFold(refs, replace(members, fold=targets.folds), targets, (1,) * count)
-    progress = Progress(plan.metric, plan.mode, 1)
-    fit_one(run, replace(plan, classes=members.classes), rows, name, Stop(), progress)
+    fit_one(run, replace(plan, classes=members.classes), rows, name, Stop(), Progress())
     found: dict[str, dict[str, float]] = read_json(run.stack(name) / "scores.json")
     assert [path.name for path in run.stack(name).iterdir() if path.is_dir()] == []
     return found

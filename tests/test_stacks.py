@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from command import TINY, in_process, on_data, soundsweep
 
-from orchestrator.cli.commands import _unscored
 from orchestrator.models.bundle import export
 from orchestrator.models.inference import Predictor
 from orchestrator.pipeline.graph import _go_on_or_run, biased_teachers, reusable
+from orchestrator.pipeline.stack import _unscored
 from orchestrator.plan.plan import MemberRef, Plan, load_plan
 from orchestrator.planning import stacks
 from orchestrator.planning.resolve import reload

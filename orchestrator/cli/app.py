@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
 
+from orchestrator.plan.options import Changes, Options, StackOptions
 from systems import DEFAULT_SYSTEM
 from systems.errors import UserError, unknown
 
@@ -18,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Published audio systems: sweep, stack and compare them with the papers.",
 )
+
+CHANGES = {field.name for field in fields(Changes)}
 
 # Options that several commands share.
 System = Annotated[str, Option(help="PAPER or PAPER/SYSTEM.")]
@@ -138,10 +143,10 @@ def run(
     """Sweep a system, stack its best trials, score them once, and report."""
     from orchestrator.cli import commands
 
-    given = _given(context)
     if resume:
-        raise typer.Exit(commands.resume(resume, storage, _changed(context), dry_run))
-    raise typer.Exit(commands.run(given, dry_run))
+        asked = _asked(context)
+        raise typer.Exit(commands.resume(resume, storage, _changes(asked), asked, dry_run))
+    raise typer.Exit(commands.run(_options(context, trials=_count(trials)), dry_run))
 
 
 @app.command()
@@ -170,9 +175,7 @@ def train(
     """Train the published point (or --set) once, without a search; score and report it."""
     from orchestrator.cli import commands
 
-    given = _given(context)
-    given["trials"] = str(given.pop("seeds"))
-    raise typer.Exit(commands.run({**given, "purpose": "train"}, dry_run))
+    raise typer.Exit(commands.run(_options(context, purpose="train", trials=seeds), dry_run))
 
 
 @app.command()
@@ -201,13 +204,12 @@ def reproduce(
     """Set a paper's own table (its systems and decision variants) beside ours."""
     from orchestrator.cli import commands
 
-    given, written = _given(context), _changed(context)
-    for name in ("paper", "name"):
-        written.pop(name, None)
-    if "seeds" in written:
-        written["trials"] = str(written.pop("seeds"))
-    del given["paper"]
-    raise typer.Exit(commands.reproduce(paper, given.pop("seeds"), given, written))
+    asked = _asked(context)
+    for option in ("paper", "name"):
+        asked.pop(option, None)
+    if "seeds" in asked:
+        asked["trials"] = asked.pop("seeds")
+    raise typer.Exit(commands.reproduce(paper, _options(context, trials=seeds), asked))
 
 
 @app.command()
@@ -240,8 +242,10 @@ def stack(
     """Fit meta-learners over the best trials of one run, or of several, and score again."""
     from orchestrator.cli import commands
 
-    given = _given(context)
-    raise typer.Exit(commands.stack(given.pop("runs") or [], given.pop("system") or [], given))
+    named = {f.name for f in fields(StackOptions)} & set(context.params) - {"runs"}
+    given = {name: context.params[name] for name in named}
+    options = StackOptions(runs=runs or (), systems=system or (), **given)
+    raise typer.Exit(commands.stack(options))
 
 
 @app.command()
@@ -327,22 +331,47 @@ def clean(
     commands.clean(storage, stores, dry_run)
 
 
-def _given(context: typer.Context) -> dict[str, Any]:
-    """All options by the names that a plan knows."""
+def _options(context: typer.Context, **more: Any) -> Options:
+    """The options of a run from those of a command, each by its own name."""
     given = {name.rstrip("_"): value for name, value in context.params.items()}
-    for name in ("resume", "dry_run"):
-        given.pop(name, None)
-    return {**given, **{key: given[key] or [] for key in ("set", "space") if key in given}}
+    named = {field.name for field in fields(Options)} & set(given)
+    pairs = {name: _pairs(f"--{name}", given.get(name) or ()) for name in ("set", "space")}
+    return Options(**{**{name: given[name] for name in named}, **pairs, **more})
 
 
-def _changed(context: typer.Context) -> dict[str, Any]:
+def _asked(context: typer.Context) -> dict[str, Any]:
     """The options that stand on the command line."""
 
     def is_written(name: str) -> bool:
-        sources = (context.get_parameter_source(name), context.get_parameter_source(name + "_"))
-        return any(source is not None and source.name == "COMMANDLINE" for source in sources)
+        source = context.get_parameter_source(name)
+        return source is not None and source.name == "COMMANDLINE"
 
-    return {name: value for name, value in _given(context).items() if is_written(name)}
+    written = {name.rstrip("_"): value for name, value in context.params.items()
+               if is_written(name)}  # fmt: skip
+    return {name: v for name, v in written.items() if name not in ("resume", "dry_run")}
+
+
+def _changes(asked: Mapping[str, Any]) -> Changes:
+    """What of the options may change where a run is gone on with."""
+    given = {name: value for name, value in asked.items() if name in CHANGES}
+    trials = given.pop("trials", None)
+    if trials is not None and trials.startswith("+") and trials[1:].isdigit():
+        return Changes(more_trials=int(trials[1:]), **given)
+    return Changes(trials=_count(trials), **given)
+
+
+def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
+    """``key=value`` texts as a mapping. Raises UserError where one is none."""
+    for text in texts:
+        if "=" not in text:
+            raise UserError(f"{option} {text}: write key=value.")
+    return {key: value for key, _, value in (text.partition("=") for text in texts)}
+
+
+def _count(trials: str | None) -> int | None:
+    if trials is not None and not trials.isdigit():
+        raise UserError(f"--trials takes a number (with --resume also +N), not '{trials}'.")
+    return None if trials is None else int(trials)
 
 
 def main() -> None:

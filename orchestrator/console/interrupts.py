@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import threading
 from types import FrameType
+from typing import Any
 
 from systems.errors import UserError
 
@@ -20,11 +22,30 @@ class Stop:
     def __init__(self) -> None:
         self.requested = False
         self.cause: str | None = None
+        self._before: dict[int, Any] = {}
 
     def install(self) -> Stop:
-        for number in SIGNALS:
-            signal.signal(number, self._handle)
+        """Take the signals; what an earlier handler did with them is over until :meth:`restore`.
+
+        Only a process's main thread may: elsewhere nothing is taken.
+        """
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                before = signal.signal(number, self._handle)
+                self._before.setdefault(number, before)
         return self
+
+    def restore(self) -> None:
+        """Give the signals back to who had them."""
+        while self._before:
+            number, handler = self._before.popitem()
+            signal.signal(number, handler or signal.SIG_DFL)
+
+    def __enter__(self) -> Stop:
+        return self.install()
+
+    def __exit__(self, *about: object) -> None:
+        self.restore()
 
     def fail(self, cause: str) -> None:
         """End the run as a signal would, but for a cause that its user must mend first."""

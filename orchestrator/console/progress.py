@@ -1,57 +1,27 @@
-"""What a person sees while a run goes on: a live table in a terminal, plain lines in a log."""
+"""What a run tells while it goes on. This one tells nobody; the command line has one that shows."""
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
-from rich.table import Table
-
-
-@dataclass
-class Row:
-    """One trial as the table shows it."""
-
-    state: str = "running"
-    step: int = 0
-    metric: float = math.nan
-    best: float = math.nan
-    loss: float = math.nan
-    ended: bool = False
+from orchestrator.plan.plan import Plan
+from orchestrator.runs.rundir import RunDir
 
 
 class Progress:
-    """Phases, trials and counts. All methods may be called from the driver's thread only."""
+    """Phases, trials and counts of a run. All methods are called from the driver's thread only.
 
-    def __init__(self, metric: str, mode: str, steps: int) -> None:
-        self.console = Console(highlight=False, soft_wrap=True)
-        self.metric, self.mode, self.steps = metric, mode, steps
-        self.rows: dict[int, Row] = {}
-        self._began = time.monotonic()
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=self.console,
-        )
-        self._task = self._bar.add_task("", total=None)
-        self._live: Live | None = None
-        self._counted = -1
+    As a context manager it is entered when a run begins to work, and left when it ends.
+    """
+
+    def planned(self, plan: Plan) -> None:
+        """A run is about to begin, or to go on, with this plan."""
+
+    def done(self, run: RunDir, finished: bool) -> None:
+        """A run has ended, or was interrupted; its results.json and report are there."""
 
     def __enter__(self) -> Progress:
-        if self.console.is_terminal:
-            self._live = Live(
-                console=self.console, get_renderable=self._render, refresh_per_second=4
-            )
-            self._live.start()
         return self
 
     def __exit__(
@@ -60,81 +30,30 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        """The run has ended."""
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(f"[{self._clock()}] {text}", markup=False)
 
     def phase(self, text: str, total: int | None = None) -> None:
         """A new step of the run; ``total`` is how many things it does."""
-        self._bar.reset(self._task, description=text, total=total)
-        self._counted = -1
-        self.say(text)
 
     def count(self, done: int, total: int) -> None:
-        """How many of a phase's things are done; a log gets a line every tenth."""
-        self._bar.update(self._task, completed=done, total=total)
-        tenth = 10 * done // max(total, 1)
-        if self._live is None and tenth > self._counted:
-            self._counted = tenth
-            self.say(f"  {done}/{total}")
+        """How many of a phase's things are done."""
 
     def started(self, number: int, published: bool) -> None:
-        self.rows[number] = Row()
-        self.say(f"trial {number} started{' (the published point)' if published else ''}")
+        """A trial has begun."""
 
     def step(self, number: int, step: int, metric: float, loss: float) -> None:
-        row = self.rows.setdefault(number, Row())
-        if step <= row.step and row.state == "running":
-            return
-        row.step, row.metric, row.loss = step, metric, loss
-        better = metric > row.best if self.mode == "max" else metric < row.best
-        row.best = metric if better or math.isnan(row.best) else row.best
-        tenth = max(1, self.steps // 8)
-        if self._live is None and (step % tenth == 0 or step == 1):
-            self.say(f"trial {number} epoch {step}/{self.steps}  loss {loss:.3f}  "
-                     f"{self.metric} {metric:.3f}  best {row.best:.3f}")  # fmt: skip
+        """An epoch of a trial."""
 
     def fold(self, number: int, fold: int, step: int) -> None:
         """An epoch of a fold after the first, which is not judged."""
-        row = self.rows.setdefault(number, Row())
-        if self._live is None and row.state != f"fold {fold}":
-            self.say(f"trial {number} trains fold {fold}")
-        row.state, row.step = f"fold {fold}", step
 
     def ended(self, number: int, state: str, detail: str = "") -> None:
-        row = self.rows.setdefault(number, Row())
-        row.state = state
-        row.ended = True
-        ended = sum(other.ended for other in self.rows.values())
-        self._bar.update(self._task, completed=ended)
-        self.say(
-            f"trial {number} {state} after epoch {row.step}  best {row.best:.3f}  {detail}".rstrip()
-        )
+        """A trial has ended, how, and why."""
 
     def counter(self, text: str, total: int) -> Callable[[int, int], None]:
         """Start a phase and return what reports its count."""
         self.phase(text, total)
         return self.count
-
-    def _clock(self) -> str:
-        seconds = int(time.monotonic() - self._began)
-        return f"{seconds // 60:3d}:{seconds % 60:02d}"
-
-    def _render(self) -> Group:
-        table = Table(box=None, pad_edge=False)
-        for name in ("trial", "state", "epoch", "loss", self.metric, "best"):
-            table.add_column(name, justify="left" if name == "state" else "right")
-        for number in sorted(self.rows)[-20:]:
-            row = self.rows[number]
-            table.add_row(
-                str(number), row.state, f"{row.step}/{self.steps}", _number(row.loss),
-                _number(row.metric), _number(row.best),
-            )  # fmt: skip
-        return Group(table, self._bar)
-
-
-def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.3f}"

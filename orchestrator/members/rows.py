@@ -137,13 +137,13 @@ def out_of_fold(
     """
     ids, targets = validation_targets(dataset, splits, plan.metric, plan.row_weights)
     epochs = [_epochs(member, splits) for member in members]
-    pooled = [_pooled(member, splits) for member in members]
-    for member, predictions in zip(members, pooled, strict=True):
+    said = [pooled(member, len(splits.folds)) for member in members]
+    for member, predictions in zip(members, said, strict=True):
         _check_unseen(member, predictions, splits)
         if predictions.clip_ids != ids:
             raise UserError(f"{member.name} predicts other clips than the splits hold out.")
     scores, last_steps = [], []
-    for member, by_fold, predictions in zip(members, epochs, pooled, strict=True):
+    for member, by_fold, predictions in zip(members, epochs, said, strict=True):
         if by_fold is None:  # nothing was chosen by these rows
             assert predictions.clip_scores is not None
             scores.append(predictions.clip_scores)
@@ -156,7 +156,7 @@ def out_of_fold(
     for member, one in zip(members, scores, strict=True):
         if not np.isfinite(one).all():
             raise UserError(f"{member.name} predicts scores that are no numbers: leave it out.")
-    seen = view(members, pooled, np.stack(scores, axis=1), clips_of(dataset), columns)
+    seen = view(members, said, np.stack(scores, axis=1), clips_of(dataset), columns)
     seen = replace(seen, fold=targets.folds)
     if all(by_fold is not None for by_fold in epochs):
         every = tuple(_pooled_epochs(by_fold) for by_fold in epochs if by_fold is not None)
@@ -226,11 +226,11 @@ def _epochs(member: Member, splits: Splits) -> list[np.ndarray] | None:
     return [read_epoch_scores(trial, fold) for fold in folds]
 
 
-def _pooled(member: Member, splits: Splits) -> Predictions:
+def pooled(member: Member, folds: int) -> Predictions:
     """The predictions of all folds; frames by an epoch that other rows chose, where there are."""
     trial = member.run.trial(member.number)
     parts = []
-    for fold in range(len(splits.folds)):
+    for fold in range(folds):
         own, crossed = Predictions.load(trial.predictions(fold)), trial.crossed(fold)
         if crossed.exists():
             honest = Predictions.load(crossed)

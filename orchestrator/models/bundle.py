@@ -13,6 +13,7 @@ training that a snapshot ensemble predicts with (``epoch10``, of a fold's ``fold
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -61,9 +62,7 @@ def export(run: RunDir, folder: Path, *, model: str = "best") -> Path:
     Raises:
         UserError: there is no such model, the run has not come so far, or the folder exists.
     """
-    plan = _plan(run)
-    choice = _choose(run, plan, model)
-    _check_finished(run, plan, choice)
+    plan, choice = chosen(run, model)
     folder = folder.resolve()
     if folder.exists():
         raise UserError(f"{folder} exists: name another folder, or remove it.")
@@ -93,6 +92,29 @@ def sources(run: RunDir, model: str) -> list[Path]:
     return [*found, run.stack(choice.learner) / "learner.json"] if choice.learner else found
 
 
+def chosen(run: RunDir, model: str) -> tuple[Plan, _Choice]:
+    """The finished model of this name: its members, their decisions, its meta-learner.
+
+    Raises:
+        UserError: there is no such model, or the run has not come so far.
+    """
+    plan = _plan(run)
+    choice = _choose(run, plan, model)
+    _check_finished(run, plan, choice)
+    return plan, choice
+
+
+def finished_models(run: RunDir) -> tuple[str, ...]:
+    """The names of a run's models that are there, ``best`` first."""
+    plan = _plan(run)
+    found = []
+    for name, choice in _choices(run, plan).items():
+        with contextlib.suppress(UserError):
+            _check_finished(run, plan, choice)
+            found.append(name)
+    return tuple(found)
+
+
 def _plan(run: RunDir) -> Plan:
     if not run.plan.exists():
         raise UserError(f"{run.path} holds no run: it has no plan.json.")
@@ -101,6 +123,17 @@ def _plan(run: RunDir) -> Plan:
 
 def _choose(run: RunDir, plan: Plan, model: str) -> _Choice:
     """The model of this name. Raises UserError where there is none."""
+    choices = _choices(run, plan)
+    if model not in choices:
+        raise unknown(f"model of the run '{plan.name}':", model, choices)
+    choice = choices[model]
+    if choice.learner and (run.stack(choice.learner) / "learner.json").exists():
+        return replace(choice, epochs=load_learner(run.stack(choice.learner)).snapshots())
+    return choice
+
+
+def _choices(run: RunDir, plan: Plan) -> dict[str, _Choice]:
+    """All models that the plan names. Raises UserError where the search has not ended."""
     from orchestrator.plan.variants import decision_variants
 
     if not run.members.exists():
@@ -121,13 +154,7 @@ def _choose(run: RunDir, plan: Plan, model: str) -> _Choice:
         f"trial:{member.key}": _Choice((member,), (variant,))
         for member, variant in zip(members, own, strict=True)
     }
-    choices |= {name: _Choice(members, own, name) for name in plan.stack}
-    if model not in choices:
-        raise unknown(f"model of the run '{plan.name}':", model, choices)
-    choice = choices[model]
-    if choice.learner and (run.stack(choice.learner) / "learner.json").exists():
-        return replace(choice, epochs=load_learner(run.stack(choice.learner)).snapshots())
-    return choice
+    return choices | {name: _Choice(members, own, name) for name in plan.stack}
 
 
 def _check_finished(run: RunDir, plan: Plan, choice: _Choice) -> None:

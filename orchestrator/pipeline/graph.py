@@ -14,13 +14,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cli import commands
-from orchestrator.plan.options import Options
+from orchestrator.console.progress import Progress
+from orchestrator.pipeline.begin import begin, go_on
+from orchestrator.plan.options import Changes, Options
 from orchestrator.plan.plan import MemberRef, Plan, load_plan
 from orchestrator.planning import gather, stacks
-from orchestrator.planning.fusions import check_graph, check_options, trainings
+from orchestrator.planning.fusions import check_graph, trainings
 from orchestrator.planning.resolve import make_plan
 from orchestrator.runs.rundir import RunDir
+from orchestrator.runs.storage import root_of, writable
 from orchestrator.stacking.stage import refused
 from systems import registry
 from systems.data.dataset import Dataset
@@ -38,71 +40,66 @@ _STAGE = ("stack", "top_k", "stage_trials", "protocol", "transductive", "fusion"
           "row_weights", "fusion_parts")  # fmt: skip
 
 
-def run_graph(given: dict[str, Any], dry_run: bool) -> int:
-    """Train what a system or fusion needs, then itself; returns the exit code.
+def run_graph(options: Options, progress: Progress) -> tuple[RunDir, bool]:
+    """Train what a system or fusion needs, then itself.
 
-    Members are trained at their published point, or searched where ``--trials`` says so.
+    Members are trained at their published point, or searched where ``trials`` says so.
+
+    Returns:
+        the last run that was worked on, and whether all came to their end.
     """
-    order = registry.resolve(given["system"])
+    order = registry.resolve(options.system)
     target = order[-1]
-    name = given["name"] or _name(target, given)
-    if isinstance(target, Fusion):
-        check_options(target, given)
-    check_graph(order, {**given, "name": name})
-    if dry_run:
-        for entry in order:
-            what = "fusion" if isinstance(entry, Fusion) else "system"
-            if isinstance(entry, Entry):  # what was asked for is checked as for a run
-                make_plan(commands.options_of({**given, "name": name, "system": entry.address}))
-            commands.console.print(f"{what:<8} {entry.address}", markup=False)
-        return 0
-    commands.writable(commands.root_of(given["storage"]))
+    name = options.name or _name(target)
+    check_graph(order, replace(options, name=name))
+    writable(root_of(options.storage))
     runs: dict[str, RunDir] = {}
     wanted = trainings(order)
     for entry in order:
         last = entry is target
         own = name if last else f"{name}.{entry.address.replace('/', '.')}"
-        asked = {**given, "name": own}
+        asked = replace(options, system=entry.address, name=own)
         if isinstance(entry, Fusion):
-            code, runs[entry.address] = _fuse(entry, asked, runs)
+            folder, finished = _fuse(entry, asked, runs, progress)
         else:
-            code, runs[entry.address] = _train(entry, asked, runs, last, wanted[entry.address])
-        if code != 0:
-            commands.console.print(f"go on with the same command and --name {name}", markup=False)
-            return int(code)
-    return 0
+            required = {
+                key: str(runs[registry.find(requirement.address).address].path)
+                for key, requirement in entry.requires.items()
+            }
+            asked = asked if last else _of_member(asked, max(1, wanted[entry.address]))
+            folder, finished = _train(entry, asked, required, last, progress)
+        if not finished:
+            progress.say(f"go on with the same command and --name {name}")
+            return folder, False
+        runs[entry.address] = folder
+    return folder, True
 
 
-def _name(target: Entry | Fusion, given: Mapping[str, Any]) -> str:
+def _name(target: Entry | Fusion) -> str:
     return f"{target.address.replace('/', '.')}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def _train(
-    entry: Entry, given: dict[str, Any], runs: Mapping[str, RunDir], last: bool, trainings: int
-) -> tuple[int, RunDir]:
-    """A system's run: reused, gone on with, or begun.
+def _of_member(options: Options, trainings: int) -> Options:
+    """A member's options: where nothing is searched, trainings of the published point."""
+    return replace(
+        options, trials=options.trials or trainings, repeat=options.trials is None, stack="none",
+        top_k=trainings, final="refit", by_fold=False,
+    )  # fmt: skip
 
-    Where nothing is searched, several trainings are of the published point.
-    """
-    asked = {**given, "system": entry.address}
-    if not last:
-        count = max(1, trainings)
-        asked |= {"trials": given["trials"] or str(count), "repeat": given["trials"] is None,
-                  "stack": "none", "top_k": count, "final": "refit", "by_fold": False}  # fmt: skip
-    options: Options = commands.options_of(asked)
+
+def _train(
+    entry: Entry, options: Options, required: dict[str, str], last: bool, progress: Progress
+) -> tuple[RunDir, bool]:
+    """A system's run: reused, gone on with, or begun."""
     plan, dataset, splits = make_plan(options)
-    required = {
-        name: str(runs[registry.find(requirement.address).address].path)
-        for name, requirement in entry.requires.items()
-    }
     plan = replace(plan, required=required, notes=(*plan.notes, *biased_teachers(entry, splits)))
-    root = commands.root_of(given["storage"])
+    root = root_of(options.storage)
     found = reusable(plan, root, _STAGE if last else ())
     if found is not None:
-        commands.console.print(f"{entry.address}: {found.path.name} is reused", markup=False)
-        return 0, found
+        progress.say(f"{entry.address}: {found.path.name} is reused")
+        return found, True
     folder = RunDir(root / plan.name)
-    return _go_on_or_run(folder, plan, dataset, splits), folder
+    return folder, _go_on_or_begin(folder, plan, dataset, splits, progress)
 
 
 def biased_teachers(entry: Entry, splits: Splits) -> list[str]:
@@ -121,17 +118,19 @@ def biased_teachers(entry: Entry, splits: Splits) -> list[str]:
     ]
 
 
-def _go_on_or_run(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits) -> int:
+def _go_on_or_begin(
+    folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits, progress: Progress
+) -> bool:
     """Begin a run, or go on with the one of this name. Raises UserError where that is another."""
     if not folder.plan.exists():
-        return commands.run_planned(folder, plan, dataset, splits)
+        return begin(folder, plan, dataset, splits, progress)
     other = _differing(load_plan(folder), plan, (*_SAME, *_STAGE))
     if other:
         raise UserError(
             f"a run named '{plan.name}' exists in {folder.root} and was asked for otherwise "
             f"({', '.join(other)}): give another --name, or ask as before."
         )
-    return commands.resume(str(folder.path), str(folder.root), {})
+    return go_on(folder, Changes(), progress)
 
 
 def reusable(plan: Plan, root: Path, more: Sequence[str] = ()) -> RunDir | None:
@@ -166,9 +165,11 @@ def _is_searched(run: RunDir, plan: Plan) -> bool:
     return study.asked() >= plan.trials and not study.running()
 
 
-def _fuse(fusion: Fusion, given: dict[str, Any], runs: Mapping[str, RunDir]) -> tuple[int, RunDir]:
+def _fuse(
+    fusion: Fusion, options: Options, runs: Mapping[str, RunDir], progress: Progress
+) -> tuple[RunDir, bool]:
     """A fusion's run: its meta-learner over the best trials of its members."""
-    folder = RunDir(commands.root_of(given["storage"]) / given["name"])
+    folder = RunDir(root_of(options.storage) / str(options.name))
     members, parts = _flat(fusion, runs)
     places = {member: place for place, member in enumerate(members)}
     nested = any(part["learner"] is not None for part in parts)
@@ -182,18 +183,18 @@ def _fuse(fusion: Fusion, given: dict[str, Any], runs: Mapping[str, RunDir]) -> 
         events_of=_gate(fusion, runs, places),
         row_weights=fusion.row_weights,
         parts=[_placed(part, places) for part in parts] if nested else (),
-        name=given["name"],
-        protocol=given["protocol"],
-        mlflow=given["mlflow"],
-        ray_address=given["ray_address"],
+        name=options.name,
+        protocol=options.protocol,
+        mlflow=options.mlflow,
+        ray_address=options.ray_address,
         fusion=fusion.address,
         fitted_on=fusion.fitted_on,
-        stage_trials=given["stage_trials"] or 0,
+        stage_trials=options.stage_trials or 0,
     )
-    code = _go_on_or_run(folder, plan, dataset, splits)
+    finished = _go_on_or_begin(folder, plan, dataset, splits, progress)
     for row in refused(folder, plan):
         raise UserError(f"{fusion.address} could not be fitted: {row['why']}")
-    return code, folder
+    return folder, finished
 
 
 def _flat(

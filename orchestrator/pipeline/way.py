@@ -31,7 +31,9 @@ from systems.data.dataset import Dataset
 from systems.data.splits import Splits
 
 
-def run_job(run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Stop) -> bool:
+def run_job(
+    run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Stop, progress: Progress
+) -> bool:
     """Search, complete, stack, score once, report. Returns whether it came to its end.
 
     Raises:
@@ -39,10 +41,7 @@ def run_job(run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Sto
         OSError: the disk is full, say; so too.
     """
     finished = True
-    with (
-        Progress(plan.metric, plan.mode, plan.steps()) as progress,
-        Projector(run, plan) as projector,
-    ):
+    with progress, Projector(run, plan) as projector:
         progress.say(f"run {run.path}")
         try:
             _work(run, plan, dataset, splits, stop, progress)

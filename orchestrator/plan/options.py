@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from systems import DEFAULT_SYSTEM
 
 PROTOCOLS = ("honest", "paper")
-
-
 Purpose = Literal["search", "train", "stack"]
-
-
 Final = Literal["refit", "fold_mean", "fold_geometric"]
-
-
 FINALS: tuple[Final, ...] = ("refit", "fold_mean", "fold_geometric")
-
-
 FittedOn = Literal["out_of_fold", "validation", "test"]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for on the command line; ``None`` leaves a choice to the plan.
+    """A run; ``None`` leaves a choice to the plan.
 
-    ``purpose``: ``search`` sweeps the space; ``train`` trains the published point alone, ``trials``
-    times with seeds of their own, each once. ``repeat``: a search without a space: its trials are
-    trainings of the published point that differ in their seeds.
+    ``set``: configuration key -> value (text is read as the key's type). ``space``: key -> range:
+    ``log:1e-4:1e-2``, ``float:0:1``, ``int:1:8`` or ``one-of:a,b``. ``purpose``: ``search`` sweeps
+    the space; ``train`` trains the published point alone, ``trials`` times with seeds of their own,
+    each once. ``repeat``: a search without a space: its trials are trainings of the published point
+    that differ in their seeds.
     """
 
     purpose: Purpose = "search"
@@ -41,8 +35,8 @@ class Options:
     time_budget: str | None = None
     budget: str | None = None
     max_epochs: int | None = None
-    set: Sequence[str] = ()
-    space: Sequence[str] = ()
+    set: Mapping[str, Any] = field(default_factory=dict)
+    space: Mapping[str, str] = field(default_factory=dict)
     concurrency: int | None = None
     cpus_per_trial: int = 1
     gpus_per_trial: float | None = None
@@ -60,3 +54,40 @@ class Options:
     repeat: bool = False
     protocol: str = "honest"
     transductive: bool = False
+
+
+@dataclass(frozen=True)
+class StackOptions:
+    """A stack over the best trials of one run, or of several; ``None``: as the run has it.
+
+    ``runs``: folders, names below ``storage``, or MLflow run ids; ``systems``: their best trials
+    over all runs below ``storage``. A stack over one run stays in it.
+    """
+
+    runs: Sequence[str] = ()
+    systems: Sequence[str] = ()
+    stack: str | None = None
+    top_k: int | None = None
+    stage_trials: int | None = None
+    final: str | None = None
+    by_fold: bool | None = None
+    protocol: str = "honest"
+    name: str | None = None
+    mlflow: str | None = None
+    ray_address: str | None = None
+    storage: str = "runs"
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What may change where a run is gone on with; ``None`` leaves it as it is.
+
+    ``trials``: in all; ``more_trials``: beside those that are planned.
+    """
+
+    trials: int | None = None
+    more_trials: int | None = None
+    time_budget: str | None = None
+    concurrency: int | None = None
+    mlflow: str | None = None
+    ray_address: str | None = None

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
-from orchestrator.cli import commands
 from orchestrator.plan.options import Options
 from orchestrator.planning.learners import stack_names
 from orchestrator.planning.resolve import make_plan
@@ -19,13 +18,13 @@ from systems.errors import UserError, unknown
 from systems.registry import Entry, Fusion
 
 
-def check_options(fusion: Fusion, given: Mapping[str, Any]) -> None:
+def _check_options(fusion: Fusion, options: Options) -> None:
     """Refuse options that a registered fusion answers itself."""
     said = {
-        "--stack": given["stack"] not in (Options.stack, "none"),
-        "--top-k": given["top_k"] != Options.top_k,
-        "--final": given["final"] != Options.final,
-        "--by-fold": given["by_fold"] is not None,
+        "--stack": options.stack not in (Options.stack, "none"),
+        "--top-k": options.top_k != Options.top_k,
+        "--final": options.final != Options.final,
+        "--by-fold": options.by_fold is not None,
     }
     for option, asked in said.items():
         if asked:
@@ -35,25 +34,27 @@ def check_options(fusion: Fusion, given: Mapping[str, Any]) -> None:
             )
 
 
-def check_graph(order: Sequence[Entry | Fusion], given: Mapping[str, Any]) -> None:
+def check_graph(order: Sequence[Entry | Fusion], options: Options) -> None:
     """Check every fusion that is to be fitted, by itself and against the data.
 
     Raises:
         UserError: an unknown meta-learner or setting, members that do not fit together, too few
             trials, or data that lacks what a fusion needs.
     """
+    if isinstance(order[-1], Fusion):
+        _check_options(order[-1], options)
     fusions = [entry for entry in order if isinstance(entry, Fusion)]
     for fusion in fusions:
         _check(fusion)
     for address, count in trainings(order).items():
-        if given["trials"] and given["trials"].isdigit() and int(given["trials"]) < count:
+        if options.trials is not None and options.trials < count:
             raise UserError(
-                f"--trials {given['trials']}: the fusion takes {count} trainings of {address}: "
+                f"--trials {options.trials}: the fusion takes {count} trainings of {address}: "
                 f"give --trials {count} or more, or none."
             )
     if fusions:
         first = next(entry for entry in order if isinstance(entry, Entry))
-        _, dataset, _ = make_plan(commands.options_of({**given, "system": first.address}))
+        _, dataset, _ = make_plan(replace(options, system=first.address))
         for fusion in fusions:
             _check_data(fusion, dataset)
 
@@ -93,3 +94,17 @@ def _check_data(fusion: Fusion, dataset: Dataset) -> None:
     for column in fusion.row_weights:
         if column not in columns:
             raise unknown(f"column of {dataset.name}, by which rows weigh,", column, columns)
+
+
+def preview(options: Options) -> list[tuple[str, str]]:
+    """What a fusion, or a system that learns from others, would train: kind and address, in order.
+
+    Raises:
+        UserError: what a run of it would be refused for.
+    """
+    order = registry.resolve(options.system)
+    check_graph(order, options)
+    for entry in order:
+        if isinstance(entry, Entry):  # what was asked for is checked as for a run
+            make_plan(replace(options, system=entry.address))
+    return [("fusion" if isinstance(one, Fusion) else "system", one.address) for one in order]

@@ -53,8 +53,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
     config, set_keys = _config(options, entry, name)
     space = _space(options, entry, config, set_keys)
     budget_text = options.budget or ("paper" if torch.cuda.is_available() else "quick")
-    asked_for = {search_spaces.parse_parameter(text).key for text in options.space}
-    budget = make_budget(entry, budget_text, options.max_epochs, set_keys | asked_for)
+    budget = make_budget(entry, budget_text, options.max_epochs, set_keys | set(options.space))
     space = space.without(budget.fixed)
     budget.apply(config)  # an impossible value shows here
     check_metric(space.metric, dataset)
@@ -159,19 +158,15 @@ def _dataset_of(options: Options, entry: registry.Entry) -> tuple[str, str | Non
 
 def _config(options: Options, entry: registry.Entry, dataset: str) -> tuple[Any, set[str]]:
     config = entry.published_config(dataset)
-    keys: set[str] = set()
-    for text in options.set:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UserError(f"--set {text}: write key=value.")
-        config = configs.replace(config, {key: configs.parse(config, key, value)})
-        keys.add(key)
-    return config, keys
+    for key, value in options.set.items():
+        read = configs.parse(config, key, value) if isinstance(value, str) else value
+        config = configs.replace(config, {key: read})
+    return config, set(options.set)
 
 
 def _space(options: Options, entry: registry.Entry, config: Any, set_keys: set[str]) -> SearchSpace:
     space = search_spaces.load(entry.address, entry.config)
-    changed = [search_spaces.parse_parameter(text) for text in options.space]
+    changed = [search_spaces.parse_parameter(f"{k}={text}") for k, text in options.space.items()]
     for parameter in changed:
         value = configs.get(config, parameter.key)
         if not parameter.choices and isinstance(value, str):

@@ -114,7 +114,7 @@ def _sweep(
     trainable = sweep.tune.with_parameters(stage_trial, bench=bench)
     one_core = Resources(resources.concurrency, 1, 0)
     clock = Clock(bench.folder / "clock.json", None)
-    quiet = Quiet(progress)
+    quiet = Progress()  # nothing of a search's many small trials
     sweep.sweep(
         trainable, RunDir(bench.folder), trials, one_core, ray_address, study, stop, quiet, clock
     )
@@ -139,17 +139,6 @@ def outcome(bench: Bench, number: int, params: dict[str, Any]) -> dict[str, Any]
         found = {"outcome": "failed", "cause": f"{type(error).__name__}: {error}"}
     write_json(trial.result, found)
     return found
-
-
-class Quiet(Progress):
-    """The progress of a run that says nothing of a search's many small trials."""
-
-    def __init__(self, progress: Progress) -> None:
-        super().__init__("worth", "max", 1)
-        self.outer = progress
-
-    def say(self, text: str) -> None:
-        """Nothing: the table of the learner says how it came out."""
 
 
 def _note(folder: Path, study: Search) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 
 from orchestrator.plan.options import Final
 from orchestrator.runs.files import write_json
-from orchestrator.training.fold import trained
 from orchestrator.training.job import Job, Task
+from orchestrator.training.trained import trained
 from systems import config as configs
 from systems.context import Context
 from systems.data.store import WaveformStore

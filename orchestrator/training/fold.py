@@ -13,22 +13,9 @@ import torch
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import append_step
 from orchestrator.runs.rundir import TrialDir
-from orchestrator.training.job import Job, Report, Task, tell_nobody
+from orchestrator.training.job import Job, Report, Task
 from systems.predictions import Predictions
 from systems.system import Fitted
-
-
-def trained(job: Job, task: Task, report: Report = tell_nobody) -> Fitted:
-    """The trained model of a task; trained now where it is not there, from its checkpoint on."""
-    trial = job.trial(task.number)
-    if not (task.model(trial) / "model.json").exists():
-        if job.plan.resources.workers > 1:
-            from orchestrator.training.workers import train_in_workers
-
-            train_in_workers(job, task, report)
-        else:
-            train(job, task, report)
-    return job.plan.entry().build(job.config(trial)).load(task.model(trial))
 
 
 def train(job: Job, task: Task, report: Report, rank: int = 0, world: int = 1) -> None:

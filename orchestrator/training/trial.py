@@ -18,8 +18,9 @@ import torch
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import best_line, disk_is_full, read_json, write_json
 from orchestrator.runs.rundir import TrialDir
-from orchestrator.training.fold import progress, trained
+from orchestrator.training.fold import progress
 from orchestrator.training.job import Job, Report, Task, tell_nobody
+from orchestrator.training.trained import trained
 from systems import config as configs
 from systems.errors import Diverged, UserError
 from systems.metrics import clip_interval

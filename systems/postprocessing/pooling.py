@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from scipy.special import expit, logit
 
 from systems.errors import CannotFit
 
@@ -34,6 +33,8 @@ def mean_of(
     p = np.clip(scores, SMALLEST, 1 - SMALLEST)
     if exclusive:
         return normalised(np.exp(np.einsum("m...,m->...", np.log(p), w)))
+    from scipy.special import expit, logit  # here: plans name means in every process
+
     odds: np.ndarray = expit(np.einsum("m...,m->...", logit(p), w))
     return odds
 

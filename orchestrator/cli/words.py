@@ -1,0 +1,128 @@
+"""Plans, estimates and outcomes as lines for a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from systems import config as configs
+
+if TYPE_CHECKING:  # a command that only lists loads neither
+    from orchestrator.plan.plan import Plan
+    from orchestrator.planning.estimate import Estimate
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """The resolved plan in words."""
+    r = plan.resources
+    workers = f" in {r.workers} workers, each" if r.workers > 1 else ""
+    lines = [
+        ("run", plan.name),
+        ("system", plan.system),
+        ("data", f"{plan.dataset} {plan.data or '(embedded)'}  fingerprint {plan.fingerprint}"),
+        *((f"  {part}", f"{about['clips']} clips, labels: {about['labels']}")
+          for part, about in plan.parts.items()),
+        *(("  note", note) for note in plan.notes),
+        *(("  left out", f"{path} {why}") for path, why in plan.skipped),
+        ("splits", f"{plan.splits['protocol']}: {len(plan.splits['folds'])} fold(s)"
+                   f" {plan.splits['folds']}, the search scores {plan.splits['searched']}"),
+        ("protocol", plan.protocol),
+        ("metric", f"{plan.metric} ({plan.mode})"),
+        ("budget", f"{plan.budget.text}; scaled: " + (
+            ", ".join(f"{k} {short(a)} -> {short(b)}" for k, (a, b) in plan.scaled.items())
+            or "nothing")),
+        ("trials" if plan.purpose == "search" else "trainings",
+         f"{plan.trials}, {r.concurrency} at once, each{workers} {r.cpus} CPU core(s) and "
+         f"{r.gpus:g} GPU{', mixed precision (bfloat16)' if plan.mixed_precision else ''}"),
+        ("stopping", "none" if plan.halving is None else
+            f"halving from epoch {plan.halving.min_step}, factor {plan.halving.reduction_factor}"),
+        ("seed", str(plan.seed)),
+        *_search_lines(plan),
+    ]  # fmt: skip
+    return [f"{name:<28} {value}".rstrip() for name, value in lines]
+
+
+def _search_lines(plan: Plan) -> list[tuple[str, str]]:
+    if plan.purpose == "train":
+        return []
+    if plan.purpose == "stack":
+        return _stack_lines(plan)
+    share = f", the search at most {plan.search_share:.0%} of it"
+    budget = "none" if plan.time_budget is None else f"{_time(plan.time_budget)}{share}"
+    moved = f", moved into the space: {plan.moved}" if plan.moved else ""
+    return [
+        ("time budget", budget),
+        ("stage two", f"{', '.join(plan.stack) or 'none'} over the best {plan.top_k}"),
+        *_manner_lines(plan),
+        ("space", ""),
+        *((f"  {p.key}", p.text()) for p in plan.space),
+        ("first trial", f"the published point{moved}"),
+    ]
+
+
+def _manner_lines(plan: Plan) -> list[tuple[str, str]]:
+    by_fold = ", a meta-learner for each fold" if plan.by_fold else ""
+    return [("  test part by", f"{plan.final}{by_fold}")]
+
+
+def _stack_lines(plan: Plan) -> list[tuple[str, str]]:
+    return [
+        ("stage two", ", ".join(plan.stack) or "none"),
+        *_manner_lines(plan),
+        ("members", str(len(plan.members))),
+        *((f"  {ref.system}", f"{Path(ref.run).name} trial {ref.trial}") for ref in plan.members),
+    ]
+
+
+def config_lines(plan: Plan) -> list[str]:
+    """The first trial's configuration, a line a key."""
+    first = configs.flatten(plan.trial_config(plan.first_trial))
+    return [f"  {key:<26} {short(value)}" for key, value in first.items()]
+
+
+def estimate_lines(found: Estimate) -> list[str]:
+    """What a run would take."""
+    lines = [
+        ("estimated on", f"{found.device}: {found.step:.2f} s a step, one batch timed"),
+        ("  one training", _time(found.training)),
+        ("  waveform store", _time(found.store)),
+        ("  search", f"about {_time(found.search[0])}, at most {_time(found.search[1])}"),
+        ("  whole run", f"about {_time(found.whole[0])}, at most {_time(found.whole[1])}"),
+        ("  memory of one trial", size(found.memory)),
+        ("  disk", f"{size(found.store_bytes)} store, {size(found.run_bytes)} run"),
+    ]
+    return [f"{name:<28} {value}" for name, value in lines]
+
+
+def outcome_lines(results: dict[str, Any]) -> list[str]:
+    """The scores of the test part, a line a model."""
+    lines = []
+    for row in results["test"]["rows"]:
+        values = "  ".join(
+            f"{name} {s['value']:.3f} [{s['low']:.3f}, {s['high']:.3f}]"
+            for name, s in row["metrics"].items()
+        )
+        who = row["who"] + (f", {row['variant']}" if row["variant"] else "")
+        lines.append(f"test  {who:<44} {values}")
+    return lines
+
+
+def _time(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(count: float) -> str:
+    """Bytes in words."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def short(value: Any) -> str:
+    """A value, or how many there are of a list."""
+    return f"{len(value)} values" if isinstance(value, list | tuple) else str(value)

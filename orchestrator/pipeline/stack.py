@@ -1,0 +1,147 @@
+"""A stack over the best trials of one run, which stays in it, or of several: a run of its own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from orchestrator.console.progress import Progress
+from orchestrator.members.rows import members_of_runs
+from orchestrator.pipeline.begin import begin, drive
+from orchestrator.plan.options import Final, StackOptions
+from orchestrator.plan.plan import Plan, load_plan
+from orchestrator.planning.checks import check_stage
+from orchestrator.planning.gather import MLFLOW_ID, gather
+from orchestrator.planning.learners import stack_names
+from orchestrator.planning.resolve import reload
+from orchestrator.planning.stacks import make_stack_plan
+from orchestrator.runs.files import read_json
+from orchestrator.runs.rundir import RunDir
+from orchestrator.runs.storage import find_run, root_of
+from orchestrator.search.ray_session import check_address
+from orchestrator.stacking.families import kind_of, load_learner
+from orchestrator.stacking.stage import refused, remember
+from systems.errors import UserError
+
+
+def stack_runs(options: StackOptions, progress: Progress) -> tuple[RunDir, bool]:
+    """Fit meta-learners over the best trials of one run, or of several.
+
+    One run keeps its stage two in itself, and what is fitted over the same members stays. Members
+    of several make a run of their own.
+
+    Returns:
+        the run, and whether it came to its end.
+    """
+    root, names = root_of(options.storage), options.runs
+    check_stage(options.name, options.protocol, options.final, options.stage_trials)
+    if len(names) == 1 and not options.systems and not MLFLOW_ID.fullmatch(names[0]):
+        return _stack_within(find_run(names[0], root), options, progress)
+    if not names and not options.systems:
+        raise UserError("name runs or MLflow run ids, or --system PAPER/SYSTEM.")
+    top_k = _checked(options.top_k)
+    plan, dataset, splits = make_stack_plan(
+        gather(names, options.systems, top_k, root, options.mlflow),
+        stack=options.stack or "standard",
+        final=cast(Final, options.final or "refit"),  # check_stage has seen it
+        by_fold=bool(options.by_fold),
+        name=options.name,
+        protocol=options.protocol,
+        mlflow=options.mlflow,
+        ray_address=options.ray_address,
+        stage_trials=options.stage_trials or 0,
+    )
+    folder = RunDir(root / plan.name)
+    return folder, begin(folder, plan, dataset, splits, progress)
+
+
+def _stack_within(folder: RunDir, options: StackOptions, progress: Progress) -> tuple[RunDir, bool]:
+    plan = load_plan(folder)
+    if not folder.members.exists():
+        raise UserError(
+            f"the search of '{plan.name}' has not ended: soundsweep run --resume {plan.name}."
+        )
+    _check_within(plan, options)
+    dataset, splits = reload(plan)
+    asked = options.stack
+    new = replace(
+        plan,
+        stack=stack_names(asked, dataset, plan.entry().gives) if asked else plan.stack,
+        top_k=_checked(options.top_k) or plan.top_k,
+        mlflow=options.mlflow or plan.mlflow,
+        ray_address=options.ray_address or plan.ray_address,
+        final=cast(Final, options.final or plan.final),
+        by_fold=plan.by_fold if options.by_fold is None else options.by_fold,
+        stage_trials=plan.stage_trials if options.stage_trials is None else options.stage_trials,
+    )
+    check_address(new.ray_address)  # before anything is forgotten
+    with folder.drive():
+        _forget_what_is_other(folder, plan, new, new.stack if asked else ())
+    return folder, drive(folder, new, dataset, splits, progress)
+
+
+def _forget_what_is_other(folder: RunDir, plan: Plan, new: Plan, named: Sequence[str]) -> None:
+    """Remove what a new stage two makes again; ``named``: learners that were asked for by name."""
+    for name in named:
+        _renew(folder.stack(name))
+    if new.final != plan.final or _unscored(folder, new):
+        folder.scores.unlink(missing_ok=True)  # other models are to be scored
+    if new.stage_trials != plan.stage_trials or _meets_otherwise(plan, new):
+        remember(folder)
+        folder.forget_scores()  # other learners are to be fitted
+
+
+def _renew(learner: Path) -> None:
+    """Let a learner that is asked for by name be fitted again where it was refused, or where no
+    learner that this version reads is there."""
+    (learner / "refused.json").unlink(missing_ok=True)
+    if (learner / "learner.json").exists():
+        try:
+            load_learner(learner)
+        except UserError:
+            shutil.rmtree(learner)
+
+
+def _meets_otherwise(plan: Plan, new: Plan) -> bool:
+    """Whether fitted meta-learners met their members in another manner than is asked for."""
+    names = {*plan.stack, *new.stack}
+    by_fold = new.by_fold or any(kind_of(name).one_model for name in names)
+    return plan.by_fold != new.by_fold or (by_fold and plan.manner() != new.manner())
+
+
+def _check_within(plan: Plan, options: StackOptions) -> None:
+    """Refuse, before anything is changed, what a stack within a run cannot have."""
+    if options.name is not None:
+        raise UserError(
+            f"--name {options.name}: the stack of one run stays in it ('{plan.name}'); a name is "
+            "for a stack over several."
+        )
+    if options.protocol not in ("honest", plan.protocol):
+        raise UserError(
+            f"--protocol {options.protocol}: '{plan.name}' was planned with {plan.protocol}."
+        )
+    if plan.purpose == "stack":
+        if options.top_k is not None:
+            raise UserError(
+                f"--top-k {options.top_k}: '{plan.name}' is a stack over chosen members; stack "
+                "their runs under another --name."
+            )
+        members_of_runs(plan)
+
+
+def _unscored(folder: RunDir, plan: Plan) -> bool:
+    """Whether the plan names a meta-learner without test scores."""
+    if not folder.scores.exists():
+        return False
+    scored = {row["learner"] for row in read_json(folder.scores)["rows"]}
+    left_out = {row["name"] for row in refused(folder, plan)}
+    return not set(plan.stack) <= scored | left_out
+
+
+def _checked(top_k: int | None) -> int | None:
+    if top_k is not None and top_k < 1:
+        raise UserError(f"--top-k takes 1 or more, not {top_k}.")
+    return top_k
