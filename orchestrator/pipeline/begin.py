@@ -29,6 +29,7 @@ def begin(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits, progress
             f"a run named '{plan.name}' exists in {folder.root}: give another --name, or go on "
             f"with --resume {plan.name}."
         )
+    check_address(plan.ray_address)
     writable(folder.root)
     return drive(folder, plan, dataset, splits, progress)
 

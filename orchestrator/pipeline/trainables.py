@@ -13,6 +13,7 @@ has the best epoch's metric, and its checkpoint the trained system in ``model/``
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,7 +39,7 @@ def register() -> None:
     from ray import tune
 
     for name in catalogue().names():
-        tune.register_trainable(name, partial(_trainable, name))
+        tune.register_trainable(name, partial(_trainable, name, os.getcwd()))
 
 
 def train_loop(name: str) -> Callable[[Mapping[str, Any]], None]:
@@ -47,19 +48,19 @@ def train_loop(name: str) -> Callable[[Mapping[str, Any]], None]:
     Raises:
         UserError: there is no such system.
     """
-    return partial(_worker, registry.get(name).address)
+    return partial(_worker, registry.get(name).address, os.getcwd())
 
 
-def _trainable(name: str, config: Mapping[str, Any]) -> None:
+def _trainable(name: str, here: str, config: Mapping[str, Any]) -> None:
     from ray import tune
 
     def report(metrics: dict[str, float], folder: Path) -> None:
         tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(str(folder)))
 
-    _train(name, config, report, tune.get_checkpoint(), _device(), 0, 1)
+    _train(name, absolute(config, here), report, tune.get_checkpoint(), _device(), 0, 1)
 
 
-def _worker(name: str, config: Mapping[str, Any]) -> None:
+def _worker(name: str, here: str, config: Mapping[str, Any]) -> None:
     import ray.train
     from ray.train.torch import get_device
 
@@ -70,7 +71,15 @@ def _worker(name: str, config: Mapping[str, Any]) -> None:
         mine = ray.train.Checkpoint.from_directory(str(folder)) if rank == 0 else None
         ray.train.report(metrics, checkpoint=mine)
 
-    _train(name, config, report, ray.train.get_checkpoint(), str(get_device()), rank, world)
+    earlier, device = ray.train.get_checkpoint(), str(get_device())
+    _train(name, absolute(config, here), report, earlier, device, rank, world)
+
+
+def absolute(config: Mapping[str, Any], here: str) -> dict[str, Any]:
+    """The keys with paths below ``here``: a trial works in a folder of its own."""
+    paths = {"storage": config.get("storage", DEFAULTS["storage"]), "data": config.get("data")}
+    whole = {key: str(Path(here, Path(path).expanduser())) for key, path in paths.items() if path}
+    return {**config, **whole}
 
 
 def _device() -> str:
@@ -110,7 +119,7 @@ def _train(
             folder, device=device, seed=seed_of(plan.seed, "trial", 0, 0),
             on_report=on_report, rank=rank, world=world,
         )  # fmt: skip
-        fitted = system.train(data, _stores(plan, dataset, splits, config), context)
+        fitted = system.train(data, _stores(plan, dataset, splits, config["storage"]), context)
         best = dict(fitted.history.metrics[fitted.history.best_step - 1])
         if rank == 0:
             fitted.save(folder / "model")
@@ -136,14 +145,14 @@ def options_of(name: str, config: Mapping[str, Any]) -> Options:
     return Options(purpose="train", system=name, set=values, gpus_per_trial=0.0, **given)
 
 
-def _stores(plan: Any, dataset: Any, splits: Any, config: Mapping[str, Any]) -> Any:
+def _stores(plan: Any, dataset: Any, splits: Any, storage: str) -> Any:
     """The sound that the training reads; built by the first trial that needs it."""
     from orchestrator.planning.sound import stored_clips
     from orchestrator.runs.storage import root_of
     from systems.data.store import open_store
 
     rate = plan.entry().build(plan.trial_config(plan.first_trial)).inputs()["audio"].rate
-    root = root_of(config.get("storage", DEFAULTS["storage"]))
+    root = root_of(storage)
 
     def one_by_one(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
         return map(function, items)  # in this trial's own process and CPUs
