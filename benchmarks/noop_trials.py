@@ -28,6 +28,7 @@ from orchestrator.runs.files import write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.search import sweep
 from orchestrator.search.ray_session import start_ray
+from orchestrator.search.referee import Referee
 from orchestrator.search.study import Search
 from orchestrator.tracking import projection as tracking
 
@@ -49,19 +50,22 @@ class Cost:
         return self.sweep / (self.trials - 2)
 
 
-def noop(config: dict[str, Any], folder: str, metric: str) -> None:
-    """What Tune runs: the records and reports of a trial."""
-    trial = RunDir(Path(folder)).trial(config["number"])
+def noop(
+    about: tuple[str, str], number: int, params: dict[str, Any], report: Any
+) -> dict[str, Any]:
+    """The records and reports of a trial."""
+    folder, metric = about
+    trial = RunDir(Path(folder)).trial(number)
     attempt = trial.begin_attempt({"pid": os.getpid(), "device": "cpu"})
-    write_json(trial.config, {"params": config["params"], "config": {}})
-    value = config["params"][KEY]
+    write_json(trial.config, {"params": params, "config": {}})
+    value = params[KEY]
     for step in range(1, STEPS + 1):
         trial.append_metrics(0, step, {"loss": 0.0, metric: value, "seconds": 0.0})
-        tune.report({"step": step, "metric": value, "loss": 0.0})
+        report({"step": step, "metric": value, "loss": 0.0})
     outcome = {"outcome": "complete", "value": value, "best_steps": [1]}
     trial.end_attempt(attempt, outcome)
     write_json(trial.result, outcome)
-    tune.report(outcome)
+    return outcome
 
 
 def bare_noop(config: dict[str, Any]) -> None:
@@ -113,11 +117,9 @@ def ours(plan: Plan, folder: RunDir) -> Cost:
     write_json(folder.plan, plan.to_json())
     study = TimedSearch(folder.study, plan.search_space(), plan.sampler, None, plan.first_trial)
     ends, stop = Ends(plan), Stop()
-    trainable = tune.with_parameters(noop, folder=str(folder.path), metric=plan.metric)
-    sweep.sweep(
-        trainable, folder, plan.trials, plan.resources, plan.ray_address, study, stop, ends,
-        Clock(folder.clock, None),
-    )  # fmt: skip
+    referee = Referee(study, plan.trials, stop, ends, Clock(folder.clock, None))
+    about = (str(folder.path), plan.metric)
+    sweep.sweep(noop, about, referee, plan.resources, plan.ray_address, folder.path)
     stop.check()
     assert len(ends.ends) == plan.trials
     starts = [folder.trial(n).attempts()[0]["started"] - at for n, at in study.asked_at.items()]

@@ -28,6 +28,7 @@ from orchestrator.plan.plan import Plan
 from orchestrator.runs.clock import Clock
 from orchestrator.runs.rundir import RunDir
 from orchestrator.search import sweep
+from orchestrator.search.ray_session import start_ray
 from orchestrator.search.study import Search
 from orchestrator.tracking.projection import Projector
 from orchestrator.training.job import Job, Task
@@ -171,7 +172,7 @@ def compare(given: argparse.Namespace, root: Path) -> None:
     _, job = prepared(given, root, 1000)
     folder, job = prepared(given, root, calibrated(job, given.seconds))
     began = time.time()
-    sweep.start_ray(job.plan.resources.total_cpus, Stop())
+    start_ray(job.plan.resources.total_cpus, Stop())
     ray_init = time.time() - began
     ours, mine, trials = by_sweep(folder, job, given.mlflow)
     ray.shutdown()

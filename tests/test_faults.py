@@ -40,8 +40,9 @@ from orchestrator.runs.clock import Clock
 from orchestrator.runs.files import append_line, disk_is_full, read_json, read_lines, write_json
 from orchestrator.runs.rundir import RunDir, TrialDir
 from orchestrator.search import sweep
+from orchestrator.search.on_tune import StudyScheduler, StudySearcher
+from orchestrator.search.referee import Referee
 from orchestrator.search.study import Search, cause_of, state_name
-from orchestrator.search.sweep import StudyScheduler, StudySearcher
 from orchestrator.training.job import Job, tell_nobody
 from orchestrator.training.trial import cause_in_words, run_trial
 from orchestrator.training.workers import _failure
@@ -442,9 +443,13 @@ class Clocked(NamedTuple):
         """Nothing is noted."""
 
 
+def referee(search: Search, stop: Stop, up: bool) -> Referee:
+    return Referee(search, 9, stop, no_progress(), cast(Clock, Clocked(up)))
+
+
 def epoch(search: Search, number: int, up: bool, **more: Any) -> str:
     """What the scheduler says to an epoch of a trial."""
-    scheduler = StudyScheduler(search, Stop(), no_progress(), cast(Clock, Clocked(up)))
+    scheduler = StudyScheduler(referee(search, Stop(), up))
     result = {"step": 1, "metric": 0.5, "loss": 1.0, **more}
     return scheduler.on_trial_result(None, SimpleNamespace(config={"number": number}), result)
 
@@ -469,7 +474,7 @@ def test_a_handler_that_tune_has_put_in_place_is_replaced(
     """Tune's own ends the sweep, and would leave a run that was asked to stop without a word."""
     stop, search = Stop().install(), small_search(tmp_path / "s", whole)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    searcher = StudySearcher(search, 9, stop, no_progress(), cast(Clock, Clocked(False)))
+    searcher = StudySearcher(referee(search, stop, up=False))
     assert searcher.suggest("any")["number"] == 0
     os.kill(os.getpid(), signal.SIGUSR1)
     assert searcher.suggest("other") == Searcher.FINISHED
@@ -488,7 +493,7 @@ def test_out_of_time_the_search_waits_for_one_completed_trial(
     assert epoch(search, 1, up=True, fold=1) == TrialScheduler.STOP
     assert state_name(search.trials()[1]) == "stopped"
     assert cause_of(search.trials()[1]) == "time budget"
-    searcher = StudySearcher(search, 9, Stop(), no_progress(), cast(Clock, Clocked(True)))
+    searcher = StudySearcher(referee(search, Stop(), up=True))
     assert searcher.suggest("any") == Searcher.FINISHED
     assert search.asked() == 2
 

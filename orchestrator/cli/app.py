@@ -58,7 +58,8 @@ MlflowUri = Annotated[
 RayAddress = Annotated[
     str | None,
     Option(
-        help="HOST:PORT of a Ray cluster, auto (the one of this machine) or local (its own). "
+        help="HOST:PORT of a Ray cluster, auto (the one of this machine), local (its own), or "
+        "none: one thing at a time in this process, to debug. "
         "(default: auto where there is one, else local)"
     ),
 ]

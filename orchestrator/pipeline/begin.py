@@ -8,11 +8,11 @@ from orchestrator.pipeline.way import run_job
 from orchestrator.plan.options import Changes
 from orchestrator.plan.plan import Plan, load_plan
 from orchestrator.planning.changes import changed
+from orchestrator.planning.checks import check_address
 from orchestrator.planning.resolve import reload
 from orchestrator.runs.files import write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.runs.storage import full_disk_is_told, writable
-from orchestrator.search.ray_session import check_address
 from systems.data.dataset import Dataset
 from systems.data.splits import Splits
 from systems.errors import UserError

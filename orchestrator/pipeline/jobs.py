@@ -12,11 +12,10 @@ import numpy as np
 from orchestrator.console.interrupts import Stop
 from orchestrator.console.progress import Progress
 from orchestrator.members.rows import Member
-from orchestrator.plan.plan import Plan
+from orchestrator.plan.plan import IN_PROCESS, Plan
 from orchestrator.planning.sound import stored_clips
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
-from orchestrator.search.ray_session import start_ray
 from orchestrator.search.tasks import on_ray
 from orchestrator.stacking.families import learner
 from orchestrator.stacking.statistics import clip_statistics
@@ -101,8 +100,14 @@ def _store(
         write_json(run.store, key)
 
     def ray_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
-        start_ray(plan.resources.total_cpus, stop, plan.ray_address)
-        for result in on_ray(function, items):
+        if plan.ray_address == IN_PROCESS:
+            mapped: Iterable[Any] = map(function, items)
+        else:
+            from orchestrator.search.ray_session import start_ray
+
+            start_ray(plan.resources.total_cpus, stop, plan.ray_address)
+            mapped = on_ray(function, items)
+        for result in mapped:
             stop.check()
             yield result
 

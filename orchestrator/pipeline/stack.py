@@ -13,7 +13,7 @@ from orchestrator.members.rows import members_of_runs
 from orchestrator.pipeline.begin import begin, drive
 from orchestrator.plan.options import Final, StackOptions
 from orchestrator.plan.plan import Plan, load_plan
-from orchestrator.planning.checks import check_stage
+from orchestrator.planning.checks import check_address, check_stage
 from orchestrator.planning.gather import MLFLOW_ID, gather
 from orchestrator.planning.learners import stack_names
 from orchestrator.planning.resolve import reload
@@ -21,7 +21,6 @@ from orchestrator.planning.stacks import make_stack_plan
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.runs.storage import find_run, root_of
-from orchestrator.search.ray_session import check_address
 from orchestrator.stacking.families import kind_of, load_learner
 from orchestrator.stacking.stage import refused, remember
 from systems.errors import UserError

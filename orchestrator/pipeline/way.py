@@ -9,15 +9,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import ray
-
 from orchestrator.console.interrupts import Interrupted, Stop
 from orchestrator.console.progress import Progress
 from orchestrator.members import choose as members
 from orchestrator.members.rows import Member, members_of_runs, out_of_fold
 from orchestrator.pipeline import teachers as required
 from orchestrator.pipeline.jobs import Jobs
-from orchestrator.plan.plan import Plan
+from orchestrator.plan.plan import IN_PROCESS, Plan
 from orchestrator.report import html, results
 from orchestrator.runs.clock import Clock
 from orchestrator.runs.rundir import RunDir
@@ -49,7 +47,10 @@ def run_job(
             finished = False
             progress.say("interrupted: what is done is kept")
         finally:
-            ray.shutdown()
+            if plan.ray_address != IN_PROCESS:
+                import ray
+
+                ray.shutdown()
             _report_so_far(run, progress)
     if projector.problem:
         progress.say(projector.problem)

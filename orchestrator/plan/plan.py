@@ -17,6 +17,7 @@ from systems.budget import Budget
 from systems.errors import UserError
 from systems.postprocessing.pooling import Mean
 
+IN_PROCESS = "none"  # the Ray address of a run without Ray: all in its own process
 WORKERS_DRIVER_CPUS = 0.1  # of a trial whose work is done by workers: it must not starve them
 
 

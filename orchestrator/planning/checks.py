@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
 from orchestrator.plan.options import FINALS, PROTOCOLS, Options
+from orchestrator.plan.plan import IN_PROCESS
 from search_spaces import SearchSpace
 from systems import config as configs
 from systems import registry
@@ -71,6 +73,8 @@ def check_options(options: Options, trials: int) -> None:
                         ("--concurrency", options.concurrency or 1)):  # fmt: skip
         if value < 1:
             raise UserError(f"{name} takes 1 or more, not {value}.")
+    if options.ray_address == IN_PROCESS and options.workers_per_trial > 1:
+        raise UserError("--workers-per-trial: without Ray (--ray-address none) there is one.")
     if options.gpus_per_trial is not None and options.gpus_per_trial < 0:
         raise UserError(f"--gpus-per-trial takes 0 or more, not {options.gpus_per_trial:g}.")
     check_stage(options.name, options.protocol, options.final, options.stage_trials)
@@ -92,3 +96,23 @@ def check_stage(
         raise unknown("protocol", protocol, PROTOCOLS)
     if name is not None and (Path(name).name != name or name == ".."):
         raise UserError(f"--name {name}: a name is one folder's name, without '/'.")
+
+
+def check_address(address: str | None) -> None:
+    """Whether anything listens there: Ray itself tries for half a minute and then says little.
+
+    Raises:
+        UserError: nothing does, or it is no address.
+    """
+    if address in (None, "auto", "local", IN_PROCESS):
+        return
+    host, _, port = str(address).removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"--ray-address takes HOST:PORT, auto or local, not '{address}'.")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise UserError(
+            f"--ray-address {address}: nothing answers there ({error.strerror or error}). Is the "
+            "head node up, and is this its GCS port (6379 unless told otherwise)?"
+        ) from error

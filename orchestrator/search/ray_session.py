@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import warnings
 from typing import Any
 
@@ -79,24 +78,4 @@ def _connect(address: str, quiet: dict[str, Any]) -> None:
         raise UserError(
             f"--ray-address {address}: no Ray cluster can be joined there ({reason}). If the head "
             "asks for a token, give this node the same token file and set RAY_AUTH_MODE=token."
-        ) from error
-
-
-def check_address(address: str | None) -> None:
-    """Whether anything listens there: Ray itself tries for half a minute and then says little.
-
-    Raises:
-        UserError: nothing does, or it is no address.
-    """
-    if address in (None, "auto", "local"):
-        return
-    host, _, port = str(address).removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        raise UserError(f"--ray-address takes HOST:PORT, auto or local, not '{address}'.")
-    try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except OSError as error:
-        raise UserError(
-            f"--ray-address {address}: nothing answers there ({error.strerror or error}). Is the "
-            "head node up, and is this its GCS port (6379 unless told otherwise)?"
         ) from error

@@ -6,12 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from orchestrator.console.interrupts import Interrupted, Stop
 from orchestrator.console.progress import Progress
-from orchestrator.plan.plan import Resources
-from orchestrator.search.ray_session import start_ray
+from orchestrator.plan.plan import IN_PROCESS, Resources
 from orchestrator.training.job import Job
 from orchestrator.training.trial import cause_in_words, disk_is_full
 from systems.errors import UserError
@@ -31,12 +28,19 @@ def in_parallel(
         Interrupted: a signal came; what runs is ended, its checkpoints stay.
         UserError: a task failed, with its cause.
     """
+    progress.count(0, len(tasks))
+    if job.plan.ray_address == IN_PROCESS:
+        _here(function, job, tasks, stop, progress)
+        return
+    import ray
+
+    from orchestrator.search.ray_session import start_ray
+
     start_ray(resources.total_cpus, stop, job.plan.ray_address)
     cpus, gpus = resources.of_process()
     remote = ray.remote(function).options(num_cpus=cpus, num_gpus=gpus, max_retries=2)
     shared = ray.put(job)
     left, waiting = list(tasks), dict[Any, tuple[Any, ...]]()
-    progress.count(0, len(tasks))
     try:
         while left or waiting:
             while left and len(waiting) < resources.concurrency:
@@ -57,6 +61,20 @@ def in_parallel(
             ray.cancel(reference, force=True)
 
 
+def _here(
+    function: Callable[..., Any], job: Job, tasks: Sequence[tuple[Any, ...]], stop: Stop,
+    progress: Progress,
+) -> None:  # fmt: skip
+    for done, task in enumerate(tasks, 1):
+        try:
+            function(job, *task)
+        except Exception as error:
+            raise UserError(f"trial {task[0]}: {_cause(job, error)}") from error
+        progress.count(done, len(tasks))
+        if stop.requested:
+            raise Interrupted
+
+
 def _cause(job: Job, error: BaseException) -> str:
     inner = getattr(error, "cause", None) or error
     return disk_is_full(inner, Path(job.run)) or cause_in_words(inner)
@@ -64,6 +82,8 @@ def _cause(job: Job, error: BaseException) -> str:
 
 def on_ray(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
     """A ``map`` over Ray tasks; results come as they are done."""
+    import ray
+
     remote: Any = ray.remote(lambda shared, item: shared(item))
     shared = ray.put(function)
     waiting = [remote.remote(shared, item) for item in items]

@@ -22,7 +22,9 @@ from orchestrator.plan.search import SamplerSettings
 from orchestrator.runs.clock import Clock
 from orchestrator.runs.files import write_json
 from orchestrator.runs.rundir import RunDir
+from orchestrator.search.referee import Referee
 from orchestrator.search.study import Search, cause_of, state_name
+from orchestrator.search.sweep import sweep
 from orchestrator.stacking.crossfit import cross_fitted
 from orchestrator.stacking.families import learner
 from orchestrator.stacking.judging import worth_of_events
@@ -109,27 +111,18 @@ def _sweep(
     bench: Bench, study: Search, trials: int, resources: Resources, stop: Stop,
     progress: Progress, ray_address: str | None,
 ) -> None:  # fmt: skip
-    from orchestrator.search import sweep
-
-    trainable = sweep.tune.with_parameters(stage_trial, bench=bench)
     one_core = Resources(resources.concurrency, 1, 0)
     clock = Clock(bench.folder / "clock.json", None)
     quiet = Progress()  # nothing of a search's many small trials
-    sweep.sweep(
-        trainable, RunDir(bench.folder), trials, one_core, ray_address, study, stop, quiet, clock
-    )
+    referee = Referee(study, trials, stop, quiet, clock)
+    sweep(outcome, bench, referee, one_core, ray_address, bench.folder)
     if stop.requested:
         raise Interrupted
 
 
-def stage_trial(config: dict[str, Any], bench: Bench) -> None:
-    """The function that Tune runs: cross-fit a learner with these values."""
-    from ray import tune
-
-    tune.report(outcome(bench, config["number"], config["params"]))
-
-
-def outcome(bench: Bench, number: int, params: dict[str, Any]) -> dict[str, Any]:
+def outcome(
+    bench: Bench, number: int, params: dict[str, Any], report: Any = None
+) -> dict[str, Any]:
     """Judge one trial and keep its result; values that cannot be fitted fail with the cause."""
     trial = RunDir(bench.folder).trial(number)
     write_json(trial.config, {"params": params})
