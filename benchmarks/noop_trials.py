@@ -28,7 +28,7 @@ from orchestrator.runs.rundir import RunDir
 from orchestrator.search import sweep
 from orchestrator.search.ray_session import start_ray
 from orchestrator.search.study import Search
-from orchestrator.tracking import projection as tracking
+from orchestrator.tracking import sync as tracking
 
 STEPS = 3
 KEY = "network.dropout"  # its value is the trial's

@@ -28,7 +28,7 @@ from orchestrator.runs.clock import Clock
 from orchestrator.runs.rundir import RunDir
 from orchestrator.search import sweep
 from orchestrator.search.study import Search
-from orchestrator.tracking.projection import Projector
+from orchestrator.tracking.projector import Projector
 from orchestrator.training.job import Job, Task
 
 # What changes the cost of a training is fixed: every trial takes as long as every other.

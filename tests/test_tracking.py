@@ -17,7 +17,10 @@ from orchestrator.plan.search import HalvingSettings, SamplerSettings
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.search.study import Search
-from orchestrator.tracking import projection as tracking
+from orchestrator.tracking.client import tracking_uri
+from orchestrator.tracking.names import SYNCED, metric_name, name_pieces
+from orchestrator.tracking.projector import Projector, follow
+from orchestrator.tracking.sync import experiment_name, is_driven, sync
 from search_spaces import Parameter
 from systems.budget import Budget
 from systems.errors import UserError
@@ -135,8 +138,8 @@ def read_store(run: RunDir) -> tuple[Any, dict[str, Any]]:
     from mlflow import MlflowClient
 
     plan = Plan.from_json(read_json(run.plan))
-    client = MlflowClient(tracking_uri=tracking.tracking_uri(run, plan))
-    experiment = client.get_experiment_by_name(tracking.experiment_name(plan))
+    client = MlflowClient(tracking_uri=tracking_uri(run, plan))
+    experiment = client.get_experiment_by_name(experiment_name(plan))
     assert experiment is not None
     found = client.search_runs(
         [experiment.experiment_id], f"tags.`soundsweep.run_id` = '{plan.run_id}'"
@@ -164,9 +167,9 @@ def test_a_run_is_shown_whole_and_syncing_again_changes_nothing(root: Path) -> N
     run = make_run(root, "whole")
     add_results(run)
 
-    done = tracking.sync(run)
+    done = sync(run)
     before = snapshot(run)
-    assert tracking.sync(run) == done
+    assert sync(run) == done
     assert snapshot(run) == before
 
     assert done.children == 5
@@ -186,7 +189,7 @@ def test_a_run_is_shown_whole_and_syncing_again_changes_nothing(root: Path) -> N
 
 def test_points_have_the_steps_and_times_of_the_metrics_file(root: Path) -> None:
     run = make_run(root, "points", trials=2)
-    tracking.sync(run)
+    sync(run)
     client, runs = read_store(run)
 
     points = history(client, runs["trial 00000"])
@@ -203,13 +206,13 @@ def test_points_have_the_steps_and_times_of_the_metrics_file(root: Path) -> None
 def test_new_steps_are_added_and_only_they_are(root: Path) -> None:
     run = make_run(root, "grows", trials=2)
     with run.drive():
-        tracking.sync(run)
+        sync(run)
         before = snapshot(run)
         search = open_search(run, make_plan("grows"))
         add_steps(run, search, 1, range(STEPS + 1, STEPS + 3))
         with open(run.trial(1).metrics, "a") as file:
             file.write('{"fold": 0, "st')  # just being written
-        tracking.sync(run)
+        sync(run)
         after = snapshot(run)
 
     assert after["grows"][0] == after["trial 00001"][0] == "RUNNING"
@@ -220,7 +223,7 @@ def test_new_steps_are_added_and_only_they_are(root: Path) -> None:
     assert run.trial(1).metrics.read_text().endswith('"st')  # another process's file
 
     search.complete(1, 0.9)
-    tracking.sync(run, driving=False)
+    sync(run, driving=False)
     _, runs = read_store(run)
     assert runs["trial 00001"].info.status == "FINISHED"
     assert runs["trial 00001"].data.metrics["value"] == 0.9
@@ -229,12 +232,12 @@ def test_new_steps_are_added_and_only_they_are(root: Path) -> None:
 
 def test_what_was_killed_in_the_middle_of_a_sync_is_not_sent_twice(root: Path) -> None:
     run = make_run(root, "torn", trials=2)
-    tracking.sync(run)
+    sync(run)
     before = snapshot(run)
     client, runs = read_store(run)
-    client.set_tag(runs["trial 00000"].info.run_id, tracking.SYNCED, "1")  # as if it had not got on
+    client.set_tag(runs["trial 00000"].info.run_id, SYNCED, "1")  # as if it had not got on
 
-    tracking.sync(run)
+    sync(run)
     assert snapshot(run) == before
 
 
@@ -242,12 +245,12 @@ def test_scores_intervals_and_meta_learners(root: Path) -> None:
     run = make_run(root, "scored")
     open_search(run, make_plan("scored")).complete(3, 0.3)
     add_results(run)
-    tracking.sync(run)
+    sync(run)
     client, runs = read_store(run)
 
     parent, trial, stack = runs["scored"], runs["trial 00000"], runs["stack logreg"]
     assert parent.info.status == "FINISHED"
-    name = tracking.metric_name("test_class", "Cat / dog: 100 %", "clip_f1")
+    name = metric_name("test_class", "Cat / dog: 100 %", "clip_f1")
     for one in (parent, trial, stack):
         assert one.data.metrics["test/clip_macro_f1"] == 0.5
         assert one.data.metrics["test/clip_macro_f1/low"] == 0.4
@@ -279,7 +282,7 @@ def artifacts(client: Any, run: Any, folder: str | None = None) -> set[str]:
 def test_the_run_and_all_below_it_say_what_was_trained_on_what(root: Path) -> None:
     run = make_run(root, "tagged", trials=2)
     add_results(run)
-    tracking.sync(run)
+    sync(run)
     _, runs = read_store(run)
     expected = {
         "system": "gcrnn_vat/gcrnn_vat", "paper": "gcrnn_vat", "dataset": "synthetic",
@@ -297,29 +300,29 @@ def test_the_run_and_all_below_it_say_what_was_trained_on_what(root: Path) -> No
 def test_files_are_uploaded_again_only_when_their_contents_change(root: Path) -> None:
     run = make_run(root, "files", trials=1)
     add_results(run)
-    tracking.sync(run)
+    sync(run)
     _, runs = read_store(run)
     uploaded = Path(runs["files"].info.artifact_uri.removeprefix("file://"))
     written = (uploaded / "report" / "index.html").stat().st_mtime_ns
 
     os.utime(run.report / "index.html")
-    tracking.sync(run)
+    sync(run)
     assert (uploaded / "report" / "index.html").stat().st_mtime_ns == written
 
     (run.report / "index.html").write_text("<html>2</html>")
-    tracking.sync(run)
+    sync(run)
     assert (uploaded / "report" / "index.html").read_text() == "<html>2</html>"
 
 
 def test_more_trials_and_a_meta_learner_that_was_fitted_anew(root: Path) -> None:
     run = make_run(root, "more", trials=2)
     add_results(run)
-    tracking.sync(run)
+    sync(run)
     write_json(run.plan, replace(make_plan("more"), trials=30).to_json())
     path = run.stack("logreg") / "scores.json"
     write_json(path, {**read_json(path), "members": [1, 0]})
 
-    tracking.sync(run)
+    sync(run)
     _, runs = read_store(run)
     assert runs["more"].data.tags["soundsweep.trials"] == "30"
     assert runs["stack logreg"].data.params["members"] == "1,0"
@@ -335,16 +338,16 @@ def test_names_are_mapped_one_to_one_onto_what_mlflow_takes() -> None:
     texts |= {"".join(chance.choices(alphabet, k=chance.randint(0, 8))) for _ in range(600)}
     pieces = [(one,) for one in texts] + [("test", one, "f1") for one in texts]
 
-    names = [tracking.metric_name(*piece) for piece in pieces]
+    names = [metric_name(*piece) for piece in pieces]
     assert len(set(names)) == len(pieces)
-    assert [tracking.name_pieces(name) for name in names] == pieces
+    assert [name_pieces(name) for name in names] == pieces
     for name in names:
         _validate_metric_name(name)  # type: ignore[no-untyped-call]
-    assert tracking.metric_name("test", "clip_macro_f1") == "test/clip_macro_f1"
+    assert metric_name("test", "clip_macro_f1") == "test/clip_macro_f1"
 
 
 def test_names_that_are_too_long_stay_different() -> None:
-    one, other = tracking.metric_name("a" * 300), tracking.metric_name("a" * 301)
+    one, other = metric_name("a" * 300), metric_name("a" * 301)
     assert one != other
     assert max(len(one), len(other)) <= 250
 
@@ -359,11 +362,11 @@ def test_a_server_that_is_down_costs_nothing_and_is_made_up_for(root: Path) -> N
     run = make_run(root, "down", trials=3, mlflow=closed_port())
     add_results(run)
     with pytest.raises(UserError, match=r"soundsweep sync .*down") as caught:
-        tracking.sync(run)
+        sync(run)
     assert "secret" not in str(caught.value)
 
     plan = Plan.from_json(read_json(run.plan))
-    with tracking.Projector(run, plan, interval=0.2) as projector:
+    with Projector(run, plan, interval=0.2) as projector:
         pass
     assert projector.problem is not None
     assert "soundsweep sync" in projector.problem
@@ -371,7 +374,7 @@ def test_a_server_that_is_down_costs_nothing_and_is_made_up_for(root: Path) -> N
     assert "\n" not in projector.problem
 
     write_json(run.plan, {**read_json(run.plan), "mlflow": None})
-    assert tracking.sync(run).children == 4
+    assert sync(run).children == 4
     _, runs = read_store(run)
     assert len(runs) == 5
 
@@ -381,7 +384,7 @@ def test_the_following_process_ends_with_the_pipe_after_a_last_sync(root: Path) 
     end, pipe = os.pipe()
     os.close(pipe)
     with open(end, "rb") as stream:
-        assert tracking.follow(run, pipe=stream) == 0
+        assert follow(run, pipe=stream) == 0
     _, runs = read_store(run)
     assert len(runs) == 3
 
@@ -391,7 +394,7 @@ def test_a_projector_that_cannot_start_only_says_so(
 ) -> None:
     run = make_run(root, "no start", trials=1)
     monkeypatch.setattr("sys.executable", str(root / "missing"))
-    with tracking.Projector(run, make_plan("no start")) as projector:
+    with Projector(run, make_plan("no start")) as projector:
         pass
     assert projector.problem is not None
     assert "soundsweep sync" in projector.problem
@@ -399,23 +402,23 @@ def test_a_projector_that_cannot_start_only_says_so(
 
 def test_a_plan_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"plan\.json"):
-        tracking.sync(RunDir(tmp_path))
+        sync(RunDir(tmp_path))
 
 
 def test_a_run_without_a_trial_so_far(root: Path) -> None:
     run = RunDir(root / "early")
     write_json(run.plan, make_plan("early").to_json())
     run.study.touch()  # the driver has only just opened it
-    assert tracking.sync(run).children == 0
+    assert sync(run).children == 0
     assert run.study.read_bytes() == b""
 
 
 def test_a_driver_of_the_past_is_not_alive(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
-    assert not tracking._is_driven(run)
+    assert not is_driven(run)
     with run.drive():
-        assert tracking._is_driven(run)
-        assert not tracking._is_driven(run, but_by=os.getpid())
+        assert is_driven(run)
+        assert not is_driven(run, but_by=os.getpid())
     about = json.loads((tmp_path / "driver").read_text())
     (tmp_path / "driver").write_text(json.dumps({**about, "host": "another"}))
-    assert not tracking._is_driven(run)
+    assert not is_driven(run)

@@ -375,7 +375,7 @@ def report(name: str, storage: str) -> None:
 
 def sync(name: str, storage: str) -> None:
     """Bring MLflow up to date."""
-    from orchestrator.tracking import projection as tracking
+    from orchestrator.tracking import sync as tracking
 
     done = tracking.sync(find(name, storage))
     console.print(f"MLflow: {done.uri}, experiment '{done.experiment}'", markup=False)

@@ -25,7 +25,7 @@ from orchestrator.scoring import test_part as scoring
 from orchestrator.search import sweep
 from orchestrator.search.study import Search
 from orchestrator.stacking import stage
-from orchestrator.tracking.projection import Projector
+from orchestrator.tracking.projector import Projector
 from orchestrator.training.trial import cause_in_words
 from systems.data.dataset import Dataset
 from systems.data.splits import Splits
