@@ -20,7 +20,7 @@ from orchestrator.search.study import Search
 from orchestrator.tracking.client import tracking_uri
 from orchestrator.tracking.names import SYNCED, metric_name, name_pieces
 from orchestrator.tracking.projector import Projector, follow
-from orchestrator.tracking.sync import experiment_name, is_driven, sync
+from orchestrator.tracking.sync import experiment_name, sync
 from search_spaces import Parameter
 from systems.budget import Budget
 from systems.errors import UserError
@@ -411,14 +411,3 @@ def test_a_run_without_a_trial_so_far(root: Path) -> None:
     run.study.touch()  # the driver has only just opened it
     assert sync(run).children == 0
     assert run.study.read_bytes() == b""
-
-
-def test_a_driver_of_the_past_is_not_alive(tmp_path: Path) -> None:
-    run = RunDir(tmp_path)
-    assert not is_driven(run)
-    with run.drive():
-        assert is_driven(run)
-        assert not is_driven(run, but_by=os.getpid())
-    about = json.loads((tmp_path / "driver").read_text())
-    (tmp_path / "driver").write_text(json.dumps({**about, "host": "another"}))
-    assert not is_driven(run)

@@ -20,7 +20,7 @@ from typing import IO
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.rundir import RunDir
 from orchestrator.tracking.client import tracking_uri, without_password
-from orchestrator.tracking.sync import is_driven, sync
+from orchestrator.tracking.sync import sync
 from systems.errors import UserError
 
 INTERVAL = 5.0  # seconds between two syncs beside a driver
@@ -132,7 +132,7 @@ def follow(run: RunDir, interval: float = INTERVAL, pipe: IO[bytes] | None = Non
             seen = state
         rest = min(SHARE * (time.monotonic() - began), LONGEST_PAUSE)
         pause = max(interval, rest)
-    return 0 if _try(run, is_driven(run, but_by=parent), problem) is None else 1
+    return 0 if _try(run, run.is_driven(but_by=parent), problem) is None else 1
 
 
 def _has_ended(stream: IO[bytes], pause: float, parent: int) -> bool:

@@ -36,9 +36,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
-import os
-import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +80,7 @@ def sync(run: RunDir, *, driving: bool | None = None) -> Synced:
         raise UserError(f"{run.path} holds no run: it has no plan.json.")
     with _locked(run):
         plan = load_plan(run)
-        views = read_views(run, plan, is_driven(run) if driving is None else driving)
+        views = read_views(run, plan, run.is_driven() if driving is None else driving)
         uri = tracking_uri(run, plan)
         try:
             return _put(uri, run, plan, views)
@@ -144,24 +141,3 @@ def _locked(run: RunDir) -> Iterator[None]:
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def is_driven(run: RunDir, but_by: int | None = None) -> bool:
-    """Whether a driver other than process ``but_by`` is alive on this machine.
-
-    Read, not locked: a lock held for a moment would turn a driver away that starts in it.
-    """
-    try:
-        about = json.loads((run.path / "driver").read_text(encoding="utf-8"))
-        pid = int(about["pid"])
-    except (OSError, ValueError, KeyError):
-        return False
-    if about.get("host") != socket.gethostname() or pid == but_by:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
