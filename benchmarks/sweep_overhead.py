@@ -99,7 +99,7 @@ def by_sweep(folder: RunDir, job: Job, mlflow: bool) -> Any:
     """All trainings by our sweep: the wall times, each training, and the parameters drawn."""
     plan, stop = job.plan, Stop()
     began = time.time()
-    with Projector(folder, plan) if mlflow else nullcontext():
+    with Projector(folder) if mlflow else nullcontext():
         study = Search(folder.study, plan.search_space(), plan.sampler, None, plan.first_trial)
         progress = Silent(plan.metric, plan.mode, plan.steps())
         sweep.search(folder, plan, job, study, stop, progress, Clock(folder.clock, None))

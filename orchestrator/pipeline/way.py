@@ -41,7 +41,7 @@ def run_job(run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Sto
     finished = True
     with (
         Progress(plan.metric, plan.mode, plan.steps()) as progress,
-        Projector(run, plan) as projector,
+        Projector(run) as projector,
     ):
         progress.say(f"run {run.path}")
         try:

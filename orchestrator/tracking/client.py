@@ -7,7 +7,7 @@ import os
 import re
 from typing import Any
 
-from orchestrator.plan.plan import Plan
+from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
 
 _ENVIRONMENT = {
@@ -20,12 +20,13 @@ _ENVIRONMENT = {
 }
 
 
-def tracking_uri(run: RunDir, plan: Plan) -> str:
-    """The MLflow store of a run: what the plan names, else SQLite in the storage root."""
-    return plan.mlflow or f"sqlite:///{run.root.resolve() / 'mlflow.db'}"
+def tracking_uri(run: RunDir) -> str:
+    """The MLflow store of a run: what its plan names, else SQLite in the storage root."""
+    return read_json(run.plan)["mlflow"] or f"sqlite:///{run.root.resolve() / 'mlflow.db'}"
 
 
 def make_client(uri: str) -> Any:
+    """A client of this store that gives up early; it imports mlflow."""
     for key, value in _ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)  # 60 lines about a new database
@@ -36,10 +37,12 @@ def make_client(uri: str) -> Any:
 
 
 def without_password(uri: str) -> str:
+    """An address as it may be shown and logged."""
     return re.sub(r"(//[^/@]*):[^/]*@", r"\1:***@", uri)
 
 
 def first_line(error: BaseException, uri: str) -> str:
+    """What an error of a store says, in one line without a password."""
     text = str(error).replace(uri, without_password(uri)).strip() or type(error).__name__
     line = re.sub(r"0x[0-9a-f]+", "0x...", text.splitlines()[0])  # addresses differ each time
     cause = re.search(r"\(Caused by \w+\((.*)\)\)$", line)  # of requests: the rest is the address

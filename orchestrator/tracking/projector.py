@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import os
 import re
 import select
@@ -17,15 +16,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from orchestrator.plan.plan import Plan
 from orchestrator.runs.rundir import RunDir
 from orchestrator.tracking.client import tracking_uri, without_password
+from orchestrator.tracking.record import signature
 from orchestrator.tracking.sync import sync
 from systems.errors import UserError
 
 INTERVAL = 5.0  # seconds between two syncs beside a driver
-PATIENCE = 60.0  # seconds that a driver waits at its end for the last sync,
-A_STACK = 5.0  # and for each meta-learner, whose model is logged
+PATIENCE = 120.0  # seconds that a driver waits at its end for the last sync
 SHARE, LONGEST_PAUSE = 10, 60.0  # it rests this many times as long as it worked; seconds at most
 
 
@@ -37,16 +35,15 @@ class Projector:
     """
 
     def __init__(
-        self, run: RunDir, plan: Plan, *, interval: float = INTERVAL, patience: float = PATIENCE
+        self, run: RunDir, *, interval: float = INTERVAL, patience: float = PATIENCE
     ) -> None:
         """Args:
-        run: the run directory; the process writes to its ``tracking.log``.
-        plan: its plan.
+        run: the run directory, with its plan; the process writes to its ``tracking.log``.
         interval: seconds between two syncs.
         patience: seconds that the end waits for the last sync.
         """
-        self.run, self.uri = run, without_password(tracking_uri(run, plan))
-        self.interval, self.patience = interval, patience + A_STACK * len(plan.stack)
+        self.run, self.uri = run, without_password(tracking_uri(run))
+        self.interval, self.patience = interval, patience
         self.log = run.path / "tracking.log"
         self.problem: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -126,7 +123,7 @@ def follow(run: RunDir, interval: float = INTERVAL, pipe: IO[bytes] | None = Non
     parent, seen, problem = os.getppid(), None, None
     pause = 0.0
     while not _has_ended(stream, pause, parent):
-        began, state = time.monotonic(), _signature(run)
+        began, state = time.monotonic(), signature(run)
         if state != seen or problem is not None:
             problem = _try(run, None, problem)
             seen = state
@@ -160,19 +157,6 @@ def _try(run: RunDir, driving: bool | None, before: str | None) -> str | None:
 
 def _log(text: str) -> None:
     print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)
-
-
-def _signature(run: RunDir) -> list[tuple[str, int, int]]:
-    """Names, times and sizes of the files that are shown."""
-    patterns = ("*.json", "study.log", "trials/*/metrics.jsonl", "trials/*/*.json",
-                "trials/*/attempts/*.json", "trials/*/refit/predictions/*",
-                "stack/*/*", "report/*")  # fmt: skip
-    found = []
-    for path in itertools.chain.from_iterable(map(run.path.glob, patterns)):
-        with contextlib.suppress(FileNotFoundError):
-            stat = path.stat()
-            found.append((str(path), stat.st_mtime_ns, stat.st_size))
-    return sorted(found)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -37,53 +37,36 @@ from __future__ import annotations
 import contextlib
 import fcntl
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
 
-from orchestrator.plan.plan import Plan, load_plan
 from orchestrator.runs.rundir import RunDir
 from orchestrator.tracking.client import first_line, make_client, tracking_uri, without_password
-from orchestrator.tracking.models import MODEL
-from orchestrator.tracking.store import Store
-from orchestrator.tracking.views import View, read_views
-from systems.errors import UserError
+from orchestrator.tracking.record import Synced, note, noted, state_of
+from systems.errors import UserError, unknown
 
 
-@dataclass(frozen=True)
-class Synced:
-    """What a sync brought up to date; ``uri`` is without a password."""
-
-    uri: str
-    experiment: str
-    parent_run_id: str
-    children: int
-
-
-def experiment_name(plan: Plan) -> str:
-    """The experiment in which all runs of a system on a data set stand side by side."""
-    what = (plan.fusion or "stack") if plan.purpose == "stack" else plan.system
-    return f"soundsweep/{plan.dataset}/{what}"
-
-
-def sync(run: RunDir, *, driving: bool | None = None) -> Synced:
+def sync(run: RunDir, *, driving: bool | None = None, models: Sequence[str] = ()) -> Synced:
     """Bring MLflow up to date with the present state of a run directory.
 
     Args:
-        run: the run directory; nothing in it is changed but its ``tracking.lock``.
-        driving: whether a driver works on it; ``None`` looks whether one is alive on this machine.
+        run: the run directory; only its ``tracking.lock`` and ``tracking.json`` are written.
+        driving: whether a driver works on it; ``None`` looks whether one is alive.
+        models: meta-learners whose models are logged beside the best one's.
 
     Raises:
-        UserError: there is no plan, or the store cannot be reached or refuses; what was sent stays,
-            and the next sync sends the rest.
+        UserError: there is no plan, no such meta-learner, or the store cannot be reached or
+            refuses; what was sent stays, and the next sync sends the rest.
     """
     if not run.plan.exists():
         raise UserError(f"{run.path} holds no run: it has no plan.json.")
     with _locked(run):
-        plan = load_plan(run)
-        views = read_views(run, plan, run.is_driven() if driving is None else driving)
-        uri = tracking_uri(run, plan)
+        driven = run.is_driven() if driving is None else driving
+        uri = tracking_uri(run)
+        state = state_of(run, uri, driven)  # before it is read: what changes meanwhile is sent next
+        known = noted(run, state, uri, models)
+        if known is not None:
+            return known
         try:
-            return _put(uri, run, plan, views)
+            synced = _put(uri, run, driven, models)
         except UserError:
             raise
         except Exception as error:
@@ -93,42 +76,38 @@ def sync(run: RunDir, *, driving: bool | None = None) -> Synced:
                 f"{first_line(error, uri)}. Nothing is lost: when it is reachable, run "
                 f"`soundsweep sync {run.path}`."
             ) from error
+        note(run, state, synced, models)
+        return synced
 
 
-def _put(uri: str, run: RunDir, plan: Plan, views: Sequence[View]) -> Synced:
+def _put(uri: str, run: RunDir, driven: bool, models: Sequence[str]) -> Synced:
+    from orchestrator.plan.plan import load_plan  # these import torch
+    from orchestrator.tracking.experiment import experiment_name, open_experiment
+    from orchestrator.tracking.models import LOGGED, MODEL, Models
+    from orchestrator.tracking.names import TAG
+    from orchestrator.tracking.store import Store
+    from orchestrator.tracking.views import best_models, read_views
+
+    plan = load_plan(run)
+    views = read_views(run, plan, driven)
+    there = [view.model for view in views if view.model]
+    for name in set(models) - set(there):
+        raise unknown("model of a run whose test part is scored:", name, there)
+    wanted = {*best_models(plan, views), *models}
     client = make_client(uri)
-    name = experiment_name(plan)
-    store = Store(client, _experiment(client, name, run, plan), plan.run_id)
+    experiment = open_experiment(client, run, plan)
+    store = Store(client, experiment, plan)
     parent = store.put(views[0], None)
     ids = [parent, *(store.put(view, parent) for view in views[1:])]
+    logged = Models(client, experiment, run)
     for view, run_id in zip(views, ids, strict=True):  # last, as they need a store of their own
         store.put_artifacts(view, run_id)
-        if view.model is not None:
-            store.put_model(view, run_id, run)
+        shown = store.tags(view)
+        if view.model is not None and (view.model in wanted or LOGGED in shown):
+            logged.put(view, run_id, shown)
             if view.model == "best":
-                store.tag_best_model(parent, f"runs:/{run_id}/{MODEL}")
-    return Synced(without_password(uri), name, parent, len(views) - 1)
-
-
-def _experiment(client: Any, name: str, run: RunDir, plan: Plan) -> str:
-    """The experiment's id; it is made where it is missing."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        # By default artifacts would go to the folder that a process happens to be in.
-        location = None if plan.mlflow else (run.root.resolve() / "mlartifacts").as_uri()
-        try:
-            return str(client.create_experiment(name, artifact_location=location))
-        except Exception:
-            found = client.get_experiment_by_name(name)  # another run may have made it just now
-            if found is None:
-                raise
-    if found.lifecycle_stage != "active":
-        raise UserError(
-            f"the MLflow experiment '{name}' has been deleted: restore it "
-            f"(`mlflow experiments restore --experiment-id {found.experiment_id}`) and run "
-            f"`soundsweep sync {run.path}`."
-        )
-    return str(found.experiment_id)
+                store.set_tag(views[0], TAG + "best_model", f"runs:/{run_id}/{MODEL}")
+    return Synced(without_password(uri), experiment_name(plan), experiment, parent, len(views) - 1)
 
 
 @contextlib.contextmanager
