@@ -17,15 +17,18 @@ from orchestrator.plan.search import HalvingSettings, SamplerSettings
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.search.study import Search
+from orchestrator.tracking.about import label
 from orchestrator.tracking.client import tracking_uri
+from orchestrator.tracking.experiment import experiment_name
 from orchestrator.tracking.names import SYNCED, metric_name, name_pieces
 from orchestrator.tracking.projector import Projector, follow
-from orchestrator.tracking.sync import experiment_name, sync
+from orchestrator.tracking.sync import sync
 from search_spaces import Parameter
 from systems.budget import Budget
 from systems.errors import UserError
 
 STEPS = 4
+SYSTEM = "gcrnn_vat/gcrnn_vat"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,7 @@ def make_plan(name: str, **changes: Any) -> Plan:
         name=name,
         run_id=f"id-of-{name}",
         created="2026-01-02T03:04:05+0000",
-        system="gcrnn_vat/gcrnn_vat",
+        system=SYSTEM,
         dataset="synthetic",
         data=None,
         fingerprint="f00d",
@@ -107,7 +110,8 @@ def add_results(run: RunDir) -> None:
     """What comes after the search: a meta-learner, the scores of the test part, the report."""
     interval = {"value": 0.5, "low": 0.4, "high": 0.6}
     stack = {
-        "name": "logreg", "members": [0, 3], "parameters": {"C": 1.0}, "seconds": 2.0,
+        "name": "logreg", "metric": "clip_macro_f1", "members": [0, 3], "parameters": {"C": 1.0},
+        "seconds": 2.0,
         "out_of_fold": interval, "versus_best": {**interval, "p_not_better": 0.25},
     }  # fmt: skip
     write_json(run.stack("logreg") / "scores.json", stack)
@@ -138,15 +142,20 @@ def read_store(run: RunDir) -> tuple[Any, dict[str, Any]]:
     from mlflow import MlflowClient
 
     plan = Plan.from_json(read_json(run.plan))
-    client = MlflowClient(tracking_uri=tracking_uri(run, plan))
+    client = MlflowClient(tracking_uri=tracking_uri(run))
     experiment = client.get_experiment_by_name(experiment_name(plan))
     assert experiment is not None
     found = client.search_runs(
         [experiment.experiment_id], f"tags.`soundsweep.run_id` = '{plan.run_id}'"
     )
-    runs = {one.info.run_name: one for one in found}
+    runs = {one.info.run_name.removeprefix(label(plan)).strip() or "run": one for one in found}
     assert len(runs) == len(found), "a run is there twice"
     return client, runs
+
+
+def forget(run: RunDir) -> None:
+    """Nothing is known of what was sent: as after a kill before the end of the sync."""
+    (run.path / "tracking.json").unlink()
 
 
 def history(client: Any, run: Any) -> dict[str, list[tuple[int, int, float]]]:
@@ -171,19 +180,22 @@ def test_a_run_is_shown_whole_and_syncing_again_changes_nothing(root: Path) -> N
     before = snapshot(run)
     assert sync(run) == done
     assert snapshot(run) == before
+    forget(run)
+    assert sync(run) == done
+    assert snapshot(run) == before
 
     assert done.children == 5
-    assert set(before) == {"whole", "stack logreg", *(f"trial {n:05d}" for n in range(4))}
+    assert set(before) == {"run", "stack logreg", *(f"trial {n:05d}" for n in range(4))}
     status = {name: (one[0], one[4]["soundsweep.state"]) for name, one in before.items()}
     assert status == {
-        "whole": ("KILLED", "interrupted"),  # nothing drives it and trial 3 has no end
+        "run": ("KILLED", "interrupted"),  # nothing drives it and trial 3 has no end
         "trial 00000": ("FINISHED", "complete"),
         "trial 00001": ("FINISHED", "stopped"),
         "trial 00002": ("FAILED", "failed"),
         "trial 00003": ("KILLED", "interrupted"),
         "stack logreg": ("FINISHED", "complete"),
     }
-    parents = {one[4].get("mlflow.parentRunId") for name, one in before.items() if name != "whole"}
+    parents = {one[4].get("mlflow.parentRunId") for name, one in before.items() if name != "run"}
     assert parents == {done.parent_run_id}
 
 
@@ -200,7 +212,7 @@ def test_points_have_the_steps_and_times_of_the_metrics_file(root: Path) -> None
     info = runs["trial 00000"].info
     assert info.start_time == int(run.trial(0).attempts()[0]["started"] * 1000)
     assert info.end_time == int(lines[-1]["time"] * 1000)
-    assert runs["trial 00000"].data.params == {"lr": "0.001"}
+    assert runs["trial 00000"].data.params == {"system": SYSTEM, "lr": "0.001"}
 
 
 def test_new_steps_are_added_and_only_they_are(root: Path) -> None:
@@ -215,7 +227,7 @@ def test_new_steps_are_added_and_only_they_are(root: Path) -> None:
         sync(run)
         after = snapshot(run)
 
-    assert after["grows"][0] == after["trial 00001"][0] == "RUNNING"
+    assert after["run"][0] == after["trial 00001"][0] == "RUNNING"
     assert after["trial 00000"] == before["trial 00000"]
     old, new = before["trial 00001"][5], after["trial 00001"][5]
     assert {key: points[: len(old[key])] for key, points in new.items()} == old
@@ -226,8 +238,8 @@ def test_new_steps_are_added_and_only_they_are(root: Path) -> None:
     sync(run, driving=False)
     _, runs = read_store(run)
     assert runs["trial 00001"].info.status == "FINISHED"
-    assert runs["trial 00001"].data.metrics["value"] == 0.9
-    assert runs["grows"].data.metrics["best_trial"] == 1
+    assert runs["trial 00001"].data.metrics["clip_macro_f1"] == 0.9
+    assert runs["run"].data.metrics["search/best_trial"] == 1
 
 
 def test_what_was_killed_in_the_middle_of_a_sync_is_not_sent_twice(root: Path) -> None:
@@ -236,6 +248,7 @@ def test_what_was_killed_in_the_middle_of_a_sync_is_not_sent_twice(root: Path) -
     before = snapshot(run)
     client, runs = read_store(run)
     client.set_tag(runs["trial 00000"].info.run_id, SYNCED, "1")  # as if it had not got on
+    forget(run)
 
     sync(run)
     assert snapshot(run) == before
@@ -248,7 +261,7 @@ def test_scores_intervals_and_meta_learners(root: Path) -> None:
     sync(run)
     client, runs = read_store(run)
 
-    parent, trial, stack = runs["scored"], runs["trial 00000"], runs["stack logreg"]
+    parent, trial, stack = runs["run"], runs["trial 00000"], runs["stack logreg"]
     assert parent.info.status == "FINISHED"
     name = metric_name("test_class", "Cat / dog: 100 %", "clip_f1")
     for one in (parent, trial, stack):
@@ -258,12 +271,12 @@ def test_scores_intervals_and_meta_learners(root: Path) -> None:
         assert "test/event_er/high" not in one.data.metrics  # infinite
         assert one.data.tags["soundsweep.not_finite.test/event_er/high"] == "inf"
     assert parent.data.metrics["test_transductive_variant/refined/clip_macro_f1"] == 0.5
-    assert parent.data.metrics["gpu_seconds"] == 0.5 * 4 * STEPS * 0.5
-    assert trial.data.metrics["value/high"] == 0.5
-    assert trial.data.metrics["gpu_seconds"] == 0.5 * STEPS * 0.5
+    assert parent.data.metrics["cost/gpu_seconds"] == 0.5 * 4 * STEPS * 0.5
+    assert trial.data.metrics["clip_macro_f1/high"] == 0.5
+    assert trial.data.metrics["cost/gpu_seconds"] == 0.5 * STEPS * 0.5
     members = {n: runs[f"trial {n:05d}"].data.tags["soundsweep.member"] for n in range(4)}
     assert members == {0: "true", 1: "false", 2: "false", 3: "true"}
-    assert stack.data.params == {"members": "0,3", "C": "1.0"}
+    assert stack.data.params == {"system": SYSTEM, "members": "0,3", "C": "1.0"}
     assert stack.data.metrics["versus_best/p_not_better"] == 0.25
     assert parent.data.params["config/front_end.bands"] == "64"
 
@@ -285,16 +298,16 @@ def test_the_run_and_all_below_it_say_what_was_trained_on_what(root: Path) -> No
     sync(run)
     _, runs = read_store(run)
     expected = {
-        "system": "gcrnn_vat/gcrnn_vat", "paper": "gcrnn_vat", "dataset": "synthetic",
+        "system": SYSTEM, "paper": "gcrnn_vat", "dataset": "synthetic",
         "fingerprint": "f00d", "protocol": "official", "git_commit": "c0ffee", "seed": "1",
         "version.torch": "2.11.0", "device": "cpu",
     }  # fmt: skip
-    assert set(runs) == {"tagged", "trial 00000", "trial 00001", "stack logreg"}
+    assert set(runs) == {"run", "trial 00000", "trial 00001", "stack logreg"}
     for one in runs.values():
         tags = {key.removeprefix("soundsweep."): value for key, value in one.data.tags.items()}
         assert {key: tags.get(key) for key in expected} == expected, one.info.run_name
-    for name in ("tagged", "trial 00000", "stack logreg"):  # trial 1 has no end yet
-        assert {"seconds", "gpu_seconds"} <= set(runs[name].data.metrics)
+    for name in ("run", "trial 00000", "stack logreg"):  # trial 1 has no end yet
+        assert {"cost/seconds", "cost/gpu_seconds"} <= set(runs[name].data.metrics)
 
 
 def test_files_are_uploaded_again_only_when_their_contents_change(root: Path) -> None:
@@ -302,7 +315,7 @@ def test_files_are_uploaded_again_only_when_their_contents_change(root: Path) ->
     add_results(run)
     sync(run)
     _, runs = read_store(run)
-    uploaded = Path(runs["files"].info.artifact_uri.removeprefix("file://"))
+    uploaded = Path(runs["run"].info.artifact_uri.removeprefix("file://"))
     written = (uploaded / "report" / "index.html").stat().st_mtime_ns
 
     os.utime(run.report / "index.html")
@@ -324,7 +337,7 @@ def test_more_trials_and_a_meta_learner_that_was_fitted_anew(root: Path) -> None
 
     sync(run)
     _, runs = read_store(run)
-    assert runs["more"].data.tags["soundsweep.trials"] == "30"
+    assert runs["run"].data.tags["soundsweep.trials"] == "30"
     assert runs["stack logreg"].data.params["members"] == "1,0"
     assert len(runs) == 4
 
@@ -365,8 +378,7 @@ def test_a_server_that_is_down_costs_nothing_and_is_made_up_for(root: Path) -> N
         sync(run)
     assert "secret" not in str(caught.value)
 
-    plan = Plan.from_json(read_json(run.plan))
-    with Projector(run, plan, interval=0.2) as projector:
+    with Projector(run, interval=0.2) as projector:
         pass
     assert projector.problem is not None
     assert "soundsweep sync" in projector.problem
@@ -394,7 +406,7 @@ def test_a_projector_that_cannot_start_only_says_so(
 ) -> None:
     run = make_run(root, "no start", trials=1)
     monkeypatch.setattr("sys.executable", str(root / "missing"))
-    with Projector(run, make_plan("no start")) as projector:
+    with Projector(run) as projector:
         pass
     assert projector.problem is not None
     assert "soundsweep sync" in projector.problem

@@ -373,12 +373,15 @@ def report(name: str, storage: str) -> None:
     console.print(f"report: {write_report(find(name, storage))}", markup=False)
 
 
-def sync(name: str, storage: str) -> None:
+def sync(name: str, storage: str, models: list[str]) -> None:
     """Bring MLflow up to date."""
     from orchestrator.tracking import sync as tracking
 
-    done = tracking.sync(find(name, storage))
+    done = tracking.sync(find(name, storage), models=models)
     console.print(f"MLflow: {done.uri}, experiment '{done.experiment}'", markup=False)
+    if not done.uri.startswith("http"):
+        console.print(f"  served by: mlflow ui --backend-store-uri {done.uri}", markup=False)
+    console.print(f"  table: {done.page}", markup=False)
 
 
 def systems(cite: str | None) -> None:

@@ -8,10 +8,9 @@ from typing import Any
 
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.rundir import RunDir
-from orchestrator.tracking.names import metric_name
+from orchestrator.tracking.names import VIEW, metric_name, table_page
 from systems.errors import UserError
 
-VIEW = "soundsweep"  # key of the table's columns, in the address of the page
 SHARED_VIEW = f"mlflow.sharedViewState.{VIEW}"
 KIND = "mlflow.experimentKind"  # without it the page begins with traces of language models
 MODEL_TRAINING = "custom_model_development"
@@ -58,11 +57,6 @@ def _create(client: Any, name: str, run: RunDir, plan: Plan) -> Any:
         if client.get_experiment_by_name(name) is None:  # another run may have made it just now
             raise
     return client.get_experiment_by_name(name)
-
-
-def table_page(experiment: str) -> str:
-    """The page of an experiment's table with its metrics as columns, below the server's address."""
-    return f"#/experiments/{experiment}/runs?viewStateShareKey={VIEW}"
 
 
 def _note(plan: Plan, experiment: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 TAG = "soundsweep."
+VIEW = "soundsweep"  # key of the table's columns, in the address of its page
 SYNCED = TAG + "synced_steps"  # how many lines of metrics.jsonl MLflow has
 LONGEST_NAME = 250  # MLflow's limit
 LONGEST_VALUE = 2000  # of a parameter or tag; MLflow takes 6,000, but 1 MB in one request
@@ -28,6 +29,11 @@ def metric_name(*pieces: str) -> str:
         return name
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{name[: LONGEST_NAME - 70]}_xcut_{digest}"
+
+
+def table_page(experiment: str) -> str:
+    """The page of an experiment's table with its metrics as columns, below the server's address."""
+    return f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
 
 
 def name_pieces(name: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
-from orchestrator.tracking.names import TAG
+from orchestrator.tracking.names import TAG, table_page
 
 FILE = "tracking.json"
 SHOWN = ("*.json", "study.log", "trials/*/metrics.jsonl", "trials/*/*.json",
@@ -34,6 +34,12 @@ class Synced:
     experiment_id: str
     parent_run_id: str
     children: int
+
+    @property
+    def page(self) -> str:
+        """The address of the experiment's table; an SQLite store's once ``mlflow ui`` serves it."""
+        server = self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000"
+        return f"{server.rstrip('/')}/{table_page(self.experiment_id)}"
 
 
 def signature(run: RunDir) -> list[tuple[str, int, int]]:
