@@ -79,4 +79,5 @@ def merged(points: Sequence[Batch], rest: Sequence[Batch]) -> Iterator[Batch]:
     """Both in as few requests as MLflow's limits allow."""
     nothing: Batch = ([], [], [])
     for one, other in itertools.zip_longest(points, rest, fillvalue=nothing):
-        yield one[0] + other[0], one[1] + other[1], one[2] + other[2]
+        # Final metrics first: the page that compares runs begins with what was logged first.
+        yield other[0] + one[0], one[1] + other[1], one[2] + other[2]

@@ -16,6 +16,7 @@ KIND = "mlflow.experimentKind"  # without it the page begins with traces of lang
 MODEL_TRAINING = "custom_model_development"
 NOTE = "mlflow.note.content"
 FEW = 5  # searched parameters of a system that are columns
+FIRST = ("0", "attributes.`Run Name`", "runDateAndNestInfo", "duration")  # the page's own columns
 
 
 def experiment_name(plan: Plan) -> str:
@@ -77,10 +78,10 @@ def table_view(plan: Plan, shown: str | None) -> str:
     """
     metric = metric_name(plan.metric)
     columns = [
-        _column("params", "system"),
+        _column("attributes", "Models"),
         _column("metrics", metric),
         _column("metrics", f"test/{metric}"),
-        _column("attributes", "Models"),
+        _column("params", "system"),
         *(_column("params", metric_name(parameter.key)) for parameter in plan.space[:FEW]),
     ]
     view: dict[str, Any] = {}
@@ -89,7 +90,16 @@ def table_view(plan: Plan, shown: str | None) -> str:
     order = {"orderByKey": _column("metrics", metric), "orderByAsc": plan.mode == "min"}
     known = view.get("selectedColumns", [])
     chosen = known + [column for column in columns if column not in known]
-    return json.dumps({**order, **view, "selectedColumns": chosen})
+    widths = {_column("attributes", "Run Name"): 300, _column("params", "system"): 200}
+    return json.dumps(
+        {
+            **order,
+            **view,
+            "selectedColumns": chosen,
+            "columnOrder": [*FIRST, *chosen],
+            "columnWidths": {column: 140 for column in chosen} | widths,
+        }
+    )
 
 
 def _column(kind: str, key: str) -> str:
