@@ -41,7 +41,9 @@ from orchestrator.runs.rundir import RunDir
 from orchestrator.scoring.test_part import score_test_once
 from orchestrator.stacking.families import learner
 from orchestrator.stacking.stage import fit_stage
-from orchestrator.tracking.sync import experiment_name, sync
+from orchestrator.tracking.about import label
+from orchestrator.tracking.experiment import experiment_name
+from orchestrator.tracking.sync import sync
 from orchestrator.tracking.views import read_views
 from orchestrator.training.final import run_final
 from orchestrator.training.trial import Job
@@ -485,7 +487,8 @@ def logged(run: RunDir, uri: str) -> tuple[dict[str, Any], dict[str, Any]]:
     plan = Plan.from_json(read_json(run.plan))
     experiment = client.get_experiment_by_name(experiment_name(plan))
     assert experiment is not None
-    runs = {one.info.run_name: one for one in client.search_runs([experiment.experiment_id])}
+    found = client.search_runs([experiment.experiment_id])
+    runs = {one.info.run_name.removeprefix(label(plan)).strip() or "run": one for one in found}
     models = client.search_logged_models([experiment.experiment_id])
     assert len({model.source_run_id for model in models}) == len(models)
     return runs, {model.source_run_id: model for model in models}
@@ -505,7 +508,7 @@ def add_study(run: RunDir) -> None:
 def check_models(run: RunDir, uri: str, bundles: dict[str, Path], file: Path) -> None:
     runs, models = logged(run, uri)
     addresses = {
-        "best": runs["tiny"].data.tags["soundsweep.best_model"],
+        "best": runs["run"].data.tags["soundsweep.best_model"],
         **{f: f"runs:/{runs[f'stack {f}'].info.run_id}/model" for f in ("logreg", "genetic")},
     }
     assert addresses["best"] == f"runs:/{runs['trial 00001'].info.run_id}/model"
@@ -525,9 +528,12 @@ def test_models_are_logged_once_and_load_without_pickles(
     add_study(copy)
     sync(copy)
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert len(logged(copy, uri)[1]) == 2  # the best trial's and the best meta-learner's
+    sync(copy, models=["logreg", "genetic"])
     check_models(copy, uri, bundles, test_files(run, task4_folder)[0])
 
     runs, before = logged(copy, uri)
+    (copy.path / "tracking.json").unlink()  # as after a kill: MLflow itself is asked
     sync(copy)
     assert {m.model_id for m in logged(copy, uri)[1].values()} == {
         m.model_id for m in before.values()
@@ -583,7 +589,7 @@ def test_models_load_from_a_tracking_server(
     copy = RunDir(Path(shutil.copytree(run.path, tmp_path / "tiny")))
     write_json(copy.plan, {**read_json(copy.plan), "mlflow": server})
     add_study(copy)
-    sync(copy)
+    sync(copy, models=["logreg", "genetic"])
     check_models(copy, server, bundles, test_files(run, task4_folder)[0])
 
 

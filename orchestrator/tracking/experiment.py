@@ -97,7 +97,7 @@ def table_view(plan: Plan, shown: str | None) -> str:
             **view,
             "selectedColumns": chosen,
             "columnOrder": [*FIRST, *chosen],
-            "columnWidths": {column: 140 for column in chosen} | widths,
+            "columnWidths": dict.fromkeys(chosen, 140) | widths,
         }
     )
 
