@@ -295,9 +295,9 @@ def sync(
     storage: Storage = "runs",
 ) -> None:
     """Bring a run's records in MLflow up to date; nothing is doubled."""
-    from orchestrator.cli import commands
+    from orchestrator.cli.sync import sync
 
-    commands.sync(run, storage, model or [])
+    sync(run, storage, model or [])
 
 
 @app.command()

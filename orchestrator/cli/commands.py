@@ -24,6 +24,7 @@ from orchestrator.planning.duration import parse_duration
 from orchestrator.planning.learners import stack_names
 from orchestrator.planning.resolve import make_plan, reload
 from orchestrator.runs.files import disk_is_full, read_json, write_json
+from orchestrator.runs.find import find
 from orchestrator.runs.rundir import RunDir
 from orchestrator.stacking.families import kind_of, load_learner
 from orchestrator.stacking.stage import refused, remember
@@ -373,17 +374,6 @@ def report(name: str, storage: str) -> None:
     console.print(f"report: {write_report(find(name, storage))}", markup=False)
 
 
-def sync(name: str, storage: str, models: list[str]) -> None:
-    """Bring MLflow up to date."""
-    from orchestrator.tracking import sync as tracking
-
-    done = tracking.sync(find(name, storage), models=models)
-    console.print(f"MLflow: {done.uri}, experiment '{done.experiment}'", markup=False)
-    if not done.uri.startswith("http"):
-        console.print(f"  served by: mlflow ui --backend-store-uri {done.uri}", markup=False)
-    console.print(f"  table: {done.page}", markup=False)
-
-
 def systems(cite: str | None) -> None:
     """List all systems, or print the BibTeX of one paper or all."""
     if cite:
@@ -408,17 +398,6 @@ def datasets() -> None:
         console.print(name, style="bold", markup=False)
         layout = getattr(module, "LAYOUT", "embedded: made on first use")
         console.print(textwrap.indent(f"{module.TASK}\n{layout}", "  "), markup=False)
-
-
-def find(name: str, storage: str) -> RunDir:
-    """The run of this folder or name. Raises UserError where there is none."""
-    candidates = [Path(name).expanduser(), Path(storage).expanduser() / name]
-    for path in candidates:
-        if (path / "plan.json").exists():
-            return RunDir(path.resolve())
-    raise UserError(
-        f"no run '{name}': neither {candidates[0]} nor {candidates[1]} has a plan.json."
-    )
 
 
 def print_plan(plan: Plan) -> None:
