@@ -13,6 +13,7 @@ stack/diagnostics.json what the report draws of stage two
 statistics.npz         statistics of the clips, where a meta-learner uses them
 scores.json            the scores of the test part
 counts/                per clip and class what members and scored models got right and wrong
+tracking.json          what MLflow was last shown, and how the files were then
 clock.json             seconds that the run has worked
 store.json             which waveform store it reads
 results.json           every number of the report

@@ -5,8 +5,8 @@ differs, so it may be called at any time, any number of times, and a store that 
 made whole again. :class:`Projector` keeps a process beside the driver that does so every few
 seconds; a tracking server that is down costs the training nothing.
 
-What is shown: one experiment per data set and system, in it a run per run directory, and below it
-a run per trial and per meta-learner. They are known by their tags, never by MLflow's ids::
+What is shown: one experiment per data set, in it a run per run directory, and below it a run per
+trial and per meta-learner, of all systems. They are known by their tags, never by MLflow's ids::
 
     soundsweep.run_id    the plan's run_id
     soundsweep.trial     number of the trial
@@ -15,18 +15,20 @@ a run per trial and per meta-learner. They are known by their tags, never by MLf
     soundsweep.state     complete, stopped, diverged, failed, running or interrupted
 
 A trial that the pruner stopped is FINISHED, with ``stopped`` as its state: its figures are good,
-only short. One that diverged or failed is FAILED. RUNNING is shown only while a driver is alive on
-this machine; what a kill left behind is KILLED until it is resumed.
+only short. One that diverged or failed is FAILED. RUNNING is shown only while a driver is alive,
+here or on another node; what a kill left behind is KILLED until it is resumed.
 
-Names of metrics: ``epoch/NAME`` (of fold 0; ``fold1/NAME`` of further folds) over the epochs;
-``value``, ``best_step``, ``seconds`` of a trial; ``out_of_fold``, ``versus_best`` and ``by_fusing``
+Names of metrics: the searched metric's own NAME is a trial's value, the best trial's on the run,
+and a meta-learner's out of fold; ``epoch/NAME`` (of fold 0; ``fold1/NAME`` of further folds) over
+the epochs; ``search/...`` and ``cost/...`` of runs and trials; ``versus_best`` and ``by_fusing``
 (against the same on the best member alone) of a meta-learner; ``test/NAME`` wherever predictions of
 the test part were scored,
 ``test_variant/VARIANT/NAME`` under other decisions and ``test_class/CLASS/NAME`` by class
 (``test_transductive...`` where the sound of the test part was used). The ends of a 95 % interval
 are ``.../low`` and ``.../high``.
 
-Once the test part is scored, the best model and every stack are logged as models of MLflow, each
+Once the test part is scored, the best model and the meta-learner that is best out of fold are
+logged as models of MLflow (others when they are asked for: each is a copy of all its members), each
 named ``model`` below its own run (the best trial's, the meta-learner's), so that
 ``mlflow.pyfunc.load_model("runs:/RUN_ID/model")`` loads it without pickles
 (``models/pyfunc_model.py``). The run's tag ``soundsweep.best_model`` is the best one's address.
