@@ -29,6 +29,7 @@ from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.tracking.names import SYNCED, metric_name
 from orchestrator.tracking.sync import sync
+from search_spaces import Parameter
 from systems.errors import UserError
 
 
@@ -248,6 +249,18 @@ def test_the_table_opens_with_the_metric_of_every_run_as_a_column(root: Path) ->
     columns = {"metrics.`clip_macro_f1`", "metrics.`clip_map`", "params.`system`", "params.`lr`"}
     assert columns <= set(view["selectedColumns"])
     assert len(view["selectedColumns"]) == len(set(view["selectedColumns"]))
+
+
+def test_the_table_of_many_systems_stays_within_what_mlflow_takes(root: Path) -> None:
+    for number in range(8):
+        space = [Parameter(f"{number}.{'a' * 50}.{key}", "float", 0, 1) for key in "bcdefg"]
+        run = make_run(root, f"many{number}", trials=1, dataset="many", space=tuple(space),
+                       first_trial={one.key: 0.5 for one in space})  # fmt: skip
+        done = sync(run)
+    client, _ = read_store(run)
+    view = client.get_experiment(done.experiment_id).tags["mlflow.sharedViewState.soundsweep"]
+    assert len(view) <= 5000
+    assert "0." + "a" * 50 + ".b" in view
 
 
 def test_what_a_person_set_on_an_experiment_stays(root: Path) -> None:

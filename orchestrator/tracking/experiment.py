@@ -15,7 +15,8 @@ SHARED_VIEW = f"mlflow.sharedViewState.{VIEW}"
 KIND = "mlflow.experimentKind"  # without it the page begins with traces of language models
 MODEL_TRAINING = "custom_model_development"
 NOTE = "mlflow.note.content"
-FEW = 5  # searched parameters of a system that are columns
+FEW, MOST = 5, 16  # columns: parameters of a system, and in all;
+LONGEST = 60  # characters of their names: MLflow takes 5,000 for the whole view
 FIRST = ("0", "attributes.`Run Name`", "runDateAndNestInfo", "duration")  # the page's own columns
 
 
@@ -82,14 +83,16 @@ def table_view(plan: Plan, shown: str | None) -> str:
         _column("metrics", metric),
         _column("metrics", f"test/{metric}"),
         _column("params", "system"),
-        *(_column("params", metric_name(parameter.key)) for parameter in plan.space[:FEW]),
     ]
+    keys = [metric_name(parameter.key) for parameter in plan.space[:FEW]]
+    params = [_column("params", key) for key in keys if len(key) <= LONGEST]
     view: dict[str, Any] = {}
     with contextlib.suppress(ValueError, TypeError):  # one that a person has saved in its place
         view = dict(json.loads(shown or "{}"))
     order = {"orderByKey": _column("metrics", metric), "orderByAsc": plan.mode == "min"}
     known = view.get("selectedColumns", [])
     chosen = known + [column for column in columns if column not in known]
+    chosen += [column for column in params if column not in chosen][: max(0, MOST - len(chosen))]
     widths = {_column("attributes", "Run Name"): 300, _column("params", "system"): 200}
     return json.dumps(
         {
