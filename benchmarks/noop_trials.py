@@ -30,7 +30,7 @@ from orchestrator.search import sweep
 from orchestrator.search.ray_session import start_ray
 from orchestrator.search.referee import Referee
 from orchestrator.search.study import Search
-from orchestrator.tracking import projection as tracking
+from orchestrator.tracking import sync as tracking
 
 STEPS = 3
 KEY = "network.dropout"  # its value is the trial's

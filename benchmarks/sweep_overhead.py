@@ -30,7 +30,7 @@ from orchestrator.runs.rundir import RunDir
 from orchestrator.search import sweep
 from orchestrator.search.ray_session import start_ray
 from orchestrator.search.study import Search
-from orchestrator.tracking.projection import Projector
+from orchestrator.tracking.projector import Projector
 from orchestrator.training.job import Job, Task
 
 # What changes the cost of a training is fixed: every trial takes as long as every other.
@@ -101,7 +101,7 @@ def by_sweep(folder: RunDir, job: Job, mlflow: bool) -> Any:
     """All trainings by our sweep: the wall times, each training, and the parameters drawn."""
     plan, stop = job.plan, Stop()
     began = time.time()
-    with Projector(folder, plan) if mlflow else nullcontext():
+    with Projector(folder) if mlflow else nullcontext():
         study = Search(folder.study, plan.search_space(), plan.sampler, None, plan.first_trial)
         progress = Progress()
         sweep.search(folder, plan, job, study, stop, progress, Clock(folder.clock, None))

@@ -6,6 +6,7 @@ another package adds papers by the entry-point group ``soundsweep.papers``.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import pkgutil
@@ -257,6 +258,7 @@ def resolve(name: str) -> tuple[Entry | Fusion, ...]:
     return tuple(done.values())
 
 
+@functools.cache
 def papers() -> dict[str, str]:
     """Names of all papers and the modules that register their systems."""
     import systems.papers

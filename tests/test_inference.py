@@ -41,7 +41,10 @@ from orchestrator.runs.rundir import RunDir
 from orchestrator.scoring.test_part import score_test_once
 from orchestrator.stacking.families import learner
 from orchestrator.stacking.stage import fit_stage
-from orchestrator.tracking import projection as tracking
+from orchestrator.tracking.about import label
+from orchestrator.tracking.experiment import experiment_name
+from orchestrator.tracking.sync import sync
+from orchestrator.tracking.views import read_views
 from orchestrator.training.final import run_final
 from orchestrator.training.trial import Job
 from systems.context import Context
@@ -482,9 +485,10 @@ def logged(run: RunDir, uri: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
     client = MlflowClient(tracking_uri=uri)
     plan = Plan.from_json(read_json(run.plan))
-    experiment = client.get_experiment_by_name(tracking.experiment_name(plan))
+    experiment = client.get_experiment_by_name(experiment_name(plan))
     assert experiment is not None
-    runs = {one.info.run_name: one for one in client.search_runs([experiment.experiment_id])}
+    found = client.search_runs([experiment.experiment_id])
+    runs = {one.info.run_name.removeprefix(label(plan)).strip() or "run": one for one in found}
     models = client.search_logged_models([experiment.experiment_id])
     assert len({model.source_run_id for model in models}) == len(models)
     return runs, {model.source_run_id: model for model in models}
@@ -504,7 +508,7 @@ def add_study(run: RunDir) -> None:
 def check_models(run: RunDir, uri: str, bundles: dict[str, Path], file: Path) -> None:
     runs, models = logged(run, uri)
     addresses = {
-        "best": runs["tiny"].data.tags["soundsweep.best_model"],
+        "best": runs["run"].data.tags["soundsweep.best_model"],
         **{f: f"runs:/{runs[f'stack {f}'].info.run_id}/model" for f in ("logreg", "genetic")},
     }
     assert addresses["best"] == f"runs:/{runs['trial 00001'].info.run_id}/model"
@@ -522,12 +526,15 @@ def test_models_are_logged_once_and_load_without_pickles(
 ) -> None:
     copy = RunDir(Path(shutil.copytree(run.path, tmp_path / "tiny")))
     add_study(copy)
-    tracking.sync(copy)
+    sync(copy)
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert len(logged(copy, uri)[1]) == 2  # the best trial's and the best meta-learner's
+    sync(copy, models=["logreg", "genetic"])
     check_models(copy, uri, bundles, test_files(run, task4_folder)[0])
 
     runs, before = logged(copy, uri)
-    tracking.sync(copy)
+    (copy.path / "tracking.json").unlink()  # as after a kill: MLflow itself is asked
+    sync(copy)
     assert {m.model_id for m in logged(copy, uri)[1].values()} == {
         m.model_id for m in before.values()
     }
@@ -538,7 +545,7 @@ def test_models_are_logged_once_and_load_without_pickles(
 
     _client(uri).delete_tag(best.info.run_id, "soundsweep.model")  # a kill just before it is set
     write_json(copy.scores, {**read_json(copy.scores), "clips": 7})  # makes all models anew
-    tracking.sync(copy)
+    sync(copy)
     after = logged(copy, uri)[1]
     assert set(after) == set(before)
     assert not {m.model_id for m in after.values()} & {m.model_id for m in before.values()}
@@ -582,7 +589,7 @@ def test_models_load_from_a_tracking_server(
     copy = RunDir(Path(shutil.copytree(run.path, tmp_path / "tiny")))
     write_json(copy.plan, {**read_json(copy.plan), "mlflow": server})
     add_study(copy)
-    tracking.sync(copy)
+    sync(copy, models=["logreg", "genetic"])
     check_models(copy, server, bundles, test_files(run, task4_folder)[0])
 
 
@@ -590,5 +597,5 @@ def test_an_unscored_run_has_no_model_in_mlflow(run: RunDir, tmp_path: Path) -> 
     copy = RunDir(Path(shutil.copytree(run.path, tmp_path / "tiny")))
     add_study(copy)
     copy.scores.unlink()
-    shown = tracking._views(copy, Plan.from_json(read_json(copy.plan)), False)
+    shown = read_views(copy, Plan.from_json(read_json(copy.plan)), False)
     assert [view.model for view in shown] == [None] * 6

@@ -291,11 +291,18 @@ def predict(
 
 
 @app.command()
-def sync(run: Run, storage: Storage = "runs") -> None:
+def sync(
+    run: Run,
+    model: Annotated[
+        list[str] | None,
+        Option(metavar="NAME", help="A meta-learner whose model is logged too; may be repeated."),
+    ] = None,
+    storage: Storage = "runs",
+) -> None:
     """Bring a run's records in MLflow up to date; nothing is doubled."""
     from orchestrator.cli import commands
 
-    commands.sync(run, storage)
+    commands.sync(run, storage, model or [])
 
 
 @app.command()

@@ -153,12 +153,15 @@ def report(name: str, storage: str) -> None:
     console.print(f"report: {write_report(find_run(name, storage))}", markup=False)
 
 
-def sync(name: str, storage: str) -> None:
-    """Bring MLflow up to date."""
-    from orchestrator.tracking import projection as tracking
+def sync(name: str, storage: str, models: list[str]) -> None:
+    """Bring MLflow up to date, and say where it is seen."""
+    from orchestrator.tracking.sync import sync
 
-    done = tracking.sync(find_run(name, storage))
-    console.print(f"MLflow: {done.uri}, experiment '{done.experiment}'", markup=False)
+    done = sync(find_run(name, storage), models=models)
+    say(f"MLflow: {done.uri}, experiment '{done.experiment}'")
+    if not done.uri.startswith("http"):
+        say(f"  served by: mlflow ui --backend-store-uri {done.uri}")
+    say(f"  table: {done.page}")
 
 
 def systems(cite: str | None) -> None:

@@ -1,6 +1,7 @@
 """The code of the models that are logged to MLflow: a bundle as a pyfunc model, without pickles.
 
-MLflow runs this file when it saves and when it loads a model (``tracking.py`` logs them). In use::
+MLflow runs this file when it saves and when it loads a model (``tracking/models.py`` logs them). In
+use::
 
     model = mlflow.pyfunc.load_model("runs:/RUN_ID/model")  # model_config={"device": "cuda"}
     model.predict(pandas.DataFrame({"path": ["a.wav", "b.flac"]}))

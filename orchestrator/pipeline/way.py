@@ -23,7 +23,7 @@ from orchestrator.scoring import test_part as scoring
 from orchestrator.search import sweep
 from orchestrator.search.study import Search
 from orchestrator.stacking import stage
-from orchestrator.tracking.projection import Projector
+from orchestrator.tracking.projector import Projector
 from orchestrator.training.trial import cause_in_words
 from systems.data.dataset import Dataset
 from systems.data.splits import Splits
@@ -39,7 +39,7 @@ def run_job(
         OSError: the disk is full, say; so too.
     """
     finished = True
-    with progress, Projector(run, plan) as projector:
+    with progress, Projector(run) as projector:
         progress.say(f"run {run.path}")
         try:
             _work(run, plan, dataset, splits, stop, progress)

@@ -53,7 +53,7 @@ def _of_name(name: str, top_k: int | None, root: Path, mlflow: str | None) -> li
     if not MLFLOW_ID.fullmatch(name):
         raise UserError(f"no run '{name}': no folder with a plan.json, below {root} or elsewhere, "
                         "and no MLflow run id.")  # fmt: skip
-    from orchestrator.tracking.projection import locate
+    from orchestrator.tracking.locate import locate
 
     run, trial = locate(name, mlflow or f"sqlite:///{root / 'mlflow.db'}", root)
     if trial is None:

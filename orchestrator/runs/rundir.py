@@ -1,7 +1,7 @@
 """The run directory: the one truth of a run, and the only code that knows its files.
 
 plan.json              what was asked for, resolved
-driver                 the lock of the one driver, and its generation
+driver                 the lock of the one driver, its generation and heartbeat (driver.py)
 study.log              the search's memory
 trials/00007/          config.json, attempts/, metrics.jsonl, foldN/checkpoint.pt,
                        model/foldN/, predictions/foldN.npz, result.json,
@@ -13,6 +13,7 @@ stack/diagnostics.json what the report draws of stage two
 statistics.npz         statistics of the clips, where a meta-learner uses them
 scores.json            the scores of the test part
 counts/                per clip and class what members and scored models got right and wrong
+tracking.json          what MLflow was last shown, and how the files were then
 clock.json             seconds that the run has worked
 store.json             which waveform store it reads
 results.json           every number of the report
@@ -21,22 +22,17 @@ report/                HTML, CSV, PNG
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
 import shutil
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
+from orchestrator.runs.driver import Driver, is_driven
 from orchestrator.runs.files import append_step, read_json, read_lines, write_json
-from systems.errors import UserError
-
-_DRIVER = 400  # bytes of the driver file
 
 
 class Superseded(BaseException):
@@ -168,7 +164,7 @@ class RunDir:
         self.store = path / "store.json"
         self.results = path / "results.json"
         self.report = path / "report"
-        self._driver: IO[str] | None = None
+        self._driver: Driver | None = None
         self.generation = 0
 
     @property
@@ -212,40 +208,16 @@ class RunDir:
         """Become the run's one driver until the process ends or :meth:`close`.
 
         Raises:
-            UserError: another process drives it.
+            UserError: another process drives it, on this machine or another.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / "driver").touch()
-        file = open(self.path / "driver", "r+", encoding="utf-8")  # noqa: SIM115
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            raise UserError(
-                f"the run {self.path} is being driven by another process ({file.read().strip()}); "
-                "wait for it or end it."
-            ) from error
-        file.seek(0)
-        text = file.read()
-        self.generation = 1 + (json.loads(text)["generation"] if text else 0)
-        file.seek(0)
-        # Over the old text in one write: cut off first, a kill would set the generation back.
-        about = {"generation": self.generation, "pid": os.getpid(), "host": socket.gethostname()}
-        file.write(json.dumps(about).ljust(_DRIVER))
-        file.flush()
-        self._driver = file
+        self._driver = Driver(self.path)
+        self.generation = self._driver.generation
         return self
 
-    def is_driven(self) -> bool:
-        """Whether a process drives the run now."""
-        try:
-            with open(self.path / "driver", encoding="utf-8") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except OSError:
-            return True
-        return False
+    def is_driven(self, but_by: int | None = None) -> bool:
+        """Whether a process other than ``but_by`` drives the run now, here or on another node."""
+        return is_driven(self.path, but_by)
 
     def close(self) -> None:
         """Give the run up."""

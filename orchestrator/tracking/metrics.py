@@ -1,0 +1,88 @@
+"""The final metrics of a run, its trials and its meta-learners."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from orchestrator.plan.plan import Plan
+from orchestrator.tracking.names import metric_name
+from orchestrator.tracking.trials import Trial
+
+
+def search_metrics(plan: Plan, trials: Sequence[Trial]) -> dict[str, float]:
+    """The best trial's value, and how far the search is; a diverged trial counts as failed."""
+    states = [trial.state for trial in trials]
+    counts = {
+        "search/complete": states.count("complete"),
+        "search/stopped": states.count("stopped"),
+        "search/failed": states.count("failed") + states.count("diverged"),
+    }
+    sign = 1 if plan.mode == "max" else -1
+    done = [t for t in trials if t.state == "complete" and t.value is not None]
+    best = max(done, key=lambda t: (sign * (t.value or 0.0), -t.frozen.number), default=None)
+    if best is None or best.value is None:
+        return dict(counts)
+    return {**counts, metric_name(plan.metric): best.value, "search/best_trial": best.frozen.number}
+
+
+def cost(plan: Plan, trials: Iterable[Trial]) -> dict[str, float]:
+    """Seconds that trials trained, and of GPUs."""
+    seconds = sum(trial.seconds for trial in trials)
+    gpus = plan.resources.gpus * plan.resources.workers
+    return {"cost/seconds": seconds, "cost/gpu_seconds": seconds * gpus}
+
+
+def whole_cost(plan: Plan, trials: Iterable[Trial], results: Mapping[str, Any]) -> dict[str, float]:
+    """The report's cost, refits and stage two included, where there is a report."""
+    told = results.get("cost", {})
+    known = {f"cost/{key}": told[key] for key in ("seconds", "gpu_seconds") if key in told}
+    return known or cost(plan, trials)
+
+
+def trial_metrics(plan: Plan, trial: Trial, results: Mapping[str, Any]) -> dict[str, float]:
+    """What the search knows of a trial; the interval is the report's, if that has the same."""
+    name = metric_name(plan.metric)
+    found: dict[str, Any] = {name: trial.value, "search/best_step": trial.best_step}
+    if trial.state not in ("running", "interrupted"):
+        found |= cost(plan, [trial])
+    for row in results.get("trials", ()):
+        same = row["number"] == trial.frozen.number and row["value"] == trial.value
+        if same and row.get("interval"):
+            found[f"{name}/low"], found[f"{name}/high"] = row["interval"]
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def stack_metrics(scores: Mapping[str, Any]) -> dict[str, float]:
+    """Of a meta-learner: its value out of fold under the metric's name, and what fusing gains."""
+    found = {"cost/seconds": scores["seconds"], "cost/gpu_seconds": 0.0}  # in the driver, on a CPU
+    if "metric" in scores:
+        found |= score_metrics((scores["metric"],), scores["out_of_fold"])
+    for gain in ("versus_best", "by_fusing"):
+        found |= score_metrics((gain,), scores.get(gain) or {})
+    return found
+
+
+def test_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Scores of the test part; the first row is that of the plan's own decision."""
+    found: dict[str, float] = {}
+    for place, row in enumerate(rows):
+        head = "test_transductive" if row["transductive"] else "test"
+        variant = () if place == 0 else (str(row["variant"]),)
+        word = "_variant" if variant else ""
+        for name, score in row["metrics"].items():
+            found |= score_metrics((head + word, *variant, name), score)
+        for label, by_class in row.get("classes", {}).items():
+            for name, value in by_class.items():
+                if value is not None:
+                    found[metric_name(f"{head}{word}_class", *variant, label, name)] = value
+    return found
+
+
+def score_metrics(pieces: tuple[str, ...], score: Mapping[str, Any]) -> dict[str, float]:
+    """A value under its own name, its interval below it."""
+    return {
+        metric_name(*pieces, *(() if key == "value" else (key,))): value
+        for key, value in score.items()
+        if value is not None
+    }

@@ -1,0 +1,219 @@
+"""What MLflow is to show of a run: a function of the run directory, without MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from orchestrator.plan.plan import Plan
+from orchestrator.runs.files import read_json
+from orchestrator.runs.rundir import RunDir
+from orchestrator.search.study import cause_of
+from orchestrator.tracking.about import (
+    device_tag,
+    label,
+    plan_params,
+    plan_tags,
+    shared_tags,
+    system_of,
+)
+from orchestrator.tracking.metrics import (
+    search_metrics,
+    stack_metrics,
+    test_metrics,
+    trial_metrics,
+    whole_cost,
+)
+from orchestrator.tracking.names import TAG, as_text, flat, metric_name, texts
+from orchestrator.tracking.trials import Trial, milliseconds, read_trials
+
+
+@dataclass
+class View:
+    """One run as MLflow should show it. Times are in milliseconds since 1970."""
+
+    key: tuple[str, str]
+    name: str
+    status: str
+    start: int | None
+    end: int | None
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: dict[str, float] = field(default_factory=dict)
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    artifacts: list[Path] = field(default_factory=list)
+    model: str | None = None  # what `bundle.export` calls it
+
+
+_STATUS = {
+    "complete": "FINISHED",
+    "stopped": "FINISHED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+    "running": "RUNNING",
+    "interrupted": "KILLED",
+}
+
+
+def read_views(run: RunDir, plan: Plan, driving: bool) -> list[View]:
+    """The parent's view, then those of its children."""
+    results = read_json(run.results) if run.results.exists() else {}
+    members = read_json(run.members)["members"] if run.members.exists() else []
+    numbers = [member["trial"] for member in members]
+    trials = read_trials(run, plan, driving)
+    test = _test(run, results, driving)
+    stacks = [folder for folder in run.stacks() if (folder / "scores.json").exists()]
+    return [
+        _parent_view(run, plan, trials, results, test, driving),
+        *(_trial_view(run, plan, trial, results, numbers, test) for trial in trials),
+        *(_stack_view(run, plan, folder, test) for folder in stacks),
+        *(view for folder in stacks for view in _stage_views(plan, folder)),
+    ]
+
+
+def best_models(plan: Plan, views: Sequence[View]) -> set[str]:
+    """The best single model, and the meta-learner that is best out of fold.
+
+    Each further one is a copy of all its members' weights; they are logged when asked for.
+    """
+    sign, name = 1 if plan.mode == "max" else -1, metric_name(plan.metric)
+    stacks = [v for v in views if v.key[0] == "stack" and v.model and name in v.metrics]
+    best = max(stacks, key=lambda view: sign * view.metrics[name], default=None)
+    return {"best"} | ({best.model} if best and best.model else set())
+
+
+def _test(run: RunDir, results: Mapping[str, Any], driving: bool) -> list[dict[str, Any]]:
+    """Scored rows of the test part; an old results.json counts only while no driver works."""
+    if run.scores.exists():
+        scores = read_json(run.scores)
+    else:
+        scores = None if driving else results.get("test")
+    return list(scores["rows"]) if scores else []
+
+
+def _parent_view(
+    run: RunDir, plan: Plan, trials: Sequence[Trial], results: Mapping[str, Any],
+    test: Sequence[Mapping[str, Any]], driving: bool,
+) -> View:  # fmt: skip
+    start = milliseconds(datetime.strptime(plan.created, "%Y-%m-%dT%H:%M:%S%z").timestamp())
+    state = _state(trials, bool(test), driving)
+    ends = [t.end for t in trials if t.end is not None]
+    ends += [int(p.stat().st_mtime * 1000) for p in (run.scores, run.results) if p.exists()][:1]
+    return View(
+        key=("run", ""),
+        name=label(plan),
+        status=_STATUS[state],
+        start=start,
+        end=max(ends, default=start),
+        params=plan_params(plan),
+        tags={**plan_tags(run, plan), **device_tag(trials), TAG + "state": state},
+        metrics={
+            **search_metrics(plan, trials),
+            **({} if driving else whole_cost(plan, trials, results)),
+            **test_metrics([row for row in test if row["best"]]),
+        },
+        artifacts=[run.plan, run.results, run.report],
+    )
+
+
+def _state(trials: Sequence[Trial], scored: bool, driving: bool) -> str:
+    states = {trial.state for trial in trials}
+    if driving:
+        return "running"
+    if scored and "interrupted" not in states:
+        return "complete"
+    if states and states <= {"failed", "diverged", "stopped"}:
+        return "failed"
+    return "interrupted"
+
+
+def _trial_view(
+    run: RunDir, plan: Plan, trial: Trial, results: Mapping[str, Any], members: Sequence[int],
+    test: Sequence[Mapping[str, Any]],
+) -> View:  # fmt: skip
+    number = trial.frozen.number
+    folder = run.trial(number)
+    tags = {
+        "trial": number,
+        "state": trial.state,
+        "attempts": len(trial.attempts),
+        "published": bool(trial.frozen.user_attrs.get("published")),
+        "member": number in members,
+        "cause": cause_of(trial.frozen),
+    }
+    return View(
+        key=("trial", str(number)),
+        name=f"{label(plan)} trial {number:05d}",
+        status=_STATUS[trial.state],
+        start=trial.start,
+        end=trial.end,
+        params=_params(plan, trial.frozen.params),
+        tags={
+            **shared_tags(plan),
+            **device_tag([trial]),
+            **{TAG + key: as_text(value) for key, value in tags.items() if value is not None},
+        },
+        metrics={
+            **trial_metrics(plan, trial, results),
+            **test_metrics([row for row in test if row["trial"] == number]),
+        },
+        lines=trial.lines,
+        artifacts=[folder.config, folder.result, folder.refit / "predictions"],
+        model="best" if run.scores.exists() and members[:1] == [number] else None,
+    )
+
+
+def _stack_view(run: RunDir, plan: Plan, folder: Path, test: Sequence[Mapping[str, Any]]) -> View:
+    path = folder / "scores.json"
+    scores, when = read_json(path), path.stat().st_mtime
+    members = ",".join(map(str, scores["members"]))
+    params = {"members": members, **dict(flat(scores.get("parameters") or {}))}
+    return View(
+        key=("stack", scores["name"]),
+        name=f"{label(plan)} stack {scores['name']}",
+        status="FINISHED",
+        start=milliseconds(when - scores["seconds"]),
+        end=milliseconds(when),
+        params=_params(plan, params),
+        tags={
+            **shared_tags(plan),
+            TAG + "stack": scores["name"],
+            TAG + "state": "complete",
+            TAG + "device": "cpu",
+        },
+        metrics={
+            **stack_metrics(scores),
+            **test_metrics([row for row in test if row["learner"] == scores["name"]]),
+        },
+        artifacts=[path, *(folder / n for n in ("learner.json", "out_of_fold.npz", "test.npz"))],
+        model=scores["name"] if run.scores.exists() else None,
+    )
+
+
+def _params(plan: Plan, params: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters by their keys; ``system`` tells apart what stands in one table."""
+    return texts({(key,): value for key, value in {"system": system_of(plan), **params}.items()})
+
+
+def _stage_views(plan: Plan, folder: Path) -> list[View]:
+    """The trials of the search of a meta-learner's settings, over all rows."""
+    path = folder / "search" / "final" / "trials.json"
+    if not path.exists():
+        return []
+    when = milliseconds(path.stat().st_mtime)
+    return [
+        View(
+            key=("stage", f"{folder.name} {trial['number']}"),
+            name=f"{label(plan)} stage {folder.name} {trial['number']:03d}",
+            status=_STATUS[trial["state"]],
+            start=when,
+            end=when,
+            params=_params(plan, trial["params"]),
+            tags={**shared_tags(plan), TAG + "state": trial["state"], TAG + "of": folder.name},
+            metrics={} if trial["value"] is None else {"worth": trial["value"]},
+        )
+        for trial in read_json(path)
+    ]
