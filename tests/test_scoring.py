@@ -187,6 +187,16 @@ def test_compare_tells_the_difference_by_every_metric(name: str, tmp_path: Path)
     assert difference["low"] < difference["value"] < difference["high"]
 
 
+@pytest.mark.usefixtures("plans")
+def test_compare_pairs_the_same_clips_in_whatever_order(tmp_path: Path) -> None:
+    truth, one, _ = classes()
+    n = len(one.clip_ids)
+    first = made_run(tmp_path / "one", truth, one, "uar", np.arange(n))
+    second = made_run(tmp_path / "two", truth, one, "uar", np.random.default_rng(1).permutation(n))
+    for row in comparing.compare(first, second)["rows"]:
+        assert row["difference"] == {"value": 0, "low": 0, "high": 0, "p_not_better": 1}
+
+
 def test_a_class_is_scored_by_what_has_the_largest_score() -> None:
     truth, one, _ = classes(6)
     assert one.clip_scores is not None
