@@ -58,7 +58,7 @@ def test_a_kind_contains_others_and_their_metrics_fit() -> None:
     assert metric("clip_macro_f1").fits("class")
     assert not metric("uar").fits("tags")
     assert searchable("events") == ("clip_macro_f1", "clip_micro_f1", "clip_map", "clip_auc")
-    assert [m.name for m in scored_by("events", "event_micro_f1")][0] == "event_micro_f1"
+    assert scored_by("events", "event_micro_f1")[0].name == "event_micro_f1"
     assert "uar" not in [m.name for m in scored_by("tags", "uar")]
 
 
