@@ -16,7 +16,6 @@ import yaml
 from search_spaces.schema import Range, Section
 from systems import config as configs
 from systems.errors import UserError, nearest, unknown
-from systems.metrics import metric
 
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
@@ -142,8 +141,8 @@ def load(address: str, config: Any) -> SearchSpace:
     """The space of ``PAPER/SYSTEM``, checked against the system's configuration.
 
     Raises:
-        UserError: no such section, a range that cannot be, an unknown metric or key (names the
-            nearest), or a published value that lies outside its range.
+        UserError: no such section, a range that cannot be, an unknown key (names the nearest), or
+            a published value that lies outside its range.
     """
     paper, _, system = address.partition("/")
     sections = _sections(paper)
@@ -152,9 +151,7 @@ def load(address: str, config: Any) -> SearchSpace:
     if section.metric is None:
         raise UserError(f"search_spaces/{paper}.yaml, {name}: no metric.")
     loaded = SearchSpace(
-        section.metric,
-        metric(section.metric).mode,
-        tuple(_parameter(k, r) for k, r in space.items()),
+        section.metric, section.mode, tuple(_parameter(k, r) for k, r in space.items())
     )
     check(loaded, config, f"search_spaces/{paper}.yaml, {name}")
     return loaded
@@ -196,7 +193,8 @@ def _resolved(sections: Mapping[str, Section], name: str) -> tuple[Section, dict
             raise unknown("section to be like", section.like, sections)
         base = sections[section.like]
         space = {k: r for k, r in base.space.items() if not _below(k, tuple(section.without))}
-        section = section.model_copy(update={"metric": section.metric or base.metric})
+        mode = section.mode if section.metric else base.mode
+        section = section.model_copy(update={"metric": section.metric or base.metric, "mode": mode})
     return section, {**space, **section.space}
 
 
