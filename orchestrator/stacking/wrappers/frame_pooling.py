@@ -34,7 +34,7 @@ class FramePooled(Around):
         if not self.pointwise or members.frames is None:
             raise CannotFit("votes over frames take members with frame scores, and a learner that "
                             "fuses frames.")  # fmt: skip
-        self.exclusive = targets.exclusive
+        self.exclusive = targets.kind == "class"
         super().fit(members, targets, seed)
 
     def predict(self, members: Members) -> np.ndarray:

@@ -31,7 +31,7 @@ class Gated(Around):
         """
         if members.events is None and members.frames is None:
             raise CannotFit("it keeps a member's events, and the members tell of no time.")
-        self.exclusive = targets.exclusive
+        self.exclusive = targets.kind == "class"
         super().fit(members, targets, seed)
 
     def events(self, members: Members) -> tuple[tuple[Event, ...], ...] | None:
