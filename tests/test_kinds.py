@@ -16,7 +16,7 @@ from orchestrator.runs.rundir import RunDir
 from systems.data.dataset import Event, Labels
 from systems.errors import UserError
 from systems.kinds import KINDS, contained, kind
-from systems.metrics import METRICS, clip_metric, metric, named, scored_by, searchable
+from systems.metrics import METRICS, clip_metric, metric, named, scored_by, searchable, words_of
 
 IDS, CLASSES = ("x", "y"), ("a", "b", "c")
 
@@ -74,10 +74,13 @@ def test_every_metric_says_what_it_is() -> None:
         assert one.words
         assert one.text
         assert one.mode in ("max", "min")
-        assert (one.by_class is None) == (one.class_name == "")
+        assert (one.by_class is None) == (one.class_name == "") == (one.class_words == "")
         assert any(one.fits(about.name) for about in KINDS.values())
     assert [m.name for m in named("accuracy")] == ["accuracy", "uar"]
     assert named("word_error_rate") == ()
+    names = ("event_er", "recall", "word_error_rate")
+    assert [words_of(name) for name in names] == [
+        "event-based error rate", "recall", "word error rate"]  # fmt: skip
 
 
 def test_f1_of_a_class_is_of_the_largest_score() -> None:

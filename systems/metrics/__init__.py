@@ -50,7 +50,7 @@ from systems.metrics.tagging import (
 )
 
 __all__ = ["METRICS", "Metric", "clip_interval", "clip_metric", "metric", "named", "scored_by",
-           "searchable"]  # fmt: skip
+           "searchable", "words_of"]  # fmt: skip
 
 ClipMetric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -64,53 +64,55 @@ METRICS = {
         Metric(
             "clip_macro_f1", "clip_scores", ("tags",), "max", "clip macro F1",
             "F1 of clip-level decisions (tags at threshold 0.5), mean over classes",
-            decided, macro_f1_of_counts, f1_of_classes, "clip_f1", aliases=("f1",),
+            decided, macro_f1_of_counts, f1_of_classes, "clip_f1", "clip F1", aliases=("f1",),
         ),
         Metric(
             "clip_micro_f1", "clip_scores", ("tags",), "max", "clip micro F1",
             "F1 of clip-level decisions (tags at threshold 0.5), over all classes together",
-            decided, micro_f1_of_counts, f1_of_classes, "clip_f1",
+            decided, micro_f1_of_counts, f1_of_classes, "clip_f1", "clip F1",
         ),
         Metric(
             "clip_map", "clip_scores", ("tags",), "max", "mean average precision",
             "average precision of clip-level scores, mean over classes",
-            _rows, average_precision, average_precision_by_class, "ap", sums=False,
-            aliases=("map", "ap"),
+            _rows, average_precision, average_precision_by_class, "ap", "average precision",
+            sums=False, aliases=("map", "ap"),
         ),
         Metric(
             "clip_auc", "clip_scores", ("tags",), "max", "area under the ROC curve",
             "area under the ROC curve of clip-level scores, mean over classes",
-            _rows, auc, auc_by_class, "auc", sums=False, aliases=("auc", "tag_auc"),
+            _rows, auc, auc_by_class, "auc", "area under the ROC curve",
+            sums=False, aliases=("auc", "tag_auc"),
         ),
         Metric(
             "accuracy", "clip_scores", ("class",), "max", "accuracy",
             "share of clips whose class has the largest score",
-            _hits, accuracy_of_hits, class_recall, "recall",
+            _hits, accuracy_of_hits, class_recall, "recall", "recall",
         ),
         Metric(
             "uar", "clip_scores", ("class",), "max", "unweighted average recall",
-            "recall, mean over classes", _hits, uar_of_hits, class_recall, "recall",
+            "recall, mean over classes", _hits, uar_of_hits, class_recall, "recall", "recall",
             aliases=("accuracy",),
         ),
         Metric(
             "map_at_3", "clip_scores", ("class",), "max", "MAP@3",
             "mean average precision at 3 (DCASE 2018 task 2)",
-            _places, mean_of_places, places_by_class, "map_at_3",
+            _places, mean_of_places, places_by_class, "map_at_3", "MAP@3",
         ),
         Metric(
             "pcc", "clip_values", ("values",), "max", "Pearson's correlation",
             "Pearson's correlation coefficient, mean over outputs",
-            _moments, pcc_of_moments, pcc_by_output, "pcc", aliases=("pearson_r",),
+            _moments, pcc_of_moments, pcc_by_output, "pcc", "Pearson's correlation",
+            aliases=("pearson_r",),
         ),
         Metric(
             "ccc", "clip_values", ("values",), "max", "concordance correlation",
             "concordance correlation coefficient, mean over outputs",
-            _moments, ccc_of_moments, ccc_by_output, "ccc",
+            _moments, ccc_of_moments, ccc_by_output, "ccc", "concordance correlation",
         ),
         Metric(
             "rmse", "clip_values", ("values",), "min", "root mean squared error",
             "root mean squared error, mean over outputs",
-            _moments, rmse_of_moments, rmse_by_output, "rmse",
+            _moments, rmse_of_moments, rmse_by_output, "rmse", "root mean squared error",
         ),
         Metric(
             "mrr", "ranking", ("relevance",), "max", "mean reciprocal rank",
@@ -124,22 +126,22 @@ METRICS = {
         Metric(
             "event_f1", "events", ("events",), "max", "event-based F1",
             "event-based F1, 200 ms onset collar, offset 200 ms / 20 %, mean over classes",
-            _events, event_f1_of_counts, f1_of_classes, "event_f1",
+            _events, event_f1_of_counts, f1_of_classes, "event_f1", "event-based F1",
         ),
         Metric(
             "event_er", "events", ("events",), "min", "event-based error rate",
             "event-based error rate with the same collars, mean over classes",
-            _events, event_er_of_counts, class_er_of_counts, "event_er",
+            _events, event_er_of_counts, class_er_of_counts, "event_er", "event-based error rate",
         ),
         Metric(
             "event_micro_f1", "events", ("events",), "max", "event-based micro F1",
             "event-based F1 with the same collars, over all classes together",
-            _events, event_micro_f1_of_counts, f1_of_classes, "event_f1",
+            _events, event_micro_f1_of_counts, f1_of_classes, "event_f1", "event-based F1",
         ),
         Metric(
             "segment_f1", "events", ("events",), "max", "segment-based F1",
             "segment-based F1, segments of 1 s, mean over classes",
-            _segments, event_f1_of_counts, f1_of_classes, "segment_f1",
+            _segments, event_f1_of_counts, f1_of_classes, "segment_f1", "segment-based F1",
         ),
     )
 }  # fmt: skip
@@ -156,6 +158,14 @@ def named(published: str) -> tuple[Metric, ...]:
     """The metrics that papers mean by a name: that of the name itself first."""
     own = [METRICS[published]] if published in METRICS else []
     return (*own, *(m for m in METRICS.values() if published in m.aliases))
+
+
+def words_of(name: str) -> str:
+    """The name for people of a metric or of a class's value; of any other the name itself."""
+    if name in METRICS:
+        return METRICS[name].words
+    of_class = {m.class_name: m.class_words for m in METRICS.values()}
+    return of_class.get(name, name.replace("_", " "))
 
 
 def scored_by(labels: LabelKind, own: str) -> tuple[Metric, ...]:

@@ -33,6 +33,7 @@ class Metric:
         sums: whether the value follows from the counts' sum over clips; else counts are rows.
         by_class: counts of some clips -> value of each class [K], NaN where there is none.
         class_name: what a class's value is called: not every metric is a mean of classes.
+        class_words: that name for people.
         aliases: names that papers have it under (``results.csv``). One name may mean several
             metrics: the ``accuracy`` of scene classification is the mean over classes.
     """
@@ -47,6 +48,7 @@ class Metric:
     value: OfCounts
     by_class: Callable[[np.ndarray], np.ndarray] | None = None
     class_name: str = ""
+    class_words: str = ""
     sums: bool = True
     aliases: tuple[str, ...] = ()
 
