@@ -18,7 +18,7 @@ from scipy.special import expit, softmax
 from orchestrator.members.seen import Members, Targets
 from orchestrator.stacking.crossfit import cross_fitted
 from orchestrator.stacking.families import learner, learners
-from orchestrator.stacking.judging import LEVEL, judge, judge_events
+from orchestrator.stacking.judging import LEVEL, judge
 from systems.data.dataset import Event
 
 FEW, MANY = (20, 4), (200, 16)  # seeds, and the most claims among them
@@ -85,8 +85,7 @@ def claims_events(name: str, seed: int) -> bool:
     crossed = cross_fitted(fitted, members, targets, seed)  # type: ignore[arg-type]
     by = learners()[name].judged_by
     assert by is not None
-    assert targets.events is not None
-    judged = judge_events(by, targets.events, crossed.events, members.events_of(0), members.classes)
+    judged = judge(by, targets.truth(members.classes), crossed.events, members.events_of(0))
     return judged.versus_best.p_not_better < LEVEL
 
 
@@ -104,7 +103,8 @@ def claims(name: str, seed: int) -> bool:
 
     crossed = cross_fitted(fitted, members, targets, seed)  # type: ignore[arg-type]
     assert crossed.clip_scores is not None
-    judged = judge(targets.metric, targets.values, crossed.clip_scores, members.scores[:, 0])
+    truth = targets.truth(members.classes)
+    judged = judge(targets.metric, truth, crossed.clip_scores, members.scores[:, 0])
     return judged.versus_best.p_not_better < LEVEL
 
 

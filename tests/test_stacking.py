@@ -20,7 +20,7 @@ from orchestrator.members.rows import (
 from orchestrator.members.seen import Members, Targets
 from orchestrator.runs.files import write_json
 from orchestrator.runs.rundir import RunDir
-from orchestrator.scoring import test_part as scoring
+from orchestrator.scoring.candidates import Candidate, fitted_on_test
 from orchestrator.stacking.crossfit import cross_fitted
 from orchestrator.stacking.families import learner, load_learner
 from orchestrator.stacking.learner import Learner
@@ -209,18 +209,19 @@ def test_a_fusion_that_its_paper_fitted_on_the_test_part_is_fitted_there_and_say
     first = learner("exact")
     first.fit(members, Targets.of(1 - targets.values), 0)  # bounds of other rows
     first.save(run.stack("exact"))
-    candidates: list[Any] = [
-        {"who": "trial 0", "learner": None, "predictions": None},
-        {"who": "exact", "learner": "exact", "predictions": None},
+    nothing: Any = None
+    candidates = [
+        Candidate({"who": "trial 0", "learner": None}, nothing),
+        Candidate({"who": "exact", "learner": "exact"}, nothing),
     ]
     plan: Any = Any_(metric="clip_macro_f1", seed=0, fingerprint="f")
-    labels = Labels("tags", {})
-    scoring._fit_on_test(run, plan, members, labels, targets.values, candidates)
-    assert candidates[0]["predictions"] is None
-    assert candidates[1]["who"] == "exact, fitted on the test part"
+    truth = targets.truth(members.classes)
+    unchanged, second = fitted_on_test(run, plan, members, truth, candidates)
+    assert unchanged is candidates[0]
+    assert second.about["who"] == "exact, fitted on the test part"
     there = learner("exact")
     there.fit(members, targets, 0)
-    np.testing.assert_array_equal(candidates[1]["predictions"].clip_scores, there.predict(members))
+    np.testing.assert_array_equal(second.predictions.clip_scores, there.predict(members))
     assert load_learner(run.stack("exact")).state() == there.state(), "what is scored predicts"
     kept = Predictions.load(run.stack("exact") / "test.npz").clip_scores
     np.testing.assert_array_equal(kept, there.predict(members))

@@ -13,9 +13,10 @@ from stacked import Set
 
 from orchestrator.members.seen import Members, Targets
 from orchestrator.stacking.families import learner, learners, load_learner
-from orchestrator.stacking.judging import judge, judge_events, worth_of_events
+from orchestrator.stacking.judging import judge
 from orchestrator.stacking.learner import Learner
 from orchestrator.stacking.learners.event_thresholds import FrameLearner
+from systems.metrics import metric
 
 # Where each idea must win: the learner, fitted on half of the rows, against the best member on the
 # other half.
@@ -101,15 +102,14 @@ def test_a_learner_beats_the_best_member_on_other_rows(name: str) -> None:
     found = fitted(name, *fit)
     members, targets = test
     if isinstance(found, FrameLearner):
-        assert targets.events is not None
-        by = str(found.judged_by)
+        by, truth = metric(str(found.judged_by)), targets.truth(members.classes)
         best = max((members.events_of(m) for m in range(2)),
-                   key=lambda events: worth_of_events(by, targets, members, events))  # fmt: skip
-        judged = judge_events(by, targets.events, found.events(members), best, members.classes)
+                   key=lambda events: by.worth(truth, events))  # fmt: skip
+        judged = judge(by.name, truth, found.events(members), best)
     else:
         best = max((members.scores[:, m] for m in range(members.scores.shape[1])),
                    key=targets.worth)  # fmt: skip
-        judged = judge(targets.metric, targets.values, found.predict(members), best)
+        judged = judge(targets.metric, targets.truth(()), found.predict(members), best)
     assert judged.versus_best.low > 0, judged
 
 

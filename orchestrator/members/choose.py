@@ -21,7 +21,7 @@ from orchestrator.search.tasks import in_parallel
 from orchestrator.training.final import run_final
 from orchestrator.training.job import Job
 from orchestrator.training.trial import best_step, train_fold
-from systems.metrics import clip_interval, score_counts
+from systems.metrics import metric, scored_by
 
 
 def choose(
@@ -59,15 +59,19 @@ def complete(job: Job, missing: Sequence[tuple[int, int]], stop: Stop, progress:
 def note(run: RunDir, plan: Plan, rows: OutOfFold) -> None:
     """Write members.json, and per clip what each member gets right and wrong."""
     counted = np.flatnonzero(rows.targets.counted())
-    truth, scores = rows.targets.values[counted], rows.scores[counted]
-    counts = [score_counts(plan.metric, truth, scores[:, m]) for m in range(len(rows.members))]
+    truth = rows.targets.rows(counted).truth(plan.classes)
+    known = [m for m in scored_by(truth.kind, plan.metric) if m.follows_epochs(truth.kind)]
+    counts = [
+        {about.name: about.count(truth, rows.scores[counted, place]) for about in known}
+        for place in range(len(rows.members))
+    ]
     save_counts(
         run.validation_counts,
         [rows.clip_ids[row] for row in counted],
         [{"who": member.name, "variant": "out of fold", "learner": None,
           "best": place == rows.best}
          for place, member in enumerate(rows.members)],
-        [(tags, None) for tags in counts],
+        counts,
     )  # fmt: skip
     write_json(
         run.members,
@@ -82,10 +86,10 @@ def note(run: RunDir, plan: Plan, rows: OutOfFold) -> None:
                         for fold in range(len(member.plan.splits["folds"]))
                     ],
                     "last_step": last_step,
-                    "out_of_fold": clip_interval(plan.metric, truth, scores[:, m])._asdict(),
+                    "out_of_fold": metric(plan.metric).interval(of_member[plan.metric])._asdict(),
                 }
-                for m, (member, last_step) in enumerate(
-                    zip(rows.members, rows.last_steps, strict=True)
+                for member, last_step, of_member in zip(
+                    rows.members, rows.last_steps, counts, strict=True
                 )
             ]
         },

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from systems import kinds
 from systems.data.dataset import Event, LabelKind
+from systems.kinds import Truth
 from systems.metrics import clip_metric, metric
 from systems.postprocessing.decoding import Decoding, align_frames, decode
 
@@ -211,6 +213,20 @@ class Targets:
         }  # fmt: skip
         return cls(kind, values, metric=metric, **{**own, **more})
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether a row has one class."""
+        return kinds.kind(self.kind).exclusive
+
+    @property
+    def says_tags(self) -> bool:
+        """Whether the rows say which classes there are."""
+        return kinds.kind(self.kind).says_tags
+
+    def truth(self, classes: Sequence[str]) -> Truth:
+        """What is true of the rows, as metrics take it."""
+        return Truth(self.kind, self.values, tuple(classes), self.events)
+
     def rows(self, index: np.ndarray) -> Targets:
         """Some of the rows, by index [n] or mask [N]."""
         where = np.flatnonzero(index) if index.dtype == bool else index
@@ -236,8 +252,8 @@ class Targets:
 
     def worth(self, scores: np.ndarray) -> float:
         """The metric of scores [N, K] over the rows that count, signed so that more is better."""
-        sign, counted = (1 if metric(self.metric).mode == "max" else -1), self.counted()
-        return sign * clip_metric(self.metric)(self.values[counted], scores[counted])
+        value, counted = clip_metric(self.metric, self.kind), self.counted()
+        return metric(self.metric).sign * value(self.values[counted], scores[counted])
 
 
 def as_rows(members: Members, targets: Targets) -> tuple[Members, Targets]:

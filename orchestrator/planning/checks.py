@@ -11,14 +11,11 @@ from orchestrator.plan.plan import IN_PROCESS
 from search_spaces import SearchSpace
 from systems import config as configs
 from systems import registry
-from systems.data.dataset import Dataset, LabelKind
+from systems.data.dataset import Dataset
 from systems.data.splits import Splits
 from systems.errors import UserError, unknown
-from systems.metrics import metric
-
-# Labels of one kind contain those of another: events say which tags a clip has.
-CONTAINS: dict[LabelKind, tuple[LabelKind, ...]] = {"events": ("tags",), "class": ("tags",)}
-
+from systems.kinds import contained, kind
+from systems.metrics import metric, searchable
 
 ANY_TASK = "any"  # of a data set that fits every system whose labels it has
 
@@ -29,11 +26,11 @@ def check_kinds(entry: registry.Entry, dataset: Dataset) -> None:
             f"{entry.address} is for the task {entry.task}; {dataset.name} is for {dataset.task}."
         )
     for part in {clip.part for clip in dataset.role("labelled")}:
-        kind = dataset.label_kind(part)
-        if not {kind, *CONTAINS.get(kind, ())} & set(entry.labels):
+        labels = dataset.label_kind(part)
+        if not {*contained(labels)} & set(entry.labels):
             raise UserError(
                 f"{entry.address} trains on labels of kind {' or '.join(entry.labels)}; part "
-                f"'{part}' of {dataset.name} has {kind}."
+                f"'{part}' of {dataset.name} has {labels}."
             )
 
 
@@ -56,14 +53,32 @@ def check_decision(
 
 
 def check_metric(name: str, dataset: Dataset) -> None:
+    """A search follows a metric on the validation clips, after each epoch of a training.
+
+    Raises:
+        UserError: an unknown metric, one that the validation labels cannot be scored by, or one
+            that reads what an epoch does not give; with those that can be searched.
+    """
     wanted = metric(name)
     part = dataset.official_validation or dataset.role("labelled")[0].part
-    kind = dataset.label_kind(part)
-    if kind not in wanted.labels:
-        raise UserError(
-            f"the metric {name} needs labels of kind {' or '.join(wanted.labels)}; part '{part}' "
-            f"of {dataset.name} has {kind}."
+    labels = dataset.label_kind(part)
+    can = searchable(labels)
+    if name in can:
+        return
+    if wanted.fits(labels):
+        why = (
+            f"it reads {wanted.predictions}, and the epochs of a training, which the search "
+            f"compares, give {kind(labels).dense} alone"
         )
+    else:
+        why = (
+            f"it needs labels of kind {' or '.join(wanted.labels)}; part '{part}' of "
+            f"{dataset.name} has {labels}"
+        )
+    raise UserError(
+        f"the metric {name} cannot be searched by: {why}. Metrics that can be: "
+        f"{', '.join(can) or 'none'}."
+    )
 
 
 def check_options(options: Options, trials: int) -> None:

@@ -12,12 +12,10 @@ import numpy as np
 
 from systems.predictions import save_arrays
 
-KINDS = ("clip", "event")
-
 
 @dataclass(frozen=True)
 class Scored:
-    """A scored model: who it is, and its counts [N, K, 3] by kind (``clip``, ``event``)."""
+    """A scored model: who it is, and its counts [N, ...] by the name of the metric."""
 
     who: str
     variant: str | None
@@ -35,14 +33,18 @@ def save_counts(
     path: Path,
     clip_ids: Sequence[str],
     rows: Sequence[Mapping[str, Any]],
-    counts: Sequence[tuple[np.ndarray, np.ndarray | None]],
+    counts: Sequence[Mapping[str, np.ndarray]],
 ) -> None:
-    """Write the counts (clip, event or ``None``) of every row, atomically and without pickles."""
-    arrays = {f"{place}/clip": tags for place, (tags, _) in enumerate(counts)}
-    arrays |= {f"{place}/event": e for place, (_, e) in enumerate(counts) if e is not None}
+    """Write every row's counts by metric, atomically and without pickles."""
+    arrays = {
+        f"{place}/{metric}": array
+        for place, of_row in enumerate(counts)
+        for metric, array in of_row.items()
+    }
     head = {
         "clip_ids": list(clip_ids),
         "rows": [{key: row[key] for key in ("who", "variant", "learner", "best")} for row in rows],
+        "metrics": [list(of_row) for of_row in counts],
     }
     save_arrays(path, arrays, head)
 
@@ -52,10 +54,7 @@ def load_counts(path: Path) -> tuple[tuple[str, ...], list[Scored]]:
     with np.load(path, allow_pickle=False) as stored:
         head = json.loads(stored["head"].tobytes())
         rows = [
-            Scored(**row, counts={
-                kind: stored[f"{place}/{kind}"]
-                for kind in KINDS if f"{place}/{kind}" in stored.files
-            })
-            for place, row in enumerate(head["rows"])
-        ]  # fmt: skip
+            Scored(**row, counts={metric: stored[f"{place}/{metric}"] for metric in metrics})
+            for place, (row, metrics) in enumerate(zip(head["rows"], head["metrics"], strict=True))
+        ]
     return tuple(head["clip_ids"]), rows

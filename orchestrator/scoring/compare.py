@@ -12,15 +12,7 @@ from orchestrator.runs.counts import Scored, load_counts
 from orchestrator.runs.rundir import RunDir
 from systems import config as configs
 from systems.errors import UserError
-from systems.metrics.events import event_er_of_counts, event_f1_of_counts
-from systems.metrics.intervals import paired_bootstrap
-from systems.metrics.tagging import macro_f1_of_counts
-
-METRICS = {
-    "clip_macro_f1": ("clip", macro_f1_of_counts),
-    "event_f1": ("event", event_f1_of_counts),
-    "event_er": ("event", event_er_of_counts),
-}
+from systems.metrics import metric
 
 
 def compare(first: RunDir, second: RunDir) -> dict[str, Any]:
@@ -28,9 +20,9 @@ def compare(first: RunDir, second: RunDir) -> dict[str, Any]:
 
     Returns:
         ``settings``: what was asked for otherwise, key -> (first, second); ``rows``: part, who,
-        metric, both values, and the paired difference with its 95 % interval (bootstrap over
-        clips). A part whose clips differ, such as the validation clips of a search with folds and
-        of a training with a hold-out, has no rows.
+        metric, its mode (``min``: less is better), both values, and the paired difference with its
+        95 % interval (bootstrap over clips). A part whose clips differ, such as the validation
+        clips of a search with folds and of a training with a hold-out, has no rows.
 
     Raises:
         UserError: the runs are not of the same data and classes, or one has scored nothing.
@@ -65,26 +57,27 @@ def _rows(part: str, first: Path, second: Path) -> list[dict[str, Any]]:
     order = np.array([other_ids.index(clip_id) for clip_id in ids])
     by_key = {row.key: row for row in others}
     return [
-        _difference(part, row, by_key[row.key], order, metric)
+        _difference(part, row, by_key[row.key], order, name)
         for row in ours
         if row.key in by_key
-        for metric, (kind, _) in METRICS.items()
-        if kind in row.counts and kind in by_key[row.key].counts
+        for name in row.counts
+        if name in by_key[row.key].counts
     ]
 
 
 def _difference(
-    part: str, first: Scored, second: Scored, order: np.ndarray, metric: str
+    part: str, first: Scored, second: Scored, order: np.ndarray, name: str
 ) -> dict[str, Any]:
-    kind, of_counts = METRICS[metric]
-    a, b = first.counts[kind], second.counts[kind][order]
+    about = metric(name)
+    a, b = first.counts[name], second.counts[name][order]
     return {
         "part": part,
         "who": first.key,
-        "metric": metric,
-        "first": of_counts(a),
-        "second": of_counts(b),
-        "difference": paired_bootstrap(b, a, of_counts)._asdict(),
+        "metric": name,
+        "mode": about.mode,
+        "first": about.value(a),
+        "second": about.value(b),
+        "difference": about.difference(b, a)._asdict(),
     }
 
 

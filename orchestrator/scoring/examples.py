@@ -13,9 +13,11 @@ import numpy as np
 import soundfile
 import torch
 
-from systems.data.dataset import Event, Labels
+from systems.data.dataset import Event
 from systems.data.store import WaveformStore
 from systems.frontend.log_mel import LogMel, LogMelFrontEnd
+from systems.kinds import Truth, kind
+from systems.metrics.metric import decided
 from systems.metrics.tagging import f1_of_counts
 from systems.predictions import Predictions
 
@@ -24,33 +26,32 @@ EACH = 2  # clips for each reason
 
 def choose_examples(
     predictions: Predictions,
-    targets: np.ndarray,
-    labels: Labels,
-    tags: np.ndarray,
-    events: np.ndarray | None,
+    truth: Truth,
+    counts: Mapping[str, np.ndarray],
     store: WaveformStore,
     folder: Path,
 ) -> list[dict[str, Any]]:
-    """The worst clips by tags and by events, some in the middle, and the best.
+    """The worst clips by what their kind of labels asks and by events, the middle, and the best.
 
     Args:
-        predictions: of the model that is shown, N clips and K classes.
-        targets: true tags [N, K].
-        labels: the true labels, events or tags.
-        tags, events: per-clip counts [N, K, 3]; ``events`` is ``None`` where labels or model have
-            none.
+        predictions: of the model that is shown, N clips.
+        truth: of the same clips.
+        counts: of these predictions, by metric.
         store: the clips' sound.
         folder: gets each example's sound as ``NN.flac``; what was in it goes.
 
     Returns:
         ``test.examples`` of docs/results.md.
     """
-    tag_f1 = _clip_f1(tags)
-    event_f1 = None if events is None else _clip_f1(events)
+    about = kind(truth.kind)
+    scores = getattr(predictions, about.dense)
+    closeness = about.closeness(truth.values, scores)
+    clip_f1 = _clip_f1(decided(truth, scores)) if about.says_tags else None
+    event_f1 = _clip_f1(counts["event_f1"]) if "event_f1" in counts else None
     front_end = LogMelFrontEnd(LogMel(rate=store.rate, hop=store.rate // 50))
     shutil.rmtree(folder, ignore_errors=True)
     found = []
-    for place, (row, why) in enumerate(_chosen(tag_f1, event_f1), start=1):
+    for place, (row, why) in enumerate(_chosen(closeness, event_f1, about.words), start=1):
         clip_id = predictions.clip_ids[row]
         sound = folder / f"{place:02d}.flac"
         _write_sound(sound, store[clip_id], store.rate)
@@ -59,29 +60,31 @@ def choose_examples(
                 "clip": clip_id,
                 "why": why,
                 "sound": f"{folder.name}/{sound.name}",
-                "clip_f1": _number(tag_f1[row]),
+                "clip_f1": None if clip_f1 is None else _number(clip_f1[row]),
                 "event_f1": None if event_f1 is None else _number(event_f1[row]),
                 "log_mel": _picture(front_end, store, clip_id),
-                "true": _times(labels.values[clip_id]) if labels.kind == "events" else None,
+                "true": None if truth.events is None else _times(truth.events[row]),
                 "predicted": _times(predictions.events[row]) if predictions.events else None,
-                **_tags(predictions, targets, row),
+                **_said(truth, scores[row], row),
             }
         )
     return found
 
 
-def _chosen(tag_f1: np.ndarray, event_f1: np.ndarray | None) -> Iterator[tuple[int, str]]:
+def _chosen(
+    closeness: np.ndarray, event_f1: np.ndarray | None, words: str
+) -> Iterator[tuple[int, str]]:
     """Rows and why, each row once. A clip with nothing in it and nothing found is a good one."""
-    by_tags = np.nan_to_num(tag_f1, nan=1.0)
-    by_events = by_tags if event_f1 is None else np.nan_to_num(event_f1, nan=1.0)
-    order = [int(row) for row in np.lexsort((by_events, by_tags))]
+    by_clip = np.nan_to_num(closeness, nan=1.0)
+    by_events = by_clip if event_f1 is None else np.nan_to_num(event_f1, nan=1.0)
+    order = [int(row) for row in np.lexsort((by_events, by_clip))]
     from_middle = np.argsort(np.abs(np.arange(len(order)) - (len(order) - 1) / 2), kind="stable")
     middle = [order[place] for place in from_middle]
-    reasons: list[tuple[str, Iterable[int]]] = [("one of the worst clips by their tags", order)]
+    reasons: list[tuple[str, Iterable[int]]] = [(f"one of the worst clips by their {words}", order)]
     if event_f1 is not None:  # of equals those with good tags: else they are the same clips again
-        worst = [int(row) for row in np.lexsort((-by_tags, by_events))]
+        worst = [int(row) for row in np.lexsort((-by_clip, by_events))]
         reasons.append(("one of the worst clips by their events", worst))
-    reasons.append(("in the middle of all clips by their tags", middle))
+    reasons.append((f"in the middle of all clips by their {words}", middle))
     reasons.append(("one of the best clips", order[::-1]))
     taken: set[int] = set()
     for why, rows in reasons:
@@ -96,14 +99,18 @@ def _clip_f1(counts: np.ndarray) -> np.ndarray:
     return np.where(whole.sum(axis=-1) == 0, np.nan, f1_of_counts(whole))
 
 
-def _tags(predictions: Predictions, targets: np.ndarray, row: int) -> dict[str, Any]:
-    assert predictions.clip_scores is not None
-    scores, true = predictions.clip_scores[row], targets[row] > 0.5
-    classes = predictions.classes
+def _said(truth: Truth, scores: np.ndarray, row: int) -> dict[str, Any]:
+    """What is true of a clip and what its scores [K] say: classes, or a regression's values."""
+    classes, decide = truth.classes, kind(truth.kind).decide
+    if decide is None:
+        true = {name: float(value) for name, value in zip(classes, truth.values[row], strict=True)}
+        said = {name: float(value) for name, value in zip(classes, scores, strict=True)}
+        return {"true_tags": [], "predicted_tags": [], "tags": said, "true_values": true}
+    there, found = truth.values[row] > 0.5, decide(scores[None])[0]
     return {
-        "true_tags": [classes[k] for k in np.flatnonzero(true)],
-        "predicted_tags": [classes[k] for k in np.flatnonzero(scores > 0.5)],
-        "tags": {classes[k]: float(scores[k]) for k in np.flatnonzero(true | (scores > 0.5))},
+        "true_tags": [classes[k] for k in np.flatnonzero(there)],
+        "predicted_tags": [classes[k] for k in np.flatnonzero(found)],
+        "tags": {classes[k]: float(scores[k]) for k in np.flatnonzero(there | found)},
     }
 
 

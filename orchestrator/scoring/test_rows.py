@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from orchestrator.members.rows import Member, OutOfFold, clip_scores_of, clips_of, refuse_seen, view
+from orchestrator.members.rows import Member, OutOfFold, clips_of, refuse_seen, view
 from orchestrator.members.seen import Members
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.variants import decision_variants
 from orchestrator.runs.rundir import TrialDir
 from systems.data.dataset import Clip, Dataset
+from systems.kinds import kind
 from systems.predictions import Predictions
 
 
@@ -30,37 +31,45 @@ def test_rows(
     predictions = [Predictions.load(t.test_predictions(v, plan.final)) for _, t, v in members]
     for member, one in zip(rows.members, predictions, strict=True):
         refuse_seen(member.name, trained_on.intersection(one.clip_ids))
-    scores = np.stack([clip_scores_of(one) for one in predictions], axis=1)
+    dense = kind(dataset.label_kind(dataset.test_part)).dense
+    scores = np.stack([_scores(one, dense) for one in predictions], axis=1)
     clips = clips_of(dataset)
     seen = view(rows.members, predictions, scores, clips, columns)
     trials = [trial for _, trial, _ in members]
     of_folds = None
     if plan.folds_predict():
         of_folds = tuple(
-            _of_fold(rows.members, trials, fold, clips, columns)
+            _of_fold(rows.members, trials, fold, clips, columns, dense)
             for fold in range(len(plan.splits["folds"]))
         )
-    return replace(seen, of_folds=of_folds, epochs=_epochs(trials, None))
+    return replace(seen, of_folds=of_folds, epochs=_epochs(trials, None, dense))
 
 
 def _of_fold(
     members: Sequence[Member], trials: Sequence[TrialDir], fold: int,
-    clips: Mapping[str, Clip], columns: Mapping[str, np.ndarray] | None,
+    clips: Mapping[str, Clip], columns: Mapping[str, np.ndarray] | None, dense: str,
 ) -> Members:  # fmt: skip
     """What one fold's models say of the test part."""
     said = [Predictions.load(trial.fold_predictions(fold)) for trial in trials]
-    scores = np.stack([clip_scores_of(one) for one in said], axis=1)
+    scores = np.stack([_scores(one, dense) for one in said], axis=1)
     seen = view(members, said, scores, clips, columns)
-    return replace(seen, fold=np.full(len(scores), fold), epochs=_epochs(trials, fold))
+    return replace(seen, fold=np.full(len(scores), fold), epochs=_epochs(trials, fold, dense))
 
 
 def _epochs(
-    trials: Sequence[TrialDir], fold: int | None
+    trials: Sequence[TrialDir], fold: int | None, dense: str
 ) -> tuple[dict[int, np.ndarray], ...] | None:
     """Per member the test part's scores after the epochs that were asked for."""
     epochs = tuple(
-        {epoch: clip_scores_of(Predictions.load(path))
+        {epoch: _scores(Predictions.load(path), dense)
          for epoch, path in trial.snapshots_predicted(fold).items()}
         for trial in trials
     )  # fmt: skip
     return epochs if any(epochs) else None
+
+
+def _scores(predictions: Predictions, dense: str) -> np.ndarray:
+    """The dense answer [N, K] of a member's predictions."""
+    scores: np.ndarray | None = getattr(predictions, dense)
+    assert scores is not None, f"a member gives no {dense}"
+    return scores

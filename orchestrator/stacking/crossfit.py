@@ -14,8 +14,7 @@ from systems.predictions import Predictions
 
 def outer_folds(targets: Targets, seed: int) -> np.ndarray:
     """The cross-fitting fold [N] of each row: groups stay whole, classes spread evenly."""
-    discrete = targets.kind in ("class", "tags", "events")
-    values = targets.values if discrete else np.zeros((len(targets.values), 1))
+    values = targets.values if targets.says_tags else np.zeros((len(targets.values), 1))
     return cross_fitting_folds(values, targets.groups, seed)
 
 

@@ -26,7 +26,7 @@ def diagnose(run: RunDir, plan: Plan, rows: OutOfFold) -> None:
     """Write RUN/stack/diagnostics.json, of the rows that count."""
     counted = rows.targets.counted()
     rows = replace(rows, seen=rows.seen.rows(counted), targets=rows.targets.rows(counted))
-    discrete = rows.targets.kind in ("tags", "class", "events")
+    discrete = rows.targets.says_tags
     write_json(
         run.diagnostics,
         {
@@ -57,7 +57,10 @@ def gain(rows: OutOfFold) -> list[dict[str, float]]:
         {
             "members": count,
             **clip_interval(
-                rows.targets.metric, rows.targets.values, rows.scores[:, :count].mean(axis=1)
+                rows.targets.metric,
+                rows.targets.values,
+                rows.scores[:, :count].mean(axis=1),
+                rows.targets.kind,
             )._asdict(),
         }
         for count in range(1, rows.scores.shape[1] + 1)

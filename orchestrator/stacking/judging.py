@@ -14,24 +14,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from orchestrator.members.seen import Members, Targets
-from systems.data.dataset import Event
-from systems.metrics import METRICS, clip_interval, metric, of_counts, score_counts
-from systems.metrics.events import event_counts, event_f1_of_counts
-from systems.metrics.intervals import (
-    Difference,
-    Interval,
-    OfCounts,
-    bootstrap,
-    paired_bootstrap,
-)
-from systems.metrics.segments import segment_counts
+from systems.kinds import Truth
+from systems.metrics import metric
+from systems.metrics.intervals import Difference, Interval
 
-# Metrics of events: how clips are counted, and the value of the counts.
-TIMED = {
-    "event_f1": (event_counts, event_f1_of_counts),
-    "segment_f1": (segment_counts, event_f1_of_counts),
-}
 LEVEL = 0.05  # of a claim
 NO_PROPORTION = ("clip_values", "ranking")  # predictions whose metrics count no right clips
 
@@ -80,56 +66,22 @@ class Compared:
     among: int = 1
 
 
-def judge(name: str, targets: np.ndarray, scores: np.ndarray, reference: np.ndarray) -> Judgement:
-    """Scores [N, K] against those of the best single trial, by a clip metric."""
-    ours, theirs = (score_counts(name, targets, s) for s in (scores, reference))
-    sums = METRICS[name].sums
-    value = clip_interval(name, targets, scores)
-    return _judgement(name, value, ours, theirs, of_counts(name), sums)
+def judge(name: str, truth: Truth, said: Any, reference: Any) -> Judgement:
+    """What a learner said against what the best single trial did, by a metric.
 
-
-def judge_counts(
-    name: str, value_of: OfCounts, counts: np.ndarray, reference: np.ndarray
-) -> Judgement:
-    """Event or segment counts [N, K, 3] against those of the best single trial."""
-    return _judgement(name, bootstrap(counts, value_of), counts, reference, value_of, True)
-
-
-Events = Sequence[Sequence[Event]]  # of each clip
-
-
-def judge_events(
-    name: str, truth: Events, events: Events | None, reference: Events, classes: Sequence[str]
-) -> Judgement:
-    """Events of each clip against those of the best single trial."""
-    assert events is not None
-    count, value_of = TIMED[name]
-    ours, theirs = (count(*_by_clip(truth, e), classes) for e in (events, reference))
-    return judge_counts(name, value_of, ours, theirs)
-
-
-def worth_of_events(name: str, targets: Targets, members: Members, events: Events | None) -> float:
-    """A metric of events: more is better."""
-    assert targets.events is not None
-    assert events is not None
-    count, value_of = TIMED[name]
-    return value_of(count(*_by_clip(targets.events, events), members.classes))
-
-
-def _by_clip(truth: Events, events: Events) -> tuple[dict[str, Any], dict[str, Any]]:
-    ids = list(map(str, range(len(truth))))
-    return dict(zip(ids, truth, strict=True)), dict(zip(ids, events, strict=True))
-
-
-def _judgement(
-    name: str, value: Interval, ours: np.ndarray, theirs: np.ndarray, value_of: OfCounts, sums: bool
-) -> Judgement:
+    Args:
+        name: of the metric.
+        truth: of N clips.
+        said, reference: the field of predictions that the metric reads: scores [N, K], or the
+            events of each clip.
+    """
     about = metric(name)
-    difference = paired_bootstrap(ours, theirs, value_of, sums=sums, mode=about.mode)
+    ours, theirs = about.count(truth, said), about.count(truth, reference)
+    value = about.interval(ours)
     z_p = None
     if about.mode == "max" and about.predictions not in NO_PROPORTION:
-        z_p = z_test(value.value, value_of(theirs), len(ours))
-    return Judgement(name, value, difference, z_p)
+        z_p = z_test(value.value, about.value(theirs), len(ours))
+    return Judgement(name, value, about.difference(ours, theirs), z_p)
 
 
 def z_test(ours: float, theirs: float, clips: int) -> float:

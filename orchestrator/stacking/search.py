@@ -27,12 +27,12 @@ from orchestrator.search.study import Search, cause_of, state_name
 from orchestrator.search.sweep import sweep
 from orchestrator.stacking.crossfit import cross_fitted
 from orchestrator.stacking.families import learner
-from orchestrator.stacking.judging import worth_of_events
 from orchestrator.stacking.learner import Learner
 from orchestrator.stacking.wrappers.chosen import OverChosen
 from search_spaces import BEST_MEMBERS, learner_space
 from systems import config as configs
 from systems.errors import CannotFit, UserError
+from systems.metrics import metric
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class Bench:
         )
         judged_by = self.made(params).judged_by
         if judged_by is not None:
-            return worth_of_events(judged_by, self.targets, self.members, crossed.events)
+            truth = self.targets.truth(self.members.classes)
+            return metric(judged_by).worth(truth, crossed.events)
         assert crossed.clip_scores is not None
         return self.targets.worth(crossed.clip_scores)
 

@@ -21,7 +21,7 @@ from orchestrator.runs.rundir import RunDir
 from orchestrator.stacking.crossfit import fold_masks, fused, in_order, outer_folds
 from orchestrator.stacking.diagnostics import diagnose
 from orchestrator.stacking.families import kind_of, learner, load_learner
-from orchestrator.stacking.judging import Judgement, compared, judge, judge_events
+from orchestrator.stacking.judging import Judgement, compared, judge
 from orchestrator.stacking.learner import Learner
 from orchestrator.stacking.search import searched
 from systems import config as configs
@@ -204,24 +204,20 @@ def _judged(
     other: Predictions | None = None,
 ) -> Judgement:
     """Against other predictions, or the best single trial: the member that its search put first."""
-    targets = rows.targets
+    counted = np.flatnonzero(rows.targets.counted())
+    truth = rows.targets.rows(counted).truth(plan.classes)
     if final.judged_by is None:
         best = rows.scores[:, rows.best] if other is None else other.clip_scores
         assert predictions.clip_scores is not None
         assert best is not None
-        counted = targets.counted()
-        return judge(plan.metric, targets.values[counted], predictions.clip_scores[counted],
-                     best[counted])  # fmt: skip
+        return judge(plan.metric, truth, predictions.clip_scores[counted], best[counted])
     reference = rows.seen.events_of(rows.best) if other is None else other.events
-    assert targets.events is not None
     assert predictions.events is not None
     assert reference is not None
-    counted = np.flatnonzero(targets.counted())
-    truth, ours, theirs = (
-        tuple(events[row] for row in counted)
-        for events in (targets.events, predictions.events, reference)
+    ours, theirs = (
+        tuple(events[row] for row in counted) for events in (predictions.events, reference)
     )
-    return judge_events(final.judged_by, truth, ours, theirs, plan.classes)
+    return judge(final.judged_by, truth, ours, theirs)
 
 
 def refused(run: RunDir, plan: Plan) -> list[dict[str, Any]]:

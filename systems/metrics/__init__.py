@@ -1,131 +1,147 @@
-"""Metrics by name, each from per-clip counts, so that a bootstrap over clips gives intervals."""
+"""The metrics by name: all that is known of each stands here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from systems.data.dataset import LabelKind
 from systems.errors import unknown
+from systems.kinds import KINDS, Truth, kind
 from systems.metrics.classes import (
     accuracy_of_hits,
+    class_recall,
     hits,
-    mean_of_pairs,
-    precision_at_3,
+    mean_of_places,
+    places_by_class,
+    places_of_truth,
     uar_of_hits,
 )
-from systems.metrics.intervals import Interval, OfCounts, bootstrap
-from systems.metrics.ranking import precisions, reciprocal_ranks
-from systems.metrics.regression import ccc_of_moments, moments, pcc_of_moments, rmse_of_moments
+from systems.metrics.events import (
+    class_er_of_counts,
+    event_counts,
+    event_er_of_counts,
+    event_f1_of_counts,
+    event_micro_f1_of_counts,
+)
+from systems.metrics.intervals import Interval
+from systems.metrics.metric import Metric, decided, dense, timed
+from systems.metrics.ranking import mean_of_pairs, precisions, reciprocal_ranks
+from systems.metrics.regression import (
+    ccc_by_output,
+    ccc_of_moments,
+    moments,
+    pcc_by_output,
+    pcc_of_moments,
+    rmse_by_output,
+    rmse_of_moments,
+)
+from systems.metrics.segments import segment_counts
 from systems.metrics.tagging import (
     auc,
+    auc_by_class,
     average_precision,
+    average_precision_by_class,
+    f1_of_classes,
     macro_f1_of_counts,
     micro_f1_of_counts,
     rows_of,
-    tag_counts,
 )
+
+__all__ = ["METRICS", "Metric", "clip_interval", "clip_metric", "metric", "named", "scored_by",
+           "searchable", "words_of"]  # fmt: skip
 
 ClipMetric = Callable[[np.ndarray, np.ndarray], float]
 
+_rows, _hits, _places = dense(rows_of), dense(hits), dense(places_of_truth)
+_moments = dense(moments)
+_events, _segments = timed(event_counts), timed(segment_counts)  # each counts once for all of it
 
-@dataclass(frozen=True)
-class Metric:
-    """A metric: the predictions and labels that it needs, its direction, and what it is.
-
-    ``counts``: (targets, scores) -> per-clip counts [N, ...]; ``of_counts``: counts of some clips
-    -> value. ``sums``: the value follows from the counts' sum over clips. Metrics of events have
-    counts of their own (:mod:`systems.metrics.events`).
-    """
-
-    name: str
-    predictions: str
-    labels: tuple[LabelKind, ...]
-    mode: Literal["max", "min"]
-    text: str
-    counts: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
-    of_counts: OfCounts | None = None
-    sums: bool = True
-
-
-def _tag_counts(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    return tag_counts(targets, scores > 0.5)
-
-
-TAGS: tuple[LabelKind, ...] = ("tags", "events", "class")
 METRICS = {
     metric.name: metric
     for metric in (
         Metric(
-            "clip_macro_f1", "clip_scores", TAGS, "max",
-            "F1 of clip-level tags at threshold 0.5, mean over classes",
-            _tag_counts, macro_f1_of_counts,
+            "clip_macro_f1", "clip_scores", ("tags",), "max", "clip macro F1",
+            "F1 of clip-level decisions (tags at threshold 0.5), mean over classes",
+            decided, macro_f1_of_counts, f1_of_classes, "clip_f1", "clip F1", aliases=("f1",),
         ),
         Metric(
-            "clip_micro_f1", "clip_scores", TAGS, "max",
-            "F1 of clip-level tags at threshold 0.5, over all classes together",
-            _tag_counts, micro_f1_of_counts,
+            "clip_micro_f1", "clip_scores", ("tags",), "max", "clip micro F1",
+            "F1 of clip-level decisions (tags at threshold 0.5), over all classes together",
+            decided, micro_f1_of_counts, f1_of_classes, "clip_f1", "clip F1",
         ),
         Metric(
-            "clip_map", "clip_scores", TAGS, "max",
+            "clip_map", "clip_scores", ("tags",), "max", "mean average precision",
             "average precision of clip-level scores, mean over classes",
-            rows_of, average_precision, sums=False,
+            _rows, average_precision, average_precision_by_class, "ap", "average precision",
+            sums=False, aliases=("map", "ap"),
         ),
         Metric(
-            "clip_auc", "clip_scores", TAGS, "max",
+            "clip_auc", "clip_scores", ("tags",), "max", "area under the ROC curve",
             "area under the ROC curve of clip-level scores, mean over classes",
-            rows_of, auc, sums=False,
+            _rows, auc, auc_by_class, "auc", "area under the ROC curve",
+            sums=False, aliases=("auc", "tag_auc"),
         ),
         Metric(
-            "accuracy", "clip_scores", ("class",), "max",
-            "share of clips whose class has the largest score", hits, accuracy_of_hits,
+            "accuracy", "clip_scores", ("class",), "max", "accuracy",
+            "share of clips whose class has the largest score",
+            _hits, accuracy_of_hits, class_recall, "recall", "recall",
         ),
         Metric(
-            "uar", "clip_scores", ("class",), "max",
-            "unweighted average recall over classes", hits, uar_of_hits,
+            "uar", "clip_scores", ("class",), "max", "unweighted average recall",
+            "recall, mean over classes", _hits, uar_of_hits, class_recall, "recall", "recall",
+            aliases=("accuracy",),
         ),
         Metric(
-            "map_at_3", "clip_scores", ("class",), "max",
-            "mean average precision at 3 (DCASE 2018 task 2)", precision_at_3, mean_of_pairs,
+            "map_at_3", "clip_scores", ("class",), "max", "MAP@3",
+            "mean average precision at 3 (DCASE 2018 task 2)",
+            _places, mean_of_places, places_by_class, "map_at_3", "MAP@3",
         ),
         Metric(
-            "pcc", "clip_values", ("values",), "max",
-            "Pearson's correlation coefficient, mean over outputs", moments, pcc_of_moments,
+            "pcc", "clip_values", ("values",), "max", "Pearson's correlation",
+            "Pearson's correlation coefficient, mean over outputs",
+            _moments, pcc_of_moments, pcc_by_output, "pcc", "Pearson's correlation",
+            aliases=("pearson_r",),
         ),
         Metric(
-            "ccc", "clip_values", ("values",), "max",
-            "concordance correlation coefficient, mean over outputs", moments, ccc_of_moments,
+            "ccc", "clip_values", ("values",), "max", "concordance correlation",
+            "concordance correlation coefficient, mean over outputs",
+            _moments, ccc_of_moments, ccc_by_output, "ccc", "concordance correlation",
         ),
         Metric(
-            "rmse", "clip_values", ("values",), "min",
-            "root mean squared error, mean over outputs", moments, rmse_of_moments,
+            "rmse", "clip_values", ("values",), "min", "root mean squared error",
+            "root mean squared error, mean over outputs",
+            _moments, rmse_of_moments, rmse_by_output, "rmse", "root mean squared error",
         ),
         Metric(
-            "mrr", "ranking", ("relevance",), "max",
-            "mean reciprocal rank of the first relevant item", reciprocal_ranks, mean_of_pairs,
+            "mrr", "ranking", ("relevance",), "max", "mean reciprocal rank",
+            "mean reciprocal rank of the first relevant item",
+            dense(reciprocal_ranks), mean_of_pairs,
         ),
         Metric(
-            "ranking_map", "ranking", ("relevance",), "max",
-            "mean average precision over queries", precisions, mean_of_pairs,
+            "ranking_map", "ranking", ("relevance",), "max", "mean average precision of queries",
+            "mean average precision over queries", dense(precisions), mean_of_pairs,
         ),
         Metric(
-            "event_f1", "events", ("events",), "max",
+            "event_f1", "events", ("events",), "max", "event-based F1",
             "event-based F1, 200 ms onset collar, offset 200 ms / 20 %, mean over classes",
+            _events, event_f1_of_counts, f1_of_classes, "event_f1", "event-based F1",
         ),
         Metric(
-            "event_er", "events", ("events",), "min",
+            "event_er", "events", ("events",), "min", "event-based error rate",
             "event-based error rate with the same collars, mean over classes",
+            _events, event_er_of_counts, class_er_of_counts, "event_er", "event-based error rate",
         ),
         Metric(
-            "event_micro_f1", "events", ("events",), "max",
+            "event_micro_f1", "events", ("events",), "max", "event-based micro F1",
             "event-based F1 with the same collars, over all classes together",
+            _events, event_micro_f1_of_counts, f1_of_classes, "event_f1", "event-based F1",
         ),
         Metric(
-            "segment_f1", "events", ("events",), "max",
+            "segment_f1", "events", ("events",), "max", "segment-based F1",
             "segment-based F1, segments of 1 s, mean over classes",
+            _segments, event_f1_of_counts, f1_of_classes, "segment_f1", "segment-based F1",
         ),
     )
 }  # fmt: skip
@@ -138,30 +154,56 @@ def metric(name: str) -> Metric:
     return METRICS[name]
 
 
-def _clip(name: str) -> tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], OfCounts, bool]:
-    found = METRICS.get(name)
-    if found is None or found.counts is None or found.of_counts is None:
-        raise unknown("clip metric", name, [m.name for m in METRICS.values() if m.counts])
-    return found.counts, found.of_counts, found.sums
+def named(published: str) -> tuple[Metric, ...]:
+    """The metrics that papers mean by a name: that of the name itself first."""
+    own = [METRICS[published]] if published in METRICS else []
+    return (*own, *(m for m in METRICS.values() if published in m.aliases))
 
 
-def score_counts(name: str, targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Per-clip counts [N, ...] of a metric of clip scores [N, K]."""
-    return _clip(name)[0](targets, scores)
+def words_of(name: str) -> str:
+    """The name for people of a metric or of a class's value; of any other the name itself."""
+    if name in METRICS:
+        return METRICS[name].words
+    of_class = {m.class_name: m.class_words for m in METRICS.values()}
+    return of_class.get(name, name.replace("_", " "))
 
 
-def of_counts(name: str) -> OfCounts:
-    """Counts of some clips -> value, for a metric of clip scores."""
-    return _clip(name)[1]
+def scored_by(labels: LabelKind, own: str) -> tuple[Metric, ...]:
+    """The metrics that labels of a kind are scored by.
+
+    Those of the kind, and first of all the run's ``own`` where it is another one that fits.
+    """
+    names = kind(labels).metrics
+    asked = metric(own)
+    first = (asked,) if asked.fits(labels) and own not in names else ()
+    return (*first, *(METRICS[name] for name in names))
 
 
-def clip_metric(name: str) -> ClipMetric:
-    """(targets [N, K], scores [N, K]) -> value, for a metric of clip scores."""
-    counts, value, _ = _clip(name)
-    return lambda targets, scores: value(counts(targets, scores))
+def searchable(labels: LabelKind) -> tuple[str, ...]:
+    """The metrics that a search can follow on validation labels of a kind."""
+    if labels not in KINDS:
+        return ()
+    return tuple(m.name for m in METRICS.values() if m.follows_epochs(labels))
 
 
-def clip_interval(name: str, targets: np.ndarray, scores: np.ndarray) -> Interval:
-    """A metric of clip scores [N, K] with its 95 % interval over clips."""
-    counts, value, sums = _clip(name)
-    return bootstrap(counts(targets, scores), value, sums=sums)
+def _dense(name: str) -> Metric:
+    of_scores = {
+        m.name for m in METRICS.values() if m.predictions in {k.dense for k in KINDS.values()}
+    }
+    if name not in of_scores:
+        raise unknown("clip metric", name, of_scores)
+    return METRICS[name]
+
+
+def clip_metric(name: str, labels: LabelKind = "tags") -> ClipMetric:
+    """(targets [N, K], scores [N, K]) -> value, for a metric of clip scores, values or ranks."""
+    found = _dense(name)
+    return lambda targets, scores: found.value(found.count(Truth(labels, targets), scores))
+
+
+def clip_interval(
+    name: str, targets: np.ndarray, scores: np.ndarray, labels: LabelKind = "tags"
+) -> Interval:
+    """Such a metric of scores [N, K] with its 95 % interval over clips."""
+    found = _dense(name)
+    return found.interval(found.count(Truth(labels, targets), scores))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from systems.metrics.classes import mean_of_pairs
 
-__all__ = ["mean_of_pairs", "precisions", "reciprocal_ranks"]
+def mean_of_pairs(counts: np.ndarray) -> float:
+    """The mean of per-query values: counts [N, 2] of value and 1."""
+    value, queries = counts.sum(axis=0)
+    return float(value / max(queries, 1))
 
 
 def reciprocal_ranks(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:

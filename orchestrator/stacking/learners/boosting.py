@@ -50,7 +50,7 @@ class Boosting(Learner):
         self.models: list[Any] = []
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
-        self.exclusive = targets.kind == "class"
+        self.exclusive = targets.exclusive
         there = members.columns if self.settings.statistics else None
         self.columns = 0 if there is None else there.shape[1]
         self.known = targets.learnable()

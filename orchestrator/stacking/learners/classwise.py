@@ -23,7 +23,7 @@ from systems.postprocessing.pooling import SMALLEST
 
 def _counts(members: Members, targets: Targets) -> np.ndarray:
     """Per member and class (true positive, false positive, false negative): [M, K, 3]."""
-    decided = votes(members.scores, targets.kind == "class")
+    decided = votes(members.scores, targets.exclusive)
     return np.stack([
         tag_counts(targets.values, decided[:, m]).sum(axis=0) for m in range(decided.shape[1])
     ])  # fmt: skip
@@ -162,7 +162,7 @@ class ClassWeights(PerClass):
             tp, fp, _ = np.moveaxis(_counts(members, targets).astype(float), -1, 0)
             precision = tp / np.maximum(tp + fp, 1)
             total = precision.sum(axis=0)
-            if targets.kind == "class" and total.max() > 0:
+            if targets.exclusive and total.max() > 0:
                 self.w = precision / total.max()
             else:
                 self.w = np.where(total > 0, precision / np.maximum(total, 1e-12), 1 / count)

@@ -161,7 +161,7 @@ class ColumnRegression(Learner):
         x, classes = self._columns(members), members.scores.shape[2]
         centre, rotation = self._pca(x)
         z = x if rotation is None else (x - centre) @ rotation.T
-        self.exclusive = targets.kind == "class"
+        self.exclusive = targets.exclusive
         inner, intercepts = np.zeros((classes, z.shape[1])), np.zeros(classes)
         self.fitted = np.zeros(classes, bool)
         counted = targets.weights > 0

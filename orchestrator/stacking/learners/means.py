@@ -33,7 +33,7 @@ class FixedMean(Learner):
         self.w = np.zeros(0)
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
-        self.exclusive = targets.kind == "class"
+        self.exclusive = targets.exclusive
         given = getattr(self.settings, "weights", ())
         self.w = given_weights(given, members.scores.shape[1])
 

@@ -86,7 +86,7 @@ def select(scores: np.ndarray, targets: Targets, bag: np.ndarray, settings: Roun
 
 
 def _ensemble(scores: np.ndarray, targets: Targets, bag: np.ndarray) -> Ensemble:
-    if targets.metric == "clip_macro_f1" and targets.kind != "values":
+    if targets.metric == "clip_macro_f1" and targets.says_tags and not targets.exclusive:
         return MacroF1(scores, targets.values, bag)
     if targets.metric in ("accuracy", "uar"):
         return Hits(scores, targets.values, bag, targets.metric == "uar")

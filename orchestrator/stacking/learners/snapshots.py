@@ -60,7 +60,7 @@ class SnapshotEnsemble(Learner):
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
         assert members.epochs is not None
-        self.exclusive = targets.kind == "class"
+        self.exclusive = targets.exclusive
         worth = [
             {epoch: targets.worth(one[epoch]) for epoch in trained(one)} for one in members.epochs
         ]

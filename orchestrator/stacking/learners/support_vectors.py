@@ -56,7 +56,7 @@ class SupportVectors(Learner):
         raise NotImplementedError
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
-        self.exclusive, self.known = targets.kind == "class", targets.learnable()
+        self.exclusive, self.known = targets.exclusive, targets.learnable()
         x, truth, weights = self._x(members), targets.values > 0.5, targets.weights
         self.machines = [self._machine(x, truth[:, k], weights) for k in self.known]
         folds = cross_fitting_folds(truth.astype(float), targets.groups, seed, most=3)

@@ -118,7 +118,7 @@ class ChosenVote(Learner):
         self.count = 0
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
-        self.exclusive, self.count = targets.kind == "class", members.scores.shape[1]
+        self.exclusive, self.count = targets.exclusive, members.scores.shape[1]
         alone = [self._worth((m,), members, targets) for m in range(self.count)]
         good = tuple(m for m, worth in enumerate(alone) if worth > 0.5)
         chosen = good or (int(np.argmax(alone)),)

@@ -55,7 +55,7 @@ class PerFold(Around):
         """
         if self.judged_by is not None:
             raise CannotFit("it decides events, which have no mean over folds.")
-        self.exclusive, self.by_fold = targets.kind == "class", {}
+        self.exclusive, self.by_fold = targets.exclusive, {}
         for fold in np.unique(targets.folds):
             inside = targets.folds == fold
             self.by_fold[int(fold)] = self.made()

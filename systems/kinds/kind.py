@@ -1,0 +1,90 @@
+"""What a kind of label is: what is true, what answers it, and how a score becomes a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from systems.data.dataset import Event, LabelKind, Labels
+
+THRESHOLD = 0.5  # a tag is there where its score is above
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is true of N clips.
+
+    Args:
+        kind: of the labels.
+        values: [N, K]: one-hot of a class, 0 or 1 of tags and of relevance, numbers of values.
+        classes: K names; of values the outputs, of relevance the items.
+        events: timed events of each clip, where the labels have them.
+    """
+
+    kind: LabelKind
+    values: np.ndarray
+    classes: tuple[str, ...] = ()
+    events: tuple[tuple[Event, ...], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of label: everything that depends on it.
+
+    Args:
+        name: as data sets state it.
+        answers: fields of :class:`systems.predictions.Predictions` that answer it. The first is
+            dense, [N, K]: epochs are validated by it and members fused.
+        matrix: (labels, clip ids, classes) -> what is true, [N, K].
+        metrics: by which it is scored, the default one first; others that fit are scored where a
+            run asks for them.
+        closeness: (truth [N, K], scores [N, K]) -> how well each clip is answered [N]: more is
+            better, NaN where nothing is true and nothing said.
+        words: what an example of it is good or bad at.
+        contains: kinds that its labels say too.
+        decide: scores [N, K] -> which classes (items) are held to be there [N, K]; ``None`` where
+            nothing is decided.
+        exclusive: whether a clip has one class.
+    """
+
+    name: LabelKind
+    answers: tuple[str, ...]
+    matrix: Callable[[Labels, Sequence[str], Sequence[str]], np.ndarray]
+    metrics: tuple[str, ...]
+    closeness: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    words: str
+    contains: tuple[LabelKind, ...] = ()
+    decide: Callable[[np.ndarray], np.ndarray] | None = None
+    exclusive: bool = False
+
+    @property
+    def says_tags(self) -> bool:
+        """Whether its labels say which classes a clip has."""
+        return "tags" in (self.name, *self.contains)
+
+    @property
+    def dense(self) -> str:
+        """The predictions [N, K] that answer it."""
+        return self.answers[0]
+
+    def truth(self, labels: Labels, clip_ids: Sequence[str], classes: Sequence[str]) -> Truth:
+        """What labels of this kind say of some clips."""
+        events = None
+        if "events" in self.answers:
+            events = tuple(tuple(labels.values[clip_id]) for clip_id in clip_ids)
+        values = self.matrix(labels, clip_ids, classes)
+        return Truth(self.name, values, tuple(classes), events)
+
+
+def above_threshold(scores: np.ndarray) -> np.ndarray:
+    """Which tags are there [N, K]: any number, those whose score is above 0.5."""
+    found: np.ndarray = scores > THRESHOLD
+    return found
+
+
+def largest(scores: np.ndarray) -> np.ndarray:
+    """Which class a clip has [N, K]: one, that with the largest score; of equals the first."""
+    found: np.ndarray = np.eye(scores.shape[1], dtype=bool)[scores.argmax(axis=1)]
+    return found

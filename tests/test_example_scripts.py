@@ -1,0 +1,69 @@
+"""Every script of examples/ runs."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+TINY: dict[str, Any] = {
+    "budget": "quick", "max_epochs": 2, "concurrency": 1, "gpus_per_trial": 0.0,
+    "set": {"training.steps_per_epoch": 2, "network.width": 4, "network.recurrent_units": 8},
+}  # fmt: skip
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def on_task4(folder: Path, storage: Path) -> dict[str, Any]:
+    about = {"dataset": "dcase2018_task4", "data": str(folder), "storage": str(storage)}
+    return {**TINY, **about}
+
+
+def test_the_main_job(
+    task4_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"trials": 2, "top_k": 2, "stack": "mean"}
+    run = script("main_job").main(**on_task4(task4_folder, tmp_path), **options)
+    printed = capsys.readouterr().out
+    assert "10 classes, 8 test clips predicted" in printed
+    assert set(run.models()) >= {"best", "mean"}
+    assert list(run.results.stack["name"]) == ["mean"]
+    assert set(run.results.trials["number"]) == {0, 1}
+    assert len(run.predictions("mean", part="out_of_fold").clip_ids) == 24
+    assert len(run.predictions("best", part="out_of_fold").clip_ids) == 24
+
+
+def test_own_table(task4_folder: Path, tmp_path: Path) -> None:
+    audio = task4_folder / "dataset" / "audio" / "train" / "weak"
+    rows = (task4_folder / "dataset/metadata/train/weak.csv").read_text().splitlines()[1:]
+    table = tmp_path / "labels.csv"
+    with open(table, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "labels", "part"])
+        for place, row in enumerate(rows):
+            name, tags = row.split("\t")
+            part = "test" if place >= 18 else "train"
+            writer.writerow([str(audio / name), tags.replace(",", "|"), part])
+    run = script("own_table").main(str(table), **TINY, storage=str(tmp_path / "runs"))
+    assert run.plan.dataset == "table"
+    assert not run.interrupted
+
+
+def test_a_comparison_of_two_runs(task4_folder: Path, tmp_path: Path) -> None:
+    found = script("compare_runs").main(**on_task4(task4_folder, tmp_path))
+    assert "system" in found.settings
+    assert set(found.rows["part"]) == {"validation", "test"}
+    assert (found.rows["low"] <= found.rows["difference"]).all()
+    assert (found.rows["difference"] <= found.rows["high"]).all()
