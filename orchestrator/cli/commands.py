@@ -275,26 +275,28 @@ def reproduce(paper: str, seeds: int, given: dict[str, Any], written: dict[str, 
     """
     from orchestrator.report import reproduce as table
 
-    entries = table.reproducible(paper)
+    trainings = table.to_run(paper, given["dataset"])
     stamp = time.strftime("%Y%m%d-%H%M%S")
     name = given.pop("name") or f"reproduce-{paper.replace('/', '-')}-{stamp}"
     root = root_of(given["storage"])
     writable(root)
-    runs = {entry.name: RunDir(root / f"{name}-{entry.name}") for entry in entries}
-    for entry in entries:
-        folder = runs[entry.name]
-        options = {**given, "system": entry.address, "name": folder.path.name,
+    folders = []
+    for one in trainings:
+        folder = RunDir(root / f"{name}-{one.suffix}")
+        options = {**given, "system": one.entry.address, "name": folder.path.name,
+                   "set": [*one.set, *given["set"]],
                    "trials": str(seeds), "purpose": "train", "protocol": "paper"}  # fmt: skip
-        again = {"system": entry.address, **written}
+        again = {"system": one.entry.address, **written}
         begun = folder.plan.exists()
         code = resume(str(folder.path), given["storage"], again) if begun else run(options, False)
         if code != 0:
             console.print(f"go on with the same command and --name {name}", markup=False)
             return code
-    plan = load_plan(next(iter(runs.values())))
-    rows = table.table(entries[0].paper, runs)
-    notes = _conditions(plan, entries[0])
-    about = {"paper": entries[0].paper, "runs": [r.path.name for r in runs.values()],
+        folders.append(folder)
+    plan, entry = load_plan(folders[0]), trainings[0].entry
+    rows = table.table(entry.paper, folders)
+    notes = _conditions(plan, entry)
+    about = {"paper": entry.paper, "runs": [folder.path.name for folder in folders],
              "seeds": plan.trials, "dataset": plan.dataset, "budget": plan.budget.text,
              "notes": notes}  # fmt: skip
     page = table.write(root / name, about, rows)
@@ -368,7 +370,7 @@ def clean(storage: str, stores: bool, dry_run: bool) -> None:
 
 def report(name: str, storage: str) -> None:
     """Write results.json and the report of a run again."""
-    from orchestrator.pipeline.way import write_report
+    from orchestrator.report.report import write_report
 
     console.print(f"report: {write_report(find(name, storage))}", markup=False)
 

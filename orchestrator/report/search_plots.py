@@ -1,4 +1,4 @@
-"""Optuna's figures of the search in the report's themes: importances, slices, parallel axes."""
+"""Optuna's figures of the search in the report's look: importances, slices, parallel axes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 from optuna.distributions import IntDistribution
 
-from orchestrator.report.figures import Image, Size, Theme, render_made, whole_numbers
-from orchestrator.report.importance import Searched, evaluator, searched
-from orchestrator.report.tables import completed
+from orchestrator.report.figures import THEME, Image, Size, render, render_made, whole_numbers
+from orchestrator.report.importance import Searched, searched
+from orchestrator.report.tables import Row, completed
 from orchestrator.report.words import count, metric_name, number, setting
 
 SLICES_A_ROW = 4
@@ -48,11 +48,11 @@ def draw_search(results: Mapping[str, Any], folder: Path) -> SearchPlots:
     found = searched(results)
     if len(completed(results)) < LEAST_TRIALS or not found.keys:
         return SearchPlots(None, (), None, ())
-    metric = metric_name(results["run"]["metric"])
+    metric = metric_name(results, results["run"]["metric"])
     rows = np.array_split(np.array(found.keys), -(-len(found.keys) // SLICES_A_ROW))
     with _no_windows():
         return SearchPlots(
-            _importance(results, found, folder / "importance.png"),
+            _importance(results, folder / "importance.png"),
             tuple(
                 _slices(found, [str(k) for k in keys], metric, folder / f"slices_{i}.png")
                 for i, keys in enumerate(rows, start=1)
@@ -76,17 +76,25 @@ def _no_windows() -> Iterator[None]:
             pyplot.switch_backend(before)
 
 
-def _importance(results: Mapping[str, Any], found: Searched, path: Path) -> Image | None:
-    shares = results.get("importance")
+def _importance(results: Mapping[str, Any], path: Path) -> Image | None:
+    """Bars of the shares in results.json: Optuna's plot would compute them again."""
+    shares = results["importance"]
     if not shares:
         return None
     words = ", ".join(f"{row['key']} {number(row['importance'], 2)}" for row in shares)
     size = (10.4, 1.0 + 0.3 * len(shares))
-    plot = partial(
-        optuna_plots.plot_param_importances, found.study, evaluator(), params=list(found.keys)
-    )
-    make = partial(_made, plot, size, _style_importance)
-    return render_made(make, size, f"Importance of each searched parameter: {words}.", path)
+    alt = f"Importance of each searched parameter: {words}."
+    return render(partial(_draw_importance, shares), size, alt, path)
+
+
+def _draw_importance(shares: Sequence[Row], figure: Figure) -> None:
+    axes = figure.subplots()
+    values = [row["importance"] for row in shares]
+    bars = axes.barh([row["key"] for row in shares], values, color=THEME.series[0])
+    axes.bar_label(bars, [f" {number(v, 2)}" for v in values], color=THEME.muted, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("share of the variance")
+    axes.tick_params(axis="y", length=0, labelcolor=THEME.ink)
 
 
 def _slices(found: Searched, keys: Sequence[str], metric: str, path: Path) -> Image:
@@ -131,9 +139,7 @@ def _integers(found: Searched) -> set[str]:
     return {k for k, r in ranges.items() if isinstance(r, IntDistribution) and not r.log}
 
 
-def _made(
-    plot: Callable[[], Any], size: Size, style: Callable[[Figure, Theme], None], theme: Theme
-) -> Figure:
+def _made(plot: Callable[[], Any], size: Size, style: Callable[[Figure], None]) -> Figure:
     """Let Optuna draw, then give its figure our size, colours and labels."""
     with matplotlib.rc_context({"figure.constrained_layout.use": True}):
         figure: Figure = np.atleast_1d(plot())[0].figure
@@ -141,23 +147,23 @@ def _made(
     figure.set_size_inches(*size)
     figure.suptitle("")
     for axes in figure.axes:
-        _retheme(axes, theme)
-    style(figure, theme)
+        _restyle(axes)
+    style(figure)
     return figure
 
 
-def _retheme(axes: Axes, theme: Theme) -> None:
+def _restyle(axes: Axes) -> None:
     axes.set_title("")
     axes.set_title("", loc="left")
-    axes.set_facecolor(theme.paper if axes.get_label() == "<colorbar>" else "none")
+    axes.set_facecolor(THEME.paper if axes.get_label() == "<colorbar>" else "none")
     axes.grid(visible=False)
     for spine in axes.spines.values():
-        spine.set_color(theme.grid)
-    axes.tick_params(colors=theme.muted, labelsize=8)
+        spine.set_color(THEME.grid)
+    axes.tick_params(colors=THEME.muted, labelsize=8)
     for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set(color=theme.muted, fontsize=8.5)
+        label.set(color=THEME.muted, fontsize=8.5)
     for text in axes.texts:
-        text.set(color=theme.muted, fontsize=8)
+        text.set(color=THEME.muted, fontsize=8)
     for axis, scale in ((axes.xaxis, axes.get_xscale()), (axes.yaxis, axes.get_yscale())):
         if scale == "log":
             low, high = sorted(axis.get_view_interval())
@@ -166,27 +172,14 @@ def _retheme(axes: Axes, theme: Theme) -> None:
             axis.set_minor_locator(NullLocator())
 
 
-def _style_importance(figure: Figure, theme: Theme) -> None:
-    axes = figure.axes[0]
-    legend = axes.get_legend()
-    if legend is not None:
-        legend.remove()
-    for bar in axes.patches:
-        bar.set_facecolor(theme.series[0])
-    for text in axes.texts:
-        text.set_text(f" {text.get_text()}")
-    axes.set(ylabel="", xlabel="share of the variance")
-    axes.tick_params(axis="y", length=0, labelcolor=theme.ink)
-
-
-def _style_slices(figure: Figure, theme: Theme, *, integers: set[str]) -> None:
+def _style_slices(figure: Figure, *, integers: set[str]) -> None:
     for axes in figure.axes:
         if axes.get_label() == "<colorbar>":
             continue
         for dots in axes.collections:
             if isinstance(dots, PathCollection):
-                dots.set_cmap(_colours(theme))
-                dots.set(edgecolor=theme.paper, sizes=[42])
+                dots.set_cmap(_colours())
+                dots.set(edgecolor=THEME.paper, sizes=[42])
         if axes.get_xlabel() in integers:
             axes.xaxis.set_major_locator(whole_numbers())
         choices = [text.get_text() for text in axes.get_xticklabels()]
@@ -194,27 +187,27 @@ def _style_slices(figure: Figure, theme: Theme, *, integers: set[str]) -> None:
             axes.set_xticks(axes.get_xticks(), [choice.strip("'") for choice in choices])
             axes.set_xlim(-0.4, len(choices) - 0.6)
         axes.set_xlabel(_broken(axes.get_xlabel()))
-        axes.grid(axis="y", color=theme.grid)
+        axes.grid(axis="y", color=THEME.grid)
         axes.set_axisbelow(True)
 
 
 def _style_parallel(
-    figure: Figure, theme: Theme, *, labels: Sequence[str], integers: set[str], upwards: bool
+    figure: Figure, *, labels: Sequence[str], integers: set[str], upwards: bool
 ) -> None:
     first = figure.axes[0]
     lines = next(c for c in first.collections if isinstance(c, LineCollection))
-    lines.set_cmap(_colours(theme) if upwards else _colours(theme).reversed())
+    lines.set_cmap(_colours() if upwards else _colours().reversed())
     lines.set_linewidth(1.7)
-    first.set_xticks(range(len(labels)), [_broken(x) for x in labels], rotation=0, color=theme.ink)
+    first.set_xticks(range(len(labels)), [_broken(x) for x in labels], rotation=0, color=THEME.ink)
     columns = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
     for axes, label in zip(columns, labels, strict=True):
-        axes.spines["left" if axes is first else "right"].set(visible=True, color=theme.muted)
+        axes.spines["left" if axes is first else "right"].set(visible=True, color=THEME.muted)
         if label in integers:
             axes.yaxis.set_major_locator(whole_numbers())
 
 
-def _colours(theme: Theme) -> LinearSegmentedColormap:
-    return LinearSegmentedColormap.from_list("theme", [theme.series[0], theme.accent])
+def _colours() -> LinearSegmentedColormap:
+    return LinearSegmentedColormap.from_list("theme", [THEME.series[0], THEME.accent])
 
 
 def _broken(key: str) -> str:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 
 from orchestrator.runs.files import read_json, write_json
-from systems.errors import UserError
-
 
 _BEAT = 10.0  # seconds between two notes of the time used
 

@@ -6,15 +6,10 @@ import errno
 import fcntl
 import json
 import os
-import re
-import shutil
-import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any
-from systems.errors import UserError
+from typing import Any
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -21,7 +21,6 @@ report/                HTML, CSV, PNG
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -34,9 +33,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from orchestrator.runs.files import append_step, read_json, read_lines, write_json
 from systems.errors import UserError
-from orchestrator.runs.files import write_json, read_json, read_lines, append_step
-
 
 _DRIVER = 400  # bytes of the driver file
 
@@ -89,7 +87,8 @@ class TrialDir:
     def test_predictions(self, variant: str, final: str = "refit") -> Path:
         """Test predictions of the final models under one decision variant."""
         how = "test" if final == "refit" else f"test_{final}"
-        return self.refit / "predictions" / f"{how}_{variant.replace(' ', '_')}.npz"
+        name = re.sub(r"[^\w.-]+", "_", variant)
+        return self.refit / "predictions" / f"{how}_{name}.npz"
 
     def decision(self, variant: str, final: str = "refit") -> Path:
         """What a decision variant of the final models adapted to."""

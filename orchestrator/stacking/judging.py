@@ -1,18 +1,18 @@
 """What a meta-learner is worth: its score, its gain over the best single trial, and how sure.
 
-Two opinions on a gain: the paired bootstrap over clips decides; the one-tailed z-test of two
-proportions (mask_panns_mixup) stands beside it. Of several learners the p-values are
-corrected for their number (Holm 1979).
+The paired bootstrap over clips decides. Where the metric is a share of clips that are right, the
+one-tailed z-test of two proportions (mask_panns_mixup) stands beside it. Of several learners the
+p-values are corrected for their number (Holm 1979).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
 
 from orchestrator.members.seen import Members, Targets
 from systems.data.dataset import Event
@@ -33,7 +33,7 @@ TIMED = {
     "segment_f1": (segment_counts, event_f1_of_counts),
 }
 LEVEL = 0.05  # of a claim
-NO_PROPORTION = ("clip_values", "ranking")  # predictions whose metrics count no right clips
+PROPORTIONS = ("accuracy",)  # metrics that are a share of clips that are right
 
 
 @dataclass(frozen=True)
@@ -124,26 +124,22 @@ def _by_clip(truth: Events, events: Events) -> tuple[dict[str, Any], dict[str, A
 def _judgement(
     name: str, value: Interval, ours: np.ndarray, theirs: np.ndarray, value_of: OfCounts, sums: bool
 ) -> Judgement:
-    about = metric(name)
-    difference = paired_bootstrap(ours, theirs, value_of, sums=sums, mode=about.mode)
-    z_p = None
-    if about.mode == "max" and about.predictions not in NO_PROPORTION:
-        z_p = z_test(value.value, value_of(theirs), len(ours))
+    difference = paired_bootstrap(ours, theirs, value_of, sums=sums, mode=metric(name).mode)
+    z_p = z_test(value.value, value_of(theirs), len(ours)) if name in PROPORTIONS else None
     return Judgement(name, value, difference, z_p)
 
 
 def z_test(ours: float, theirs: float, clips: int) -> float:
     """One-tailed p of two proportions of as many clips each: that ours is not larger.
 
-    ``z = (p1 - p2) / sqrt(2 p (1 - p) / n)`` with p their mean. The metric is read as a share of
-    clips that are right, as the paper does with the unweighted average recall; the test knows
-    nothing of the rows being the same.
+    ``z = (p1 - p2) / sqrt(2 p (1 - p) / n)`` with p their mean. The test knows nothing of the
+    clips being the same.
     """
     pooled = (ours + theirs) / 2
-    spread = np.sqrt(2 * pooled * (1 - pooled) / clips)
+    spread = math.sqrt(2 * pooled * (1 - pooled) / clips)
     if spread == 0:
         return 1.0 if ours <= theirs else 0.0
-    return float(norm.sf((ours - theirs) / spread))
+    return math.erfc((ours - theirs) / spread / math.sqrt(2)) / 2
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
