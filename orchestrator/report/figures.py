@@ -6,12 +6,10 @@ import base64
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
-import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -74,9 +72,18 @@ def whole_numbers() -> MaxNLocator:
     return MaxNLocator(integer=True, min_n_ticks=1)
 
 
-def render(draw_on: Callable[[Figure], None], size: Size, alt: str, path: Path) -> Image:
-    """Draw on an empty figure."""
-    return render_made(partial(_drawn, draw_on, size), size, alt, path)
+def render(
+    draw_on: Callable[[Figure], None], size: Size, alt: str, path: Path,
+    layout: Literal["constrained"] | None = "constrained",
+) -> Image:  # fmt: skip
+    """Draw on an empty figure. ``layout``: none where ``draw_on`` places its axes itself."""
+
+    def make() -> Figure:
+        figure = Figure(figsize=size, layout=layout)
+        draw_on(figure)
+        return figure
+
+    return render_made(make, size, alt, path)
 
 
 def render_made(make: Callable[[], Figure], size: Size, alt: str, path: Path) -> Image:
@@ -88,18 +95,12 @@ def render_made(make: Callable[[], Figure], size: Size, alt: str, path: Path) ->
     return Image(path.name, alt, uri, round(size[0] * 100), round(size[1] * 100))
 
 
-def _drawn(draw_on: Callable[[Figure], None], size: Size) -> Figure:
-    figure = Figure(figsize=size, layout="constrained")
-    draw_on(figure)
-    return figure
-
-
 def _png(figure: Figure) -> bytes:
     """The figure's pixels. ``savefig`` would draw it twice, first to lay it out."""
     figure.set_dpi(DPI)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     buffer = io.BytesIO()
-    pixels = Pixels.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    pixels.save(buffer, "png", compress_level=QUICK, dpi=(DPI, DPI))
+    pixels = Pixels.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba())
+    pixels.convert("RGB").save(buffer, "png", compress_level=QUICK, dpi=(DPI, DPI))
     return buffer.getvalue()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
@@ -22,7 +23,10 @@ from orchestrator.report.tables import Row, best_trial, is_finite, names, shown_
 from orchestrator.report.words import count, lower_is_better, metric_name, number
 
 MOST_COLOURED = 10  # with more trials than this, only the named curves get a colour of their own
+LOUDNESS = LinearSegmentedColormap.from_list("", [THEME.paper, THEME.series[0], THEME.ink])
 EVENT_LISTS = ("true", "predicted")
+PICTURE = 2.0  # height of a spectrogram, inches
+LETTER = 0.072  # width of a letter of a class's name, inches
 
 
 @dataclass(frozen=True)
@@ -192,9 +196,9 @@ def _example(example: Row, results: Mapping[str, Any], path: Path) -> Image:
         f"{number(example['log_mel']['seconds'], 1)} s. "
         f"{_in_words(example, 'true')}. {_in_words(example, 'predicted')}."
     )
-    size = (10.4, 3.2 + 0.42 * max(1, len(classes)))
+    size = (10.4, PICTURE + 1.15 + 0.42 * max(1, len(classes)))
     colours = {name: _class_place(name, results["run"]["classes"]) for name in classes}
-    return render(partial(_draw_example, example, spans, colours), size, alt, path)
+    return render(partial(_draw_example, example, spans, colours), size, alt, path, layout=None)
 
 
 def _spans(example: Row, key: str) -> tuple[str, list[list[Any]]]:
@@ -234,21 +238,36 @@ def _draw_example(
     colours: Mapping[str, int],
     figure: Figure,
 ) -> None:
-    seconds, strip = example["log_mel"]["seconds"], 0.21 * max(1, len(colours))
-    above, middle, below = figure.subplots(
-        3, 1, sharex=True, gridspec_kw={"height_ratios": [strip, 2.0, strip]}
-    )
+    seconds = example["log_mel"]["seconds"]
+    above, middle, below = _example_axes(figure, colours)
     values = log_mel(example)
-    middle.imshow(values, origin="lower", aspect="auto", cmap="magma_r", vmin=0, vmax=255,
+    middle.imshow(values, origin="lower", aspect="auto", cmap=LOUDNESS, vmin=0, vmax=255,
                   extent=(0, seconds, 0, len(values)), interpolation="nearest")  # fmt: skip
     middle.set_ylabel("mel band")
     for axes, key in ((above, "true"), (below, "predicted")):
         title, rows = spans[key]
         _draw_events(axes, rows, colours)
         axes.set_title(title, loc="left", fontsize=8.5, fontweight="bold", pad=3)
-    middle.tick_params(axis="x", length=0)
+    for axes in (above, middle):
+        axes.tick_params(axis="x", length=0, labelbottom=False)
     below.set_xlabel("seconds")
     below.set_xlim(0, seconds)
+
+
+def _example_axes(figure: Figure, classes: Collection[str]) -> tuple[Axes, Axes, Axes]:
+    """Strip, spectrogram, strip, at fixed places: to lay them out by their texts takes as long as
+    the rest of the picture."""
+    width, height = figure.get_size_inches()
+    left = 0.5 + LETTER * max(map(len, classes), default=0)
+    strip = 0.21 * max(1, len(classes))
+
+    def axes(bottom: float, tall: float, share: Axes | None) -> Axes:
+        place = (left / width, bottom / height, 1 - (left + 0.1) / width, tall / height)
+        return figure.add_axes(place, sharex=share)
+
+    below = axes(0.45, strip, None)
+    middle = axes(0.45 + strip + 0.3, PICTURE, below)
+    return axes(0.45 + strip + 0.3 + PICTURE + 0.12, strip, below), middle, below
 
 
 def _draw_events(axes: Axes, events: Sequence[Any], colours: Mapping[str, int]) -> None:

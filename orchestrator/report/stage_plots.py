@@ -151,12 +151,16 @@ def _thresholds(found: Row | None, path: Path) -> Image | None:
     ]
     lines = -(-len(classes) // A_ROW)
     alt = f"F1 of the members' mean against the threshold. {'; '.join(texts)}."
-    return render(partial(_draw_thresholds, found, classes), (10.4, 0.7 + 1.7 * lines), alt, path)
+    draw, size = partial(_draw_thresholds, found, classes), (10.4, 0.7 + 1.7 * lines)
+    return render(draw, size, alt, path, layout=None)  # many axes are long to lay out
 
 
 def _draw_thresholds(found: Row, classes: Sequence[str], figure: Figure) -> None:
     lines = -(-len(classes) // A_ROW)
+    tall = figure.get_figheight()
     grid = figure.subplots(lines, A_ROW, sharex=True, sharey=True, squeeze=False)
+    figure.subplots_adjust(left=0.035, right=0.99, bottom=0.3 / tall, top=1 - 0.6 / tall,
+                           wspace=0.08, hspace=0.3)  # fmt: skip
     for place, axes in enumerate(grid.ravel()):
         if place >= len(classes):
             axes.set_visible(False)
@@ -166,10 +170,11 @@ def _draw_thresholds(found: Row, classes: Sequence[str], figure: Figure) -> None
             axes.axvline(bounds[place], color=colour, linewidth=1.2, linestyle="--")
         axes.set_title(classes[place], loc="left", fontsize=8.5)
         axes.set_xlim(0, 1)
+        axes.set_xticks((0.2, 0.5, 0.8))
         axes.grid(axis="y")
     handles = [
         grid[0, 0].plot([], [], color=colour, linestyle="--", label=name)[0]
         for name, colour in zip(found["chosen"], THEME.series[1:], strict=False)
     ]
     if handles:
-        figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), fontsize=8)
+        figure.legend(handles=handles, loc="upper right", ncols=len(handles), fontsize=8)

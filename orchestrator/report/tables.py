@@ -166,7 +166,7 @@ def over_seeds(results: Mapping[str, Any]) -> list[Row]:
 
 
 def _comparison_table(results: Mapping[str, Any]) -> Table:
-    columns = ["metric", "unit", "class", "variant", "paper", "ours", "difference"]
+    columns = ["class", "metric", "unit", "variant", "paper", "ours", "difference"]
     return columns, class_comparison(results)
 
 
@@ -176,7 +176,11 @@ def class_comparison(results: Mapping[str, Any]) -> list[Row]:
     rows = [paper_row(row) for row in results["paper"] if row["label"] and row["ours"]]
     kept = ("metric", "unit", "variant", "paper", "ours", "difference")
     return [
-        {"class": classes[row["label"].lower()], **{key: row[key] for key in kept}} for row in rows
+        {
+            "class": classes.get(row["label"].lower(), row["label"]),
+            **{key: row[key] for key in kept},
+        }
+        for row in rows
     ]
 
 
