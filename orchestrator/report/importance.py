@@ -35,6 +35,10 @@ class Searched:
     keys: tuple[str, ...]
     left_out: tuple[str, ...]
 
+    def done(self) -> list[optuna.trial.FrozenTrial]:
+        """The completed trials, by number."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if trial.values]
+
 
 def searched(results: Mapping[str, Any]) -> Searched:
     """The completed trials of results.json as a study in memory."""
