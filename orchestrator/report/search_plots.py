@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -57,7 +58,7 @@ class Column:
         if self.log:
             spread = self.values.max() / self.values.min()
             return LogLocator(subs=(1, 2, 5) if spread < 40 else (1,))
-        return whole_numbers() if self.whole else MaxNLocator(6)
+        return whole_numbers() if self.whole else MaxNLocator(6, steps=(1, 2, 2.5, 5, 10))
 
 
 def draw_search(results: Mapping[str, Any], folder: Path) -> SearchPlots:
@@ -68,7 +69,8 @@ def draw_search(results: Mapping[str, Any], folder: Path) -> SearchPlots:
     name = metric_name(results, results["run"]["metric"])
     metric = Column(name, np.array([trial.value for trial in found.done()]))
     columns = [_column(key, found) for key in found.keys]
-    rows = [columns[i : i + SLICES_A_ROW] for i in range(0, len(columns), SLICES_A_ROW)]
+    a_row = math.ceil(len(columns) / math.ceil(len(columns) / SLICES_A_ROW))
+    rows = [columns[i : i + a_row] for i in range(0, len(columns), a_row)]
     return SearchPlots(
         _importance(results, folder / "importance.png"),
         tuple(
@@ -185,7 +187,9 @@ def _draw_parallel(columns: Sequence[Column], upwards: bool, figure: Figure) -> 
     for place, column in enumerate(columns):
         for value, text in _marks(column):
             height = _height(column, np.array([value]))[0]
-            axes.text(place + 0.04, height, text, va="center", fontsize=8, color=THEME.muted)
+            axes.text(place + 0.04, height, text, va="center", fontsize=8, color=THEME.muted,
+                      zorder=4, bbox={"facecolor": THEME.paper, "linewidth": 0, "pad": 1,
+                                      "alpha": 0.8})  # fmt: skip
     axes.set_xticks(places, [_broken(column.label) for column in columns])
     axes.tick_params(axis="x", length=0, labelsize=8, labelcolor=THEME.ink)
     axes.set_yticks([])
