@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from systems import config as configs
 from systems.data.dataset import LabelKind
 from systems.errors import UserError, unknown
+from systems.figures import Figure
 
 if TYPE_CHECKING:  # which loads torch
     from systems.system import System
@@ -89,7 +90,8 @@ class Fusion(Registered):
     mean or the vote. ``events_of``: the member whose own events are kept where the fused tags say
     so. ``row_weights``: of the rows that it is fitted on, by a column of the clip and its value, as
     text; rows of weight 0 are no part of its metric either. ``fitted_on``: where the paper fitted
-    it, which ``--protocol paper`` does too. ``figures``: variants of ``results.csv`` that it is.
+    it, which ``--protocol paper`` does too. ``figures``: those of ``results.csv`` that it is;
+    ``unmapped``: variant -> why it cannot be run.
     """
 
     members: tuple[str, ...]
@@ -101,7 +103,7 @@ class Fusion(Registered):
     events_of: str | None = None
     row_weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     fitted_on: Literal["out_of_fold", "validation", "test"] = "out_of_fold"
-    figures: tuple[str, ...] = ()
+    figures: tuple[Figure, ...] = ()
     unmapped: Mapping[str, str] = field(default_factory=dict)
     summary: str = ""
 
@@ -112,8 +114,8 @@ class Entry(Registered):
 
     ``config``: the paper's values. ``published``: other values of the paper by data set.
     ``schedule``: integer keys that a budget factor scales. ``quick``: what ``--budget quick``
-    sets; searched keys among it leave the space. ``figures``: variant of ``results.csv`` ->
-    configuration; those that change only keys below ``decision`` need no training of their own.
+    sets; searched keys among it leave the space. ``figures``: what rows of ``results.csv`` are of;
+    those that change only keys below ``decision`` need no training of their own.
     ``unmapped``: variant -> why it cannot be run. ``labels``: the kind of training labels it needs.
     ``clips``: part -> how many the paper has of its data set, as its reader names them: a copy with
     other numbers is not the paper's. ``gives``: the kinds of predictions that stage two gets.
@@ -129,7 +131,7 @@ class Entry(Registered):
     schedule: tuple[str, ...] = ()
     quick: Mapping[str, Any] = field(default_factory=dict)
     published: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    figures: tuple[Figure, ...] = ()
     unmapped: Mapping[str, str] = field(default_factory=dict)
     decision: str | None = None
     clips: Mapping[str, int] = field(default_factory=dict)
@@ -204,6 +206,8 @@ def find(name: str) -> Entry | Fusion:
         UserError: there is none; names the nearest one.
     """
     paper, _, system = name.partition("/")
+    if name in _ENTRIES:  # to look through all installed packages takes its time
+        return _ENTRIES[name]
     if paper not in papers():
         raise unknown("system", name, papers())
     importlib.import_module(papers()[paper])

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 
 import search_spaces
+from orchestrator.report.published import published
 from systems import config as configs
 from systems import data, registry
 from systems.budget import make_budget
 from systems.context import Context
 from systems.data.splits import TrainingData, make_splits, training_data
 from systems.data.store import WaveformStore, open_store
+from systems.figures import figure_of
 from systems.registry import Entry
 
 ENTRIES = registry.entries()
@@ -79,13 +79,14 @@ def test_budgets_apply(entry: Entry) -> None:
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=ids)
 def test_every_published_figure_is_mapped_or_listed(entry: Entry) -> None:
-    with importlib.resources.files("systems").joinpath("tables/results.csv").open() as file:
-        table = pd.read_csv(file)
-    mine = table[(table.paper == entry.paper) & (table.system == entry.name)]
-    for variant in set(mine.variant.fillna("").str.removesuffix("; macro")):
-        assert variant in {*entry.figures, *entry.unmapped}, variant
-    for overrides in entry.figures.values():
-        configs.replace(entry.config, overrides)
+    for row in published(entry.paper):
+        if row["system"] == entry.name:
+            mapped = figure_of(entry.figures, row) is not None
+            assert mapped != (row["variant"] in entry.unmapped), row
+    for figure in entry.figures:
+        configs.replace(entry.config, figure.overrides)
+    names = [figure.name for figure in entry.figures]
+    assert len(names) == len(set(names))
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,13 @@ def test_the_z_test_is_the_papers() -> None:
     assert z_test(1.0, 1.0, 10) == 1.0
 
 
+@pytest.mark.parametrize(("metric", "proportion"), [("accuracy", True), ("clip_macro_f1", False)])
+def test_the_z_test_is_of_shares_of_clips_alone(metric: str, proportion: bool) -> None:
+    members, targets = stacked.noisy(0, kind="class")
+    judged = judge(metric, targets.values, members.scores.mean(axis=1), members.scores[:, 0])
+    assert (judged.z_p is not None) == proportion
+
+
 def test_holm_steps_down() -> None:
     # Holm 1979: multiplied by what is left, never below an earlier one, at most 1.
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])

@@ -148,7 +148,7 @@ def clean(storage: str, stores: bool, dry_run: bool) -> None:
 
 def report(name: str, storage: str) -> None:
     """Write results.json and the report of a run again."""
-    from orchestrator.pipeline.way import write_report
+    from orchestrator.report.report import write_report
 
     console.print(f"report: {write_report(find_run(name, storage))}", markup=False)
 

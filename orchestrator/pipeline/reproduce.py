@@ -45,30 +45,31 @@ def reproduce(
         UserError: no such paper, or none of its figures is mapped to a configuration.
     """
     progress = progress or Progress()
-    entries = tables.reproducible(paper)
+    trainings = tables.to_run(paper, options.dataset)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     name = options.name or f"reproduce-{paper.replace('/', '-')}-{stamp}"
     root = root_of(options.storage)
     writable(root)
-    runs = {entry.name: RunDir(root / f"{name}-{entry.name}") for entry in entries}
-    for entry in entries:
-        folder = runs[entry.name]
+    folders = [RunDir(root / f"{name}-{one.suffix}") for one in trainings]
+    for training, folder in zip(trainings, folders, strict=True):
+        address = training.entry.address
         if folder.plan.exists():
-            refuse_other(load_plan(folder), {"system": entry.address, **(asked or {})})
+            refuse_other(load_plan(folder), {"system": address, **(asked or {})})
             finished = go_on(folder, Changes(), progress)
         else:
             one = replace(
-                options, system=entry.address, name=folder.path.name, purpose="train",
+                options, system=address, name=folder.path.name, purpose="train",
                 protocol="paper", trials=options.trials or 1,
+                set={**training.changes, **options.set},
             )  # fmt: skip
             finished = begin(folder, *make_plan(one), progress)
         if not finished:
             progress.say(f"go on with the same command and --name {name}")
             return None
-    plan = load_plan(next(iter(runs.values())))
-    rows = tables.table(entries[0].paper, runs)
-    notes = _conditions(plan, entries[0])
-    about = {"paper": entries[0].paper, "runs": [r.path.name for r in runs.values()],
+    plan, entry = load_plan(folders[0]), trainings[0].entry
+    rows = tables.table(entry.paper, folders)
+    notes = _conditions(plan, entry)
+    about = {"paper": entry.paper, "runs": [folder.path.name for folder in folders],
              "seeds": plan.trials, "dataset": plan.dataset, "budget": plan.budget.text,
              "notes": notes}  # fmt: skip
     return Table(tables.write(root / name, about, rows), tuple(notes), tuple(rows))

@@ -107,7 +107,7 @@ class Run:
 
     def report(self) -> Path:
         """Write results.json and the report again; returns its page."""
-        from orchestrator.pipeline.way import write_report
+        from orchestrator.report.report import write_report
 
         return write_report(self.files)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from orchestrator.console.interrupts import Interrupted, Stop
 from orchestrator.console.progress import Progress
@@ -16,7 +15,7 @@ from orchestrator.members.rows import Member, members_of_runs, out_of_fold
 from orchestrator.pipeline import teachers as required
 from orchestrator.pipeline.jobs import Jobs
 from orchestrator.plan.plan import IN_PROCESS, Plan
-from orchestrator.report import html, results
+from orchestrator.report.report import write_report
 from orchestrator.runs.clock import Clock
 from orchestrator.runs.rundir import RunDir
 from orchestrator.scoring import test_part as scoring
@@ -55,11 +54,6 @@ def run_job(
     if projector.problem:
         progress.say(projector.problem)
     return finished
-
-
-def write_report(run: RunDir) -> Path:
-    """results.json and the report of a run as far as it has come."""
-    return html.write(results.collect(run), run.report)
 
 
 def _report_so_far(run: RunDir, progress: Progress) -> None:

@@ -8,12 +8,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from orchestrator.report import notes, words
+from orchestrator.report import notes, outcome, words
 from orchestrator.report.plots import Plots, draw
 from orchestrator.report.tables import (
     Row,
@@ -70,7 +71,7 @@ def _copy_sounds(results: Mapping[str, Any], run: Path, new: Path) -> list[str |
     """Copy each example's sound; its address in the page, ``None`` where there is no file."""
     found: list[str | None] = []
     for example in results["test"]["examples"] if results["test"] else []:
-        name = Path(example.get("sound") or "").name  # a name alone: nothing outside the run
+        name = Path(example["sound"] or "").name  # a name alone: nothing outside the run
         source = run / SOUNDS / name
         if name and source.is_file():
             shutil.copyfile(source, new / SOUNDS / name)
@@ -103,13 +104,13 @@ def page(results: Mapping[str, Any], plots: Plots, sounds: Sequence[str | None])
     board = list(zip(leaderboard(results)[1], ranked(results), strict=True))
     best, shown = best_trial(results), shown_row(results)
     rows = scored_rows(results)
-    return _template().render(
+    return _template(results).render(
         run=run,
         results=results,
         training=is_training(results),
         stacked=is_stack(results),
-        outcome=notes.outcome(results),
-        progress=notes.progress(results),
+        outcome=outcome.outcome(results),
+        progress=outcome.progress(results),
         notes=notes.notes(results),
         board=board,
         best=best["number"] if best else None,
@@ -123,10 +124,10 @@ def page(results: Mapping[str, Any], plots: Plots, sounds: Sequence[str | None])
         paper=[("Over all classes", _beside(results, macro=True)),
                ("By class", _beside(results, macro=False))],
         conditions=notes.paper_conditions(results),
-        transductive={r["variant"] for r in rows if r["best"] and r["transductive"]},
-        learners=notes.ranked_learners(results),
-        judged=notes.comparison_in_words(results),
-        refused=results.get("refused", []),
+        transductive={r["variant"] for r in (*rows, *results["paper"]) if r["transductive"]},
+        learners=outcome.ranked_learners(results),
+        judged=outcome.comparison_in_words(results),
+        refused=results["refused"],
         shown=shown,
         class_metrics=names(shown["classes"].values()) if shown else [],
         comparison=_by_metric(class_comparison(results)),
@@ -182,13 +183,7 @@ def _member(key: Any) -> str:
     return f"trial {key}" if isinstance(key, int) else str(key)
 
 
-def tags_in_words(example: Row) -> str:
-    """The clip's tag scores, highest first; those below 0.05 are left out."""
-    tags = sorted(example["tags"].items(), key=lambda tag: -tag[1])
-    return ", ".join(f"{name} {words.number(score, 2)}" for name, score in tags if score >= 0.05)
-
-
-def _template() -> jinja2.Template:
+def _template(results: Mapping[str, Any]) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("orchestrator", "report"),
         autoescape=True,
@@ -198,9 +193,11 @@ def _template() -> jinja2.Template:
     )
     for function in (words.number, words.signed, words.interval, words.bounds,
                      words.signed_interval, words.setting, words.duration, words.dotted,
-                     words.probability, words.metric_name, words.lower_is_better, words.decimals,
-                     words.when, words.state, words.count, notes.verdict, notes.mean_and_sd,
-                     weights_in_words, tags_in_words):  # fmt: skip
+                     words.probability, words.decimals, words.when, words.state, words.count,
+                     words.verdict, words.why_not, words.example_in_words, outcome.mean_and_sd,
+                     weights_in_words):  # fmt: skip
         environment.filters[function.__name__] = function
+    for of_metric in (words.metric_name, words.lower_is_better):
+        environment.filters[of_metric.__name__] = partial(of_metric, results)
     environment.filters["place"] = _place
     return environment.get_template("template.html.j2")

@@ -35,6 +35,10 @@ class Searched:
     keys: tuple[str, ...]
     left_out: tuple[str, ...]
 
+    def done(self) -> list[optuna.trial.FrozenTrial]:
+        """The completed trials, by number."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if trial.values]
+
 
 def searched(results: Mapping[str, Any]) -> Searched:
     """The completed trials of results.json as a study in memory."""
@@ -64,14 +68,11 @@ def importances(results: Mapping[str, Any]) -> tuple[list[Row] | None, str | Non
     if why:
         return None, why
     shares = optuna.importance.get_param_importances(
-        found.study, evaluator=evaluator(), params=list(found.keys)
+        found.study,
+        evaluator=optuna.importance.FanovaImportanceEvaluator(seed=SEED),
+        params=list(found.keys),
     )
     return [{"key": key, "importance": float(share)} for key, share in shares.items()], None
-
-
-def evaluator() -> optuna.importance.FanovaImportanceEvaluator:
-    """The seeded evaluator of all importances."""
-    return optuna.importance.FanovaImportanceEvaluator(seed=SEED)
 
 
 def _why_none(results: Mapping[str, Any], found: Searched) -> str | None:

@@ -1,103 +1,96 @@
-"""A paper's own table beside ours: its systems x decision variants, some seeds of each.
+"""A paper's own table beside ours: every training that its figures name, some seeds of each.
 
-Each system is a run of its own (``NAME-SYSTEM``: trainings of the published point, no search); the
-table is made from their results and lies in ``ROOT/NAME``.
+Each training is a run of its own (no search); the table is made from their results and lies in
+``ROOT/NAME``.
 """
 
 from __future__ import annotations
 
 import csv
-import math
-import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from orchestrator.report.results import figures
+from orchestrator.plan.variants import trainings
+from orchestrator.report.published import Row, published
+from orchestrator.report.words import why_not
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
 from systems import registry
 from systems.errors import UserError
 
-COLUMNS = ("system", "variant", "transductive", "metric", "label", "unit", "paper", "ours", "sd",
-           "difference", "seeds", "why", "source")  # fmt: skip
+COLUMNS = ("system", "variant", "dataset", "split", "transductive", "metric", "label", "unit",
+           "paper", "ours", "sd", "difference", "seeds", "why", "source")  # fmt: skip
 
 
-def reproducible(name: str) -> list[registry.Entry]:
-    """The systems of ``PAPER`` (or the one of ``PAPER/SYSTEM``) that a published figure maps to.
+@dataclass(frozen=True)
+class ToRun:
+    """A training behind figures. ``suffix``: of its run's name; ``changes``: key -> value."""
+
+    entry: registry.Entry
+    suffix: str
+    changes: Mapping[str, Any]
+
+
+def to_run(name: str, dataset: str | None) -> list[ToRun]:
+    """The distinct trainings behind the figures of ``PAPER`` (or of one ``PAPER/SYSTEM``).
 
     Raises:
         UserError: no such paper or system, or none with a figure.
     """
     entry = registry.get(name)
     paper = [e for e in registry.entries() if e.paper == entry.paper]
-    found = [e for e in ([entry] if "/" in name else paper) if e.figures]
+    found = [
+        ToRun(one, one.name if place == 0 else f"{one.name}-{place}", training.changes)
+        for one in ([entry] if "/" in name else paper)
+        for place, training in enumerate(trainings(one, dataset or one.dataset))
+    ]
     if not found:
         raise UserError(f"no published figure of {name} is mapped to a configuration.")
     return found
 
 
-def table(paper: str, runs: Mapping[str, RunDir]) -> list[dict[str, Any]]:
+def table(paper: str, runs: Sequence[RunDir]) -> list[Row]:
     """Every published figure of the paper, macro figures first, with the mean over our seeds.
 
     Args:
         paper: its key.
-        runs: system -> run directory, finished.
+        runs: finished runs of its systems: what each has of a figure stands in its results.json.
     """
-    results = {system: read_json(run.results) for system, run in runs.items()}
-    published = figures()
+    found = [read_json(run.results)["paper"] for run in runs]
+    systems = {entry.name for entry in registry.entries() if entry.paper == paper}
     rows = [
-        _row(figure, results.get(figure["system"]), paper)
-        for figure in published[published.paper == paper].to_dict("records")
+        _row(row, _best([paper_rows[place] for paper_rows in found]), systems)
+        for place, row in enumerate(published(paper))
     ]
     return sorted(rows, key=lambda row: row["label"] != "")
 
 
-def _row(figure: Mapping[Any, Any], results: Any, paper: str) -> dict[str, Any]:
-    variant = figure["variant"].removesuffix("; macro")
-    scored = [] if results is None else [
-        row for row in results["test"]["rows"] if row["variant"] == variant
-    ]  # fmt: skip
-    scale = 100.0 if figure["unit"] == "%" else 1.0
-    values = [scale * v for v in (_value(row, figure) for row in scored) if v is not None]
-    ours = statistics.fmean(values) if values else None
+def _best(rows: Sequence[Row]) -> Row:
+    """Of the runs' rows for one figure the one that has it, else one that says most why not."""
+    little = (None, "system", "training")
+    return max(rows, key=lambda row: (row["ours"] is not None, row["why"] not in little))
+
+
+def _row(figure: Row, best: Row, systems: set[str]) -> Row:
+    ours = best["ours"] or {}
+    value, why = ours.get("value"), best["why"]
+    if why == "system":
+        why = "not_asked" if figure["system"] in systems else "unregistered"
+    kept = ("system", "variant", "dataset", "split", "metric", "label", "unit", "source")
     return {
-        "system": figure["system"],
-        "variant": variant,
-        "transductive": any(row["transductive"] for row in scored),
-        "metric": figure["metric"],
-        "label": figure["label"],
-        "unit": figure["unit"],
-        "paper": float(figure["value"]),
-        "ours": ours,
-        "sd": statistics.stdev(values) if len(values) > 1 else None,
-        "difference": None if ours is None else ours - float(figure["value"]),
-        "seeds": len(values),
-        "why": None if values else _why(figure, variant, results, paper),
-        "source": figure["source"],
+        **{key: figure[key] for key in kept},
+        "transductive": best["transductive"],
+        "paper": figure["value"],
+        "ours": value,
+        "sd": ours.get("sd"),
+        "difference": None if value is None else value - figure["value"],
+        "seeds": 0 if value is None else ours.get("seeds", 1),
+        "why": why_not({**best, "why": why}),
     }
-
-
-def _value(row: Mapping[str, Any], figure: Mapping[Any, Any]) -> float | None:
-    if not figure["label"]:
-        score = row["metrics"].get(figure["metric"])
-        return None if score is None else float(score["value"])
-    by_class = {name.lower(): values for name, values in row["classes"].items()}
-    value = by_class.get(figure["label"], {}).get(figure["metric"])
-    return None if value is None or not math.isfinite(value) else float(value)
-
-
-def _why(figure: Mapping[Any, Any], variant: str, results: Any, paper: str) -> str:
-    if results is not None:
-        return "this data has no such class or metric"
-    entries = {e.name: e for e in registry.entries() if e.paper == paper}
-    entry = entries.get(figure["system"])
-    if entry is None:
-        main = registry.get(paper)
-        return main.unmapped.get(variant, "not a system of this paper's module")
-    return entry.unmapped.get(variant, "not asked for")
 
 
 def write(folder: Path, about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Path:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import math
-import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from orchestrator.plan.plan import Plan, load_plan
 from orchestrator.report.importance import importances
+from orchestrator.report.published import paper_rows
 from orchestrator.runs.files import best_line, read_json, read_lines, write_json
 from orchestrator.runs.rundir import RunDir, TrialDir
 from orchestrator.search.study import Search, TrialState, cause_of, state_name
+from orchestrator.stacking.judging import LEVEL
 from orchestrator.stacking.stage import refused
 from systems import config as configs
-from systems import registry
+from systems.metrics import METRICS, metric, words_of
+from systems.metrics.intervals import DRAWS
 
 SCHEMA = 1
 
@@ -35,12 +34,14 @@ def collect(run: RunDir) -> dict[str, Any]:
         "trials": trials,
         "members": read_json(run.members)["members"] if run.members.exists() else [],
         "stack": stack,
+        "judging": {"level": LEVEL, "draws": DRAWS},
         "refused": refused(run, plan),
         "stage": read_json(run.diagnostics) if stack and run.diagnostics.exists() else None,
         "test": scores,
         "paper": paper_rows(plan, scores),
         "cost": _cost(run, plan, trials, stack),
     }
+    results["metrics"] = _metrics(results)
     results["importance"], results["importance_why"] = importances(results)
     results = without_nan(results)
     write_json(run.results, results)
@@ -51,11 +52,41 @@ def stack_rows(run: RunDir, plan: Plan) -> list[dict[str, Any]]:
     """The fitted meta-learners, each with its gain as it stands among all that were compared."""
     compared = read_json(run.comparisons)["rows"] if run.comparisons.exists() else {}
     paths = {name: run.stack(name) / "scores.json" for name in plan.stack}
-    return [
+    rows = [
         {**read_json(path), "compared": compared.get(name)}
         for name, path in paths.items()
         if path.exists()
     ]
+    return [{**row, "verdict": _verdict(row)} for row in rows]
+
+
+def _verdict(row: Mapping[str, Any]) -> str | None:
+    """What a learner's gain comes to: a code (docs/results.md), ``None`` before it is compared."""
+    if row["fitted_on"] != "out_of_fold":
+        return "no_estimate"
+    if row["compared"] is None:
+        return None
+    if row["compared"]["claims"]:
+        return "beats"
+    difference, sign = row["versus_best"], 1 if metric(row["metric"]).mode == "max" else -1
+    surely_worse = max(sign * difference["low"], sign * difference["high"]) < 0
+    return "worse" if surely_worse else "not_better"
+
+
+def _metrics(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every metric that results have a number of: its name in words, and which way is better."""
+    rows = results["test"]["rows"] if results["test"] else []
+    names = [results["run"]["metric"], *(row["metric"] for row in results["stack"])]
+    names += [name for row in rows for name in row["metrics"]]
+    names += [name for row in rows for of_class in row["classes"].values() for name in of_class]
+    names += [row["metric"] for row in results["paper"]]
+    return {name: _about_metric(name) for name in dict.fromkeys(names)}
+
+
+def _about_metric(name: str) -> dict[str, Any]:
+    """``mode`` is ``None`` of a metric that papers have and we do not."""
+    about = METRICS.get(name) or next((m for m in METRICS.values() if m.class_name == name), None)
+    return {"words": words_of(name), "mode": about.mode if about else None}
 
 
 def without_nan(value: Any) -> Any:
@@ -172,85 +203,3 @@ def _changed(plan: Plan) -> dict[str, Any]:
     ours = configs.flatten(plan.base_config())
     pairs = {key: (published.get(key), ours.get(key)) for key in {**published, **ours}}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def figures() -> pd.DataFrame:
-    """All published figures: results.csv as package data."""
-    file = importlib.resources.files("systems") / "tables" / "results.csv"
-    with importlib.resources.as_file(file) as path:
-        table: pd.DataFrame = pd.read_csv(Path(path), dtype={"label": str}, keep_default_na=False)
-    return table
-
-
-def paper_rows(plan: Plan, scores: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """Each figure that the paper reports, with ours where this run has one, or the reason."""
-    paper = (plan.fusion or plan.system).split("/")[0]
-    table = figures()
-    rows = []
-    for figure in table[table.paper == paper].to_dict("records"):
-        ours, why = _ours(figure, plan, scores)
-        rows.append({**{str(k): v for k, v in figure.items()}, "value": float(figure["value"]),
-                     "ours": ours, "why": why})  # fmt: skip
-    return rows
-
-
-def _ours(figure: Any, plan: Plan, scores: dict[str, Any] | None) -> tuple[Any, str | None]:
-    if plan.fusion is not None:
-        return _ours_of_fusion(figure, plan.fusion, scores)
-    entry = plan.entry()
-    variant = figure["variant"].removesuffix("; macro")
-    if figure["system"] != entry.name:
-        return None, f"another system: {figure['system']}"
-    if variant in entry.unmapped:
-        return None, entry.unmapped[variant]
-    if variant not in entry.figures:
-        return None, "not mapped to a configuration"
-    if scores is None:
-        return None, "the test part has not been scored"
-    rows = [row for row in scores["rows"] if row["variant"] == variant and row["trial"] is not None]
-    if plan.purpose != "train":  # trials are seeds in a training alone
-        rows = [row for row in rows if row["best"]]
-    if rows:
-        ours = _over_seeds([_figure_of(row, figure) for row in rows])
-        return ours, None if ours else "this data has no such class or metric"
-    if plan.purpose == "stack":
-        return None, "a stack scores its members as configured: see their own runs"
-    prefix = f"{entry.decision}."
-    if all(key.startswith(prefix) for key in entry.figures[variant]):
-        return None, "transductive: ask for it with --transductive"
-    return None, "needs a training of its own"
-
-
-def _ours_of_fusion(
-    figure: Any, address: str, scores: dict[str, Any] | None
-) -> tuple[Any, str | None]:
-    fusion = registry.find(address)
-    assert isinstance(fusion, registry.Fusion)
-    variant = figure["variant"].removesuffix("; macro")
-    if figure["system"] not in (fusion.name, f"ensemble:{fusion.name}"):
-        return None, f"another system: {figure['system']}"
-    if variant not in fusion.figures:
-        return None, fusion.unmapped.get(variant, "not mapped to a configuration")
-    if scores is None:
-        return None, "the test part has not been scored"
-    rows = [row for row in scores["rows"] if row["learner"] == fusion.learner]
-    ours = _figure_of(rows[0], figure) if rows else None
-    return ours, None if ours else "this data has no such class or metric"
-
-
-def _figure_of(row: Any, figure: Any) -> Any:
-    scale = 100.0 if figure["unit"] == "%" else 1.0
-    if figure["label"]:
-        name = next((c for c in row["classes"] if c.lower() == figure["label"]), None)
-        value = row["classes"][name].get(figure["metric"]) if name else None
-        return None if value is None else {"value": scale * value}
-    score = row["metrics"].get(figure["metric"])
-    return None if score is None else {key: scale * value for key, value in score.items()}
-
-
-def _over_seeds(ours: list[Any]) -> Any:
-    """One training's figure itself; of several, mean and standard deviation."""
-    if len(ours) == 1 or None in ours:
-        return ours[0]
-    values = [one["value"] for one in ours]
-    return {"value": statistics.fmean(values), "sd": statistics.stdev(values)}

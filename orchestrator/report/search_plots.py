@@ -1,38 +1,35 @@
-"""Optuna's figures of the search in the report's themes: importances, slices, parallel axes."""
+"""Figures of the search: importances, slices, parallel coordinates, of the completed trials."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-import optuna.visualization.matplotlib as optuna_plots
-from matplotlib import pyplot
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
-from optuna.distributions import IntDistribution
+from matplotlib.ticker import FormatStrFormatter, Locator, LogLocator, MaxNLocator, NullLocator
+from optuna.distributions import CategoricalDistribution, IntDistribution
 
-from orchestrator.report.figures import Image, Size, Theme, render_made, whole_numbers
-from orchestrator.report.importance import Searched, evaluator, searched
-from orchestrator.report.tables import completed
+from orchestrator.report.figures import THEME, Image, render, whole_numbers
+from orchestrator.report.importance import Searched, searched
+from orchestrator.report.tables import Row, completed
 from orchestrator.report.words import count, metric_name, number, setting
 
 SLICES_A_ROW = 4
 LEAST_TRIALS = 2  # completed, to see a difference
+COLOURS = LinearSegmentedColormap.from_list("", [THEME.series[0], THEME.accent])
 
 
 @dataclass(frozen=True)
 class SearchPlots:
-    """Optuna's figures; none where there are too few completed trials.
+    """Figures of the search; none where there are too few completed trials.
 
     ``left_out``: searched parameters that are in none of them.
     """
@@ -43,178 +40,183 @@ class SearchPlots:
     left_out: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Column:
+    """A searched parameter, or the metric, of the completed trials.
+
+    ``values`` [N]: numbers; of a choice its place among ``choices``.
+    """
+
+    label: str
+    values: np.ndarray
+    log: bool = False
+    choices: tuple[str, ...] = ()
+    whole: bool = False
+
+    def locator(self) -> Locator:
+        """Where an axis of it has ticks."""
+        if self.log:
+            spread = self.values.max() / self.values.min()
+            return LogLocator(subs=(1, 2, 5) if spread < 40 else (1,))
+        return whole_numbers() if self.whole else MaxNLocator(6, steps=(1, 2, 2.5, 5, 10))
+
+
 def draw_search(results: Mapping[str, Any], folder: Path) -> SearchPlots:
     """Draw the search's figures into ``folder``."""
     found = searched(results)
     if len(completed(results)) < LEAST_TRIALS or not found.keys:
         return SearchPlots(None, (), None, ())
-    metric = metric_name(results["run"]["metric"])
-    rows = np.array_split(np.array(found.keys), -(-len(found.keys) // SLICES_A_ROW))
-    with _no_windows():
-        return SearchPlots(
-            _importance(results, found, folder / "importance.png"),
-            tuple(
-                _slices(found, [str(k) for k in keys], metric, folder / f"slices_{i}.png")
-                for i, keys in enumerate(rows, start=1)
-            ),
-            _parallel(results, found, metric, folder / "parallel_coordinates.png"),
-            found.left_out,
-        )
+    name = metric_name(results, results["run"]["metric"])
+    metric = Column(name, np.array([trial.value for trial in found.done()]))
+    columns = [_column(key, found) for key in found.keys]
+    a_row = math.ceil(len(columns) / math.ceil(len(columns) / SLICES_A_ROW))
+    rows = [columns[i : i + a_row] for i in range(0, len(columns), a_row)]
+    return SearchPlots(
+        _importance(results, folder / "importance.png"),
+        tuple(
+            _slices(found, row, metric, folder / f"slices_{i}.png")
+            for i, row in enumerate(rows, start=1)
+        ),
+        _parallel(results, found, [metric, *columns], folder / "parallel_coordinates.png"),
+        found.left_out,
+    )
 
 
-@contextmanager
-def _no_windows() -> Iterator[None]:
-    """Optuna draws with pyplot, which would open windows; its warnings concern no reader."""
-    before = matplotlib.get_backend(auto_select=False)
-    pyplot.switch_backend("agg")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        if before is not None:
-            pyplot.switch_backend(before)
+def _column(key: str, found: Searched) -> Column:
+    kind = found.study.best_trial.distributions[key]
+    values = [trial.params[key] for trial in found.done()]
+    if isinstance(kind, CategoricalDistribution):
+        choices = [choice for choice in kind.choices if choice in values]
+        places = np.array([choices.index(value) for value in values], float)
+        return Column(key, places, choices=tuple(setting(choice) for choice in choices))
+    log = bool(getattr(kind, "log", False))
+    whole = isinstance(kind, IntDistribution) and not log
+    return Column(key, np.array(values, float), log, whole=whole)
 
 
-def _importance(results: Mapping[str, Any], found: Searched, path: Path) -> Image | None:
-    shares = results.get("importance")
+def _importance(results: Mapping[str, Any], path: Path) -> Image | None:
+    shares = results["importance"]
     if not shares:
         return None
     words = ", ".join(f"{row['key']} {number(row['importance'], 2)}" for row in shares)
     size = (10.4, 1.0 + 0.3 * len(shares))
-    plot = partial(
-        optuna_plots.plot_param_importances, found.study, evaluator(), params=list(found.keys)
-    )
-    make = partial(_made, plot, size, _style_importance)
-    return render_made(make, size, f"Importance of each searched parameter: {words}.", path)
+    alt = f"Importance of each searched parameter: {words}."
+    return render(partial(_draw_importance, shares), size, alt, path)
 
 
-def _slices(found: Searched, keys: Sequence[str], metric: str, path: Path) -> Image:
-    trials = found.study.get_trials(deepcopy=False)
-    best = found.study.best_trial
+def _draw_importance(shares: Sequence[Row], figure: Figure) -> None:
+    axes = figure.subplots()
+    values = [row["importance"] for row in shares]
+    bars = axes.barh([row["key"] for row in shares], values, color=THEME.series[0])
+    texts = [f" {number(value, 2)}" for value in values]
+    axes.bar_label(bars, texts, color=THEME.muted, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("share of the variance")
+    axes.tick_params(axis="y", length=0, labelcolor=THEME.ink)
+
+
+def _slices(found: Searched, columns: Sequence[Column], metric: Column, path: Path) -> Image:
+    best, keys = found.study.best_trial, [column.label for column in columns]
     at = ", ".join(f"{key} {setting(best.params[key])}" for key in keys)
-    done = count(sum(trial.value is not None for trial in trials), "completed trial")
+    done = count(len(metric.values), "completed trial")
     alt = (
-        f"Validation {metric} of {done} against {', '.join(keys)}. "
+        f"Validation {metric.label} of {done} against {', '.join(keys)}. "
         f"The best, trial {best.number}, lies at {at}."
     )
-    plot = partial(optuna_plots.plot_slice, found.study, list(keys), target_name=metric)
-    size = (10.4, 3.0)
-    style = partial(_style_slices, integers=_integers(found))
-    return render_made(partial(_made, plot, size, style), size, alt, path)
+    numbers = [trial.number for trial in found.done()]
+    draw = partial(_draw_slices, columns, metric, numbers)
+    return render(draw, (10.4, 3.0), alt, path, layout=None)
 
 
-def _parallel(results: Mapping[str, Any], found: Searched, metric: str, path: Path) -> Image:
-    best = found.study.best_trial
+def _draw_slices(
+    columns: Sequence[Column], metric: Column, numbers: Sequence[int], figure: Figure
+) -> None:
+    panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+    for axes, column in zip(panels, columns, strict=True):
+        dots = axes.scatter(column.values, metric.values, s=42, c=numbers, cmap=COLOURS,
+                            edgecolors=THEME.paper)  # fmt: skip
+        axes.set_xlabel(_broken(column.label), fontsize=8.5)
+        axes.tick_params(labelsize=8)
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+        _ticks(axes, column)
+    panels[0].set_ylabel(metric.label, fontsize=8.5)
+    figure.subplots_adjust(left=0.065, right=0.92, bottom=0.2, top=0.97, wspace=0.08)
+    beside = figure.add_axes((0.94, 0.2, 0.012, 0.77))
+    bar = figure.colorbar(dots, cax=beside, label="trial", ticks=whole_numbers())
+    bar.outline.set_visible(False)
+
+
+def _ticks(axes: Axes, column: Column) -> None:
+    if column.choices:
+        axes.set_xticks(range(len(column.choices)), list(column.choices))
+        axes.set_xlim(-0.4, len(column.choices) - 0.6)
+        return
+    if column.log:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.xaxis.set_major_locator(column.locator())
+
+
+def _parallel(
+    results: Mapping[str, Any], found: Searched, columns: Sequence[Column], path: Path
+) -> Image:
+    best, metric = found.study.best_trial, columns[0]
     at = ", ".join(f"{key} {setting(value)}" for key, value in best.params.items())
     alt = (
-        f"A line for each of {count(len(completed(results)), 'completed trial')} through its "
-        f"{metric} and its values of {', '.join(found.keys)}. "
-        f"The best, trial {best.number}: {metric} {number(best.value)}, {at}."
+        f"A line for each of {count(len(metric.values), 'completed trial')} through its "
+        f"{metric.label} and its values of {', '.join(found.keys)}. "
+        f"The best, trial {best.number}: {metric.label} {number(best.value)}, {at}."
     )
-    plot = partial(
-        optuna_plots.plot_parallel_coordinate, found.study, list(found.keys), target_name=metric
-    )
-    style = partial(
-        _style_parallel,
-        labels=[metric, *sorted(found.keys)],  # Optuna's order; it cuts its labels
-        integers=_integers(found),
-        upwards=results["run"]["mode"] == "max",
-    )
-    size = (10.4, 4.2)
-    return render_made(partial(_made, plot, size, style), size, alt, path)
+    upwards = results["run"]["mode"] == "max"
+    return render(partial(_draw_parallel, columns, upwards), (10.4, 4.2), alt, path)
 
 
-def _integers(found: Searched) -> set[str]:
-    """Parameters whose axis has ticks at whole numbers alone."""
-    ranges = found.study.best_trial.distributions
-    return {k for k, r in ranges.items() if isinstance(r, IntDistribution) and not r.log}
-
-
-def _made(
-    plot: Callable[[], Any], size: Size, style: Callable[[Figure, Theme], None], theme: Theme
-) -> Figure:
-    """Let Optuna draw, then give its figure our size, colours and labels."""
-    with matplotlib.rc_context({"figure.constrained_layout.use": True}):
-        figure: Figure = np.atleast_1d(plot())[0].figure
-    pyplot.close(figure)
-    figure.set_size_inches(*size)
-    figure.suptitle("")
-    for axes in figure.axes:
-        _retheme(axes, theme)
-    style(figure, theme)
-    return figure
-
-
-def _retheme(axes: Axes, theme: Theme) -> None:
-    axes.set_title("")
-    axes.set_title("", loc="left")
-    axes.set_facecolor(theme.paper if axes.get_label() == "<colorbar>" else "none")
-    axes.grid(visible=False)
+def _draw_parallel(columns: Sequence[Column], upwards: bool, figure: Figure) -> None:
+    axes = figure.subplots()
+    heights = np.stack([_height(column, column.values) for column in columns], axis=1)
+    places = np.arange(len(columns))
+    lines = LineCollection(
+        [np.column_stack([places, row]) for row in heights],
+        cmap=COLOURS if upwards else COLOURS.reversed(), linewidths=1.7, zorder=3,
+    )  # fmt: skip
+    lines.set_array(columns[0].values)
+    axes.add_collection(lines)
+    axes.vlines(places, 0, 1, color=THEME.muted, linewidth=0.8)
+    for place, column in enumerate(columns):
+        for value, text in _marks(column):
+            height = _height(column, np.array([value]))[0]
+            axes.text(place + 0.04, height, text, va="center", fontsize=8, color=THEME.muted,
+                      zorder=4, bbox={"facecolor": THEME.paper, "linewidth": 0, "pad": 1,
+                                      "alpha": 0.8})  # fmt: skip
+    axes.set_xticks(places, [_broken(column.label) for column in columns])
+    axes.tick_params(axis="x", length=0, labelsize=8, labelcolor=THEME.ink)
+    axes.set_yticks([])
+    axes.set_xlim(-0.1, len(columns) - 0.5)
+    axes.set_ylim(-0.04, 1.04)
     for spine in axes.spines.values():
-        spine.set_color(theme.grid)
-    axes.tick_params(colors=theme.muted, labelsize=8)
-    for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set(color=theme.muted, fontsize=8.5)
-    for text in axes.texts:
-        text.set(color=theme.muted, fontsize=8)
-    for axis, scale in ((axes.xaxis, axes.get_xscale()), (axes.yaxis, axes.get_yscale())):
-        if scale == "log":
-            low, high = sorted(axis.get_view_interval())
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 40 * low else (1,)))
-            axis.set_major_formatter(FormatStrFormatter("%g"))
-            axis.set_minor_locator(NullLocator())
+        spine.set_visible(False)
+    figure.colorbar(lines, ax=axes, label=columns[0].label).outline.set_visible(False)
 
 
-def _style_importance(figure: Figure, theme: Theme) -> None:
-    axes = figure.axes[0]
-    legend = axes.get_legend()
-    if legend is not None:
-        legend.remove()
-    for bar in axes.patches:
-        bar.set_facecolor(theme.series[0])
-    for text in axes.texts:
-        text.set_text(f" {text.get_text()}")
-    axes.set(ylabel="", xlabel="share of the variance")
-    axes.tick_params(axis="y", length=0, labelcolor=theme.ink)
+def _height(column: Column, values: np.ndarray) -> np.ndarray:
+    """Values on a line from 0 to 1 that holds all of the column's."""
+    low, high = column.values.min(), column.values.max()
+    if column.log:
+        values, low, high = np.log(values), np.log(low), np.log(high)
+    return (values - low) / (high - low) if high > low else np.full(len(values), 0.5)
 
 
-def _style_slices(figure: Figure, theme: Theme, *, integers: set[str]) -> None:
-    for axes in figure.axes:
-        if axes.get_label() == "<colorbar>":
-            continue
-        for dots in axes.collections:
-            if isinstance(dots, PathCollection):
-                dots.set_cmap(_colours(theme))
-                dots.set(edgecolor=theme.paper, sizes=[42])
-        if axes.get_xlabel() in integers:
-            axes.xaxis.set_major_locator(whole_numbers())
-        choices = [text.get_text() for text in axes.get_xticklabels()]
-        if any(choice.startswith("'") for choice in choices):  # Optuna shows them as their repr
-            axes.set_xticks(axes.get_xticks(), [choice.strip("'") for choice in choices])
-            axes.set_xlim(-0.4, len(choices) - 0.6)
-        axes.set_xlabel(_broken(axes.get_xlabel()))
-        axes.grid(axis="y", color=theme.grid)
-        axes.set_axisbelow(True)
-
-
-def _style_parallel(
-    figure: Figure, theme: Theme, *, labels: Sequence[str], integers: set[str], upwards: bool
-) -> None:
-    first = figure.axes[0]
-    lines = next(c for c in first.collections if isinstance(c, LineCollection))
-    lines.set_cmap(_colours(theme) if upwards else _colours(theme).reversed())
-    lines.set_linewidth(1.7)
-    first.set_xticks(range(len(labels)), [_broken(x) for x in labels], rotation=0, color=theme.ink)
-    columns = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
-    for axes, label in zip(columns, labels, strict=True):
-        axes.spines["left" if axes is first else "right"].set(visible=True, color=theme.muted)
-        if label in integers:
-            axes.yaxis.set_major_locator(whole_numbers())
-
-
-def _colours(theme: Theme) -> LinearSegmentedColormap:
-    return LinearSegmentedColormap.from_list("theme", [theme.series[0], theme.accent])
+def _marks(column: Column) -> list[tuple[float, str]]:
+    """Values and texts along a column's line."""
+    if column.choices:
+        return [(float(place), text) for place, text in enumerate(column.choices)]
+    low, high = float(column.values.min()), float(column.values.max())
+    if low == high:
+        return [(low, f"{low:g}")]
+    ticks = column.locator().tick_values(low, high)
+    return [(float(tick), f"{tick:g}") for tick in ticks if low <= tick <= high]
 
 
 def _broken(key: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from orchestrator.report.figures import Image, Theme, render, whole_numbers
+from orchestrator.report.figures import THEME, Image, render, whole_numbers
 from orchestrator.report.tables import Row
 from orchestrator.report.words import count, metric_name, number
 
@@ -33,7 +33,7 @@ class StagePlots:
 
 def draw_stage(results: Mapping[str, Any], folder: Path) -> StagePlots:
     """Draw what the diagnostics of stage two show into ``folder``."""
-    found = results.get("stage")
+    found = results["stage"]
     if not found:
         return StagePlots(None, None, None, None, None)
     several = len(found["members"]) > 1
@@ -80,36 +80,36 @@ def _weights(results: Mapping[str, Any], names: Sequence[str], path: Path) -> Im
 
 
 def _draw_matrix(
-    rows: Sequence[str], columns: Sequence[str], values: np.ndarray, figure: Figure, theme: Theme
+    rows: Sequence[str], columns: Sequence[str], values: np.ndarray, figure: Figure
 ) -> None:
     axes = figure.subplots()
-    colours = LinearSegmentedColormap.from_list("", [theme.accent, theme.paper, theme.series[0]])
+    colours = LinearSegmentedColormap.from_list("", [THEME.accent, THEME.paper, THEME.series[0]])
     most = max(1.0, float(np.abs(values).max()))
     axes.imshow(values, cmap=colours, vmin=-most, vmax=most, aspect="auto")
     for (y, x), value in np.ndenumerate(values):
-        ink = theme.paper if abs(value) > 0.6 * most else theme.ink
+        ink = THEME.paper if abs(value) > 0.6 * most else THEME.ink
         axes.text(x, y, number(value, 2), ha="center", va="center", fontsize=7.5, color=ink)
     axes.set_xticks(range(len(columns)), list(columns), rotation=45, ha="right")
     axes.set_yticks(range(len(rows)), list(rows))
-    axes.tick_params(length=0, labelcolor=theme.ink)
+    axes.tick_params(length=0, labelcolor=THEME.ink)
     for spine in axes.spines.values():
         spine.set_visible(False)
 
 
 def _gain(results: Mapping[str, Any], rows: Sequence[Row], path: Path) -> Image:
-    metric = metric_name(results["run"]["metric"])
+    metric = metric_name(results, results["run"]["metric"])
     alt = f"Out-of-fold {metric} of the mean of the best members: " + ", ".join(
         f"{row['members']}: {number(row['value'])}" for row in rows
     )
     return render(partial(_draw_gain, rows, metric), (5.2, 3.4), alt + ".", path)
 
 
-def _draw_gain(rows: Sequence[Row], metric: str, figure: Figure, theme: Theme) -> None:
+def _draw_gain(rows: Sequence[Row], metric: str, figure: Figure) -> None:
     axes = figure.subplots()
     x = [row["members"] for row in rows]
     axes.fill_between(x, [r["low"] for r in rows], [r["high"] for r in rows],
-                      color=theme.series[0], alpha=0.18, linewidth=0)  # fmt: skip
-    axes.plot(x, [row["value"] for row in rows], color=theme.series[0], marker="o", markersize=4)
+                      color=THEME.series[0], alpha=0.18, linewidth=0)  # fmt: skip
+    axes.plot(x, [row["value"] for row in rows], color=THEME.series[0], marker="o", markersize=4)
     axes.set_xlabel("members in the mean, best first")
     axes.set_title(metric, loc="left", fontsize=10, fontweight="bold")
     axes.xaxis.set_major_locator(whole_numbers())
@@ -125,10 +125,10 @@ def _reliability(rows: Sequence[Row], path: Path) -> Image | None:
     return render(partial(_draw_reliability, rows), (5.6, 4.4), alt + ".", path)
 
 
-def _draw_reliability(rows: Sequence[Row], figure: Figure, theme: Theme) -> None:
+def _draw_reliability(rows: Sequence[Row], figure: Figure) -> None:
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=theme.muted, linestyle=":", linewidth=1)
-    for row, colour in zip(rows, (theme.ink, *theme.series), strict=False):
+    axes.plot([0, 1], [0, 1], color=THEME.muted, linestyle=":", linewidth=1)
+    for row, colour in zip(rows, (THEME.ink, *THEME.series), strict=False):
         points = [(s, f) for s, f, n in
                   zip(row["score"], row["frequency"], row["rows"], strict=True) if n]  # fmt: skip
         axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3.5,
@@ -151,25 +151,30 @@ def _thresholds(found: Row | None, path: Path) -> Image | None:
     ]
     lines = -(-len(classes) // A_ROW)
     alt = f"F1 of the members' mean against the threshold. {'; '.join(texts)}."
-    return render(partial(_draw_thresholds, found, classes), (10.4, 0.7 + 1.7 * lines), alt, path)
+    draw, size = partial(_draw_thresholds, found, classes), (10.4, 0.7 + 1.7 * lines)
+    return render(draw, size, alt, path, layout=None)  # many axes are long to lay out
 
 
-def _draw_thresholds(found: Row, classes: Sequence[str], figure: Figure, theme: Theme) -> None:
+def _draw_thresholds(found: Row, classes: Sequence[str], figure: Figure) -> None:
     lines = -(-len(classes) // A_ROW)
+    tall = figure.get_figheight()
     grid = figure.subplots(lines, A_ROW, sharex=True, sharey=True, squeeze=False)
+    figure.subplots_adjust(left=0.035, right=0.99, bottom=0.3 / tall, top=1 - 0.6 / tall,
+                           wspace=0.08, hspace=0.3)  # fmt: skip
     for place, axes in enumerate(grid.ravel()):
         if place >= len(classes):
             axes.set_visible(False)
             continue
-        axes.plot(found["at"], found["f1"][classes[place]], color=theme.series[0])
-        for bounds, colour in zip(found["chosen"].values(), theme.series[1:], strict=False):
+        axes.plot(found["at"], found["f1"][classes[place]], color=THEME.series[0])
+        for bounds, colour in zip(found["chosen"].values(), THEME.series[1:], strict=False):
             axes.axvline(bounds[place], color=colour, linewidth=1.2, linestyle="--")
         axes.set_title(classes[place], loc="left", fontsize=8.5)
         axes.set_xlim(0, 1)
+        axes.set_xticks((0.2, 0.5, 0.8))
         axes.grid(axis="y")
     handles = [
         grid[0, 0].plot([], [], color=colour, linestyle="--", label=name)[0]
-        for name, colour in zip(found["chosen"], theme.series[1:], strict=False)
+        for name, colour in zip(found["chosen"], THEME.series[1:], strict=False)
     ]
     if handles:
-        figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), fontsize=8)
+        figure.legend(handles=handles, loc="upper right", ncols=len(handles), fontsize=8)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from orchestrator.report.words import is_finite, why_not
 
 Row = dict[str, Any]
 Table = tuple[list[str], list[Row]]
@@ -77,8 +78,8 @@ def _stack_table(results: Mapping[str, Any]) -> Table:
                "by_fusing", "by_fusing_low", "by_fusing_high", "seconds"]  # fmt: skip
     rows = []
     for learner in results["stack"]:
-        difference, compared = learner["versus_best"], learner.get("compared") or {}
-        by_fusing = learner.get("by_fusing") or {}
+        difference, compared = learner["versus_best"], learner["compared"] or {}
+        by_fusing = learner["by_fusing"] or {}
         rows.append(
             {"learner": learner["name"], "title": learner["title"], "seconds": learner["seconds"],
              "members": " ".join(map(str, learner["members"])), **learner["out_of_fold"],
@@ -134,12 +135,12 @@ def decoders(row: Row, classes: Sequence[str]) -> dict[str, tuple[float, int]]:
 
 def is_stack(results: Mapping[str, Any]) -> bool:
     """Whether the run combines trials of other runs and has none of its own."""
-    return bool(results["run"].get("purpose") == "stack")
+    return bool(results["run"]["purpose"] == "stack")
 
 
 def is_training(results: Mapping[str, Any]) -> bool:
     """Whether the run trained one configuration, with several seeds perhaps, and searched none."""
-    return bool(results["run"].get("purpose", "search") == "train")
+    return bool(results["run"]["purpose"] == "train")
 
 
 def _seed_table(results: Mapping[str, Any]) -> Table:
@@ -165,61 +166,26 @@ def over_seeds(results: Mapping[str, Any]) -> list[Row]:
 
 
 def _comparison_table(results: Mapping[str, Any]) -> Table:
-    columns = ["metric", "unit", "class", "variant", "paper", "ours", "difference"]
+    columns = ["class", "metric", "unit", "variant", "paper", "ours", "difference"]
     return columns, class_comparison(results)
 
 
 def class_comparison(results: Mapping[str, Any]) -> list[Row]:
-    """Per metric, class and decision variant: the paper's figure of this system beside ours.
-
-    Only metrics that the paper has by class, in its unit. Ours is of the best trial; over several
-    trainings of one configuration it is their mean.
-    """
-    figures = {
-        (row["metric"], row["label"], row["variant"].removesuffix("; macro")): row
-        for row in results["paper"]
-        if row["label"] and row["system"] == own_system(results)
-    }
-    units = {metric: row["unit"] for (metric, _, _), row in figures.items()}
-    ours = _class_values(results)
-    variants = list(dict.fromkeys([*(variant for _, _, variant in figures), *ours]))
-    rows = []
-    for metric, unit in units.items():
-        for name in results["run"]["classes"]:
-            for variant in variants:
-                paper = figures.get((metric, name.lower(), variant), {}).get("value")
-                value = ours.get(variant, {}).get(name, {}).get(metric)
-                value = None if value is None else value * (100.0 if unit == "%" else 1.0)
-                both = paper is not None and value is not None
-                rows.append(
-                    {"metric": metric, "unit": unit, "class": name, "variant": variant,
-                     "paper": paper, "ours": value, "difference": value - paper if both else None}
-                )  # fmt: skip
-    return rows
-
-
-def _class_values(results: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Variant -> class -> metric -> ours; of several trainings their mean."""
-    found: dict[str, list[Row]] = {}
-    for row in scored_rows(results):
-        if row["trial"] is not None and (row["best"] or is_training(results)):
-            found.setdefault(row["variant"], []).append(row["classes"])
-    return {
-        variant: {
-            name: {metric: _mean(one[name].get(metric) for one in rows) for metric in scores}
-            for name, scores in rows[0].items()
+    """Per metric, class and variant: the paper's figure beside ours, where this run has one."""
+    classes = {name.lower(): name for name in results["run"]["classes"]}
+    rows = [paper_row(row) for row in results["paper"] if row["label"] and row["ours"]]
+    kept = ("metric", "unit", "variant", "paper", "ours", "difference")
+    return [
+        {
+            "class": classes.get(row["label"].lower(), row["label"]),
+            **{key: row[key] for key in kept},
         }
-        for variant, rows in found.items()
-    }
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    there = [value for value in values if value is not None]
-    return statistics.fmean(there) if there else None
+        for row in rows
+    ]
 
 
 def _importance_table(results: Mapping[str, Any]) -> Table:
-    return ["key", "importance"], results.get("importance") or []
+    return ["key", "importance"], results["importance"] or []
 
 
 def _paper_table(results: Mapping[str, Any]) -> Table:
@@ -229,10 +195,12 @@ def _paper_table(results: Mapping[str, Any]) -> Table:
 
 
 def paper_row(row: Row) -> Row:
+    """A published figure as paper.csv has it."""
     ours = row["ours"] or {}
     value = ours.get("value")
-    kept = ("system", "variant", "dataset", "split", "metric", "label", "unit", "why", "source")
+    kept = ("system", "variant", "dataset", "split", "metric", "label", "unit", "source")
     return {key: row[key] for key in kept} | {
+        "why": why_not(row),
         "paper": row["value"],
         "ours": value,
         "ours_low": ours.get("low"),
@@ -258,6 +226,7 @@ def names(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def scored_rows(results: Mapping[str, Any]) -> list[Row]:
+    """What was scored on the test part."""
     return results["test"]["rows"] if results["test"] else []
 
 
@@ -278,8 +247,5 @@ def best_trial(results: Mapping[str, Any]) -> Row | None:
 
 
 def direction(results: Mapping[str, Any]) -> int:
+    """1 where more of the run's metric is better, -1 where less is."""
     return 1 if results["run"]["mode"] == "max" else -1
-
-
-def is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)

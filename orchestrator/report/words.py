@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup, escape
 
-from orchestrator.report.tables import is_finite
-
-METRIC_NAMES = {
-    "clip_macro_f1": "clip macro F1",
-    "clip_f1": "clip F1",
-    "event_f1": "event-based F1",
-    "event_er": "event-based error rate",
+WHY_NOT = {  # code of paper[].why -> words; braces are fields of the row
+    "system": "another system: {system}",
+    "unmapped": "not mapped to a configuration",
+    "dataset": "another data set: {dataset}",
+    "split": "another part of the data: {split}",
+    "unscored": "the test part has not been scored",
+    "label": "this data has no such class, or the class no such metric",
+    "metric": "this data has no such metric",
+    "training": "needs a training of its own",
+    "transductive": "transductive: ask for it with --transductive",
+    "members": "a stack scores its members as configured: see their own runs",
+    "not_asked": "not asked for",
+    "unregistered": "not a system of this paper's module",
 }
-LOWER_IS_BETTER = ("_er", "loss", "error_rate")
+LEAST_SHOWN = 0.05  # score of an example's class
+VERDICTS = {  # code of stack[].verdict -> words
+    "beats": "beats the best member",
+    "not_better": "does not beat the best member",
+    "worse": "does not beat the best member; it is worse",
+    "no_estimate": "no estimate: fitted on the {fitted_on} rows, as the paper did",
+    None: "not compared yet",
+}
+
+
+def why_not(row: Mapping[str, Any]) -> str:
+    """Why there is none of ours beside a published figure; empty where there is."""
+    if row["why"] is None:
+        return ""
+    return str(row["reason"] or WHY_NOT[row["why"]].format(**row))
+
+
+def verdict(learner: Mapping[str, Any]) -> str:
+    """What a meta-learner's gain comes to."""
+    return VERDICTS[learner["verdict"]].format(**learner)
+
+
+def is_finite(value: Any) -> bool:
+    """Whether there is a number to show."""
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def number(value: Any, digits: int = 3) -> str:
@@ -79,14 +110,16 @@ def probability(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def metric_name(name: str) -> str:
+def metric_name(results: Mapping[str, Any], name: str) -> str:
     """A metric's name in words."""
-    return METRIC_NAMES.get(name, name.replace("_", " "))
+    about = results["metrics"].get(name)
+    return str(about["words"]) if about else name.replace("_", " ")
 
 
-def lower_is_better(name: str) -> bool:
+def lower_is_better(results: Mapping[str, Any], name: str) -> bool:
     """Whether a smaller figure of this metric is a better one."""
-    return name.endswith(LOWER_IS_BETTER)
+    about = results["metrics"].get(name)
+    return about is not None and about["mode"] == "min"
 
 
 def dotted(key: str) -> Markup:
@@ -118,3 +151,22 @@ def when(created: str) -> str:
 def state(name: str) -> str:
     """A trial's state; one that is ``running`` may as well have been interrupted."""
     return "not ended" if name == "running" else name
+
+
+def example_in_words(example: Mapping[str, Any]) -> str:
+    """How well a clip was answered, what is true of it, and what its scores are."""
+    scores = {"tags": example["clip_f1"], "events": example["event_f1"]}
+    f1 = ", ".join(f"{of} {number(value, 2)}" for of, value in scores.items() if is_finite(value))
+    texts = [f"F1 of this clip: {f1}."] if f1 else []
+    if "true_values" in example:
+        texts.append(f"True: {_values(example['true_values'])}; said: {_values(example['tags'])}.")
+        return " ".join(texts)
+    true, said = (setting(example[key]) or "none" for key in ("true_tags", "predicted_tags"))
+    highest_first = sorted(example["tags"].items(), key=lambda tag: -tag[1])
+    shown = _values({name: score for name, score in highest_first if score >= LEAST_SHOWN})
+    texts.append(f"True: {true}; predicted: {said}.")
+    return " ".join([*texts, f"Scores: {shown or f'all below {LEAST_SHOWN}'}."])
+
+
+def _values(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {number(value, 2)}" for name, value in values.items())

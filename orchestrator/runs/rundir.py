@@ -83,7 +83,8 @@ class TrialDir:
     def test_predictions(self, variant: str, final: str = "refit") -> Path:
         """Test predictions of the final models under one decision variant."""
         how = "test" if final == "refit" else f"test_{final}"
-        return self.refit / "predictions" / f"{how}_{variant.replace(' ', '_')}.npz"
+        name = re.sub(r"[^\w.-]+", "_", variant)
+        return self.refit / "predictions" / f"{how}_{name}.npz"
 
     def decision(self, variant: str, final: str = "refit") -> Path:
         """What a decision variant of the final models adapted to."""

@@ -19,7 +19,7 @@ from systems.metrics import metric
 from systems.metrics.intervals import Difference, Interval
 
 LEVEL = 0.05  # of a claim
-NO_PROPORTION = ("clip_values", "ranking")  # predictions whose metrics count no right clips
+PROPORTIONS = ("accuracy",)  # metrics that are a share of clips that are right
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,7 @@ def judge(name: str, truth: Truth, said: Any, reference: Any) -> Judgement:
     about = metric(name)
     ours, theirs = about.count(truth, said), about.count(truth, reference)
     value = about.interval(ours)
-    z_p = None
-    if about.mode == "max" and about.predictions not in NO_PROPORTION:
-        z_p = z_test(value.value, about.value(theirs), len(ours))
+    z_p = z_test(value.value, about.value(theirs), len(ours)) if name in PROPORTIONS else None
     return Judgement(name, value, about.difference(ours, theirs), z_p)
 
 

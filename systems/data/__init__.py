@@ -2,7 +2,8 @@
 
 A reader is a module here with ``NAME``, ``TASK`` (``any``: fits every system whose labels it has),
 ``LAYOUT`` (what it expects on disk, in words) and ``read(folder, skip_broken=False) -> Dataset``;
-another package adds one by the entry-point group ``soundsweep.datasets``.
+``SPLITS`` says which part a split of the papers' tables is, where their names differ. Another
+package adds a reader by the entry-point group ``soundsweep.datasets``.
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ def reader(name: str) -> ModuleType:
     if name not in modules:
         raise unknown("data set", name, modules)
     return importlib.import_module(modules[name])
+
+
+def part_of_split(name: str, split: str) -> str:
+    """The part of a data set that papers call ``split``; that name itself of an unknown set."""
+    splits = getattr(reader(name), "SPLITS", {}) if name in readers() else {}
+    return str(splits.get(split, split))
 
 
 def load(name: str, folder: str | None, skip_broken: bool = False) -> Dataset:

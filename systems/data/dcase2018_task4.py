@@ -48,6 +48,10 @@ PARTS: dict[str, tuple[str, Role, LabelKind, bool]] = {
     "eval": ("eval/eval", "labelled", "events", False),
 }
 
+# Split of the papers' tables -> part. What they call "dev" is the challenge's development set: its
+# labelled clips that nobody trains on.
+SPLITS = {"dev": "test"}
+
 COLUMNS: dict[LabelKind, tuple[str, ...]] = {
     "tags": ("filename", "event_labels"),
     "none": ("filename",),

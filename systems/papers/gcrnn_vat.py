@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from systems.figures import Figure
 from systems.frontend.log_mel import LogMel
 from systems.nets.attention import AttentionOver, AttentionPooling
 from systems.nets.gated import GatedBlock
@@ -117,11 +118,11 @@ class Gcrnn(nn.Module):
         return padded
 
 
-FIGURES = {  # Table 1: variant of results.csv -> what to run
-    "no refinement": {"refinement.on": "none"},
-    "SALR_train": {"refinement.on": "labelled"},  # the weak clips: card, gap 17
-    "SALR_dev": {"refinement.on": "target"},  # adapts on the clips it is scored on
-}
+FIGURES = (  # Table 1
+    Figure("no refinement", {"refinement.on": "none"}),
+    Figure("SALR_train", {"refinement.on": "labelled"}),  # the weak clips: card, gap 17
+    Figure("SALR_dev", {"refinement.on": "target"}),  # adapts on the clips it is scored on
+)
 QUICK = {  # for two CPU cores; a searched key that is set here leaves the space
     "front_end.hop": 664,
     "front_end.bands": 64,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from systems.data.dataset import ClipSet
+from systems.figures import Figure
 from systems.papers import gcrnn_vat
 from systems.registry import Requirement, register
 from systems.system import NetworkSystem
@@ -64,7 +65,7 @@ register.variant(
 )  # fmt: skip
 register.fusion(
     "fakepaper/both", members=["fakepaper/small", "fakepaper/fast"], learner="power",
-    settings={"r": 3.0}, final="fold_mean", figures=("",), summary="Their power mean.",
+    settings={"r": 3.0}, final="fold_mean", figures=(Figure(),), summary="Their power mean.",
 )  # fmt: skip
 
 

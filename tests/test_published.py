@@ -1,0 +1,149 @@
+"""Rows of a paper's tables beside ours: only where system, data set, split and metric are the same.
+
+``fakepaper`` has rows here that differ in nothing but the data set, or the split.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.plan.options import Options
+from orchestrator.plan.plan import Plan
+from orchestrator.plan.variants import CONFIGURED, decision_variants, trainings
+from orchestrator.planning.resolve import make_plan
+from orchestrator.report import published as module
+from orchestrator.report.reproduce import to_run
+from systems import registry
+from systems.figures import Figure
+
+COLUMNS = ("system", "variant", "dataset", "split", "metric", "label", "value")
+
+
+def row(*values: Any) -> dict[str, Any]:
+    return {**dict(zip(COLUMNS, values, strict=True)), "paper": "fakepaper", "unit": "%",
+            "source": "Table 1"}  # fmt: skip
+
+
+ROWS = [
+    row("small", "plain", "dcase2018_task4", "test", "event_f1", "", 20.0),
+    row("small", "plain", "tut2018", "test", "event_f1", "", 21.0),
+    row("small", "plain", "dcase2018_task4", "eval", "event_f1", "", 22.0),
+    row("small", "plain", "dcase2018_task4", "dev", "event_f1", "", 23.0),  # the reader: test
+    row("small", "plain", "dcase2018_task4", "test", "tag_auc", "", 24.0),
+    row("small", "plain", "dcase2018_task4", "test", "event_f1", "dog", 25.0),
+    row("small", "plain", "dcase2018_task4", "test", "event_f1", "bird", 26.0),
+    row("small", "quick", "dcase2018_task4", "test", "event_f1", "", 27.0),
+    row("small", "oracle", "dcase2018_task4", "test", "event_f1", "", 28.0),
+    row("small", "other", "dcase2018_task4", "test", "event_f1", "", 29.0),
+    row("fast", "plain", "dcase2018_task4", "test", "event_f1", "", 30.0),
+]  # fmt: skip
+FIGURES = (Figure("plain"), Figure("quick", {"training.learning_rate": 0.01}))
+UNMAPPED = {"oracle": "it needs labels that nobody has"}
+
+
+@pytest.fixture
+def plan(monkeypatch: pytest.MonkeyPatch, task4_folder: Path) -> Plan:
+    """A training of a system of fakepaper that has no decision."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "fakepaper"))
+    small = registry.get("fakepaper/small")
+    changed = replace(small, decision=None, figures=FIGURES, unmapped=UNMAPPED)
+    monkeypatch.setitem(registry._ENTRIES, small.address, changed)
+    monkeypatch.setattr(module, "published", lambda paper: ROWS)
+    return _plan(task4_folder)
+
+
+def _plan(folder: Path, *settings: str) -> Plan:
+    options = Options(
+        purpose="train", system="fakepaper/small", data=str(folder), trials=1, set=settings,
+        gpus_per_trial=0.0, name="it",
+    )  # fmt: skip
+    return make_plan(options)[0]
+
+
+def scores(plan: Plan, *values: float) -> dict[str, Any]:
+    rows = [
+        {"trial": trial, "learner": None, "best": trial == 0, "transductive": False,
+         "variant": next(iter(decision_variants(plan))),
+         "metrics": {"event_f1": {"value": value, "low": 0.0, "high": 1.0}},
+         "classes": {"Dog": {"event_f1": value / 2}, "Cat": {"event_f1": None}}}
+        for trial, value in enumerate(values)
+    ]  # fmt: skip
+    return {"part": "test", "rows": rows}
+
+
+def test_each_row_has_ours_or_why_it_has_none(plan: Plan) -> None:
+    found = module.paper_rows(plan, scores(plan, 0.4))
+    assert [(r["value"], r["ours"] and r["ours"]["value"], r["why"]) for r in found] == [
+        (20.0, 40.0, None),
+        (21.0, None, "dataset"),
+        (22.0, None, "split"),
+        (23.0, 40.0, None),
+        (24.0, None, "metric"),
+        (25.0, 20.0, None),
+        (26.0, None, "label"),
+        (27.0, None, "training"),
+        (28.0, None, "unmapped"),
+        (29.0, None, "unmapped"),
+        (30.0, None, "system"),
+    ]
+    assert found[0]["ours"] == {"value": 40.0, "low": 0.0, "high": 100.0}
+    assert found[8]["reason"] == UNMAPPED["oracle"]
+
+
+def test_nothing_of_an_unscored_run_stands_beside_them(plan: Plan) -> None:
+    found = module.paper_rows(plan, None)
+    assert not any(row["ours"] for row in found)
+    assert {row["why"] for row in found[:2]} == {"unscored", "dataset"}
+
+
+def test_seeds_give_mean_and_deviation(plan: Plan) -> None:
+    ours = module.paper_rows(plan, scores(plan, 0.4, 0.5, 0.6))[0]["ours"]
+    assert ours == {"value": pytest.approx(50.0), "sd": pytest.approx(10.0), "seeds": 3}
+
+
+def test_a_figure_is_the_training_that_has_its_configuration(
+    plan: Plan, task4_folder: Path
+) -> None:
+    assert [one.changes for one in trainings(plan.entry(), plan.dataset)] == [
+        {}, {"training.learning_rate": 0.01},
+    ]  # fmt: skip
+    quick = _plan(task4_folder, "training.learning_rate=0.01")
+    found = {r["variant"]: r for r in module.paper_rows(quick, scores(quick, 0.4))}
+    assert found["quick"]["ours"]["value"] == 40.0
+    assert module.paper_rows(quick, scores(quick, 0.4))[0]["why"] == "training"
+
+
+def test_reproduce_runs_every_training_that_figures_name(plan: Plan) -> None:
+    found = to_run("fakepaper", "dcase2018_task4")
+    assert [(one.entry.name, one.suffix, one.set) for one in found] == [
+        ("small", "small", ()), ("small", "small-1", ("training.learning_rate=0.01",)),
+    ]  # fmt: skip
+
+
+def test_rows_of_one_variant_may_be_of_other_configurations(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Figure("plain", {"training.learning_rate": 0.5}, dataset="tut2018")
+    entry = replace(plan.entry(), figures=(other, Figure("plain")))
+    monkeypatch.setitem(registry._ENTRIES, entry.address, entry)
+    assert [one.changes for one in trainings(entry, "dcase2018_task4")] == [{}]
+    assert [one.changes["training.learning_rate"] for one in trainings(entry, "tut2018")
+            if one.changes] == [0.5]  # fmt: skip
+    found = module.paper_rows(plan, scores(plan, 0.4))
+    assert found[0]["ours"]["value"] == 40.0
+
+
+def test_a_system_without_decision_is_scored_as_configured(plan: Plan) -> None:
+    assert decision_variants(plan) == {CONFIGURED: {}}
+
+
+def test_every_row_on_file_is_read() -> None:
+    rows = module.published("gcrnn_vat")
+    assert len(rows) == 144
+    macro = [r for r in rows if r["system"] == "gcrnn_vat" and not r["label"]]
+    assert {(r["variant"], r["metric"]): r["value"] for r in macro}["SALR_dev", "event_er"] == 1.12
+    assert all("macro" not in r["variant"] for r in rows)
