@@ -79,7 +79,7 @@ def train_plainly(
         )
         histories.append(system.train(job.folds[fold], job.store, context).history)
     epoch = statistics.median(metrics["seconds"] for metrics in histories[0].metrics)
-    return Training(began, time.time(), histories[0].best_value, epoch)
+    return Training(began, time.time(), histories[0].best_worth, epoch)
 
 
 def by_pool(job: Job, trials: Sequence[dict[str, Any]], at_once: int, folder: Path | None) -> Any:

@@ -25,9 +25,10 @@ from systems.frontend.log_mel import LogMel, LogMelFrontEnd, Standardise
 from systems.postprocessing.decoding import Decoding, decode
 from systems.postprocessing.refinement import Refined, Refinement, refine
 from systems.predictions import Predictions
+from systems.training.history import History
 from systems.training.losses import LossTerm
 from systems.training.probe import Probe, probe
-from systems.training.supervised import History, Model, Training, fit, network_outputs
+from systems.training.supervised import Model, Training, fit, network_outputs
 
 
 @dataclass(frozen=True)

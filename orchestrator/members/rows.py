@@ -23,7 +23,7 @@ from orchestrator.training.trial import best_step, read_epoch_scores
 from systems.data.dataset import Clip, Dataset
 from systems.data.splits import Splits, clip_targets, cross_fitting_folds
 from systems.errors import UserError
-from systems.metrics import clip_metric
+from systems.metrics import clip_metric, metric
 from systems.predictions import Predictions
 
 
@@ -166,7 +166,7 @@ def out_of_fold(
 
 def best_place(members: Sequence[Member], plan: Plan) -> int:
     """The place of the member with the best selected value; of equals the first."""
-    sign = 1 if plan.mode == "max" else -1
+    sign = 1 if metric(plan.metric).mode == "max" else -1
     values = [sign * selected_value(member) for member in members]
     return values.index(max(values))
 
@@ -277,11 +277,11 @@ def _by_others(
 def _by_other_half(
     epochs: np.ndarray, targets: np.ndarray, halves: np.ndarray, plan: Plan
 ) -> np.ndarray:
-    metric, sign = clip_metric(plan.metric), 1 if plan.mode == "max" else -1
+    measure, sign = clip_metric(plan.metric), 1 if metric(plan.metric).mode == "max" else -1
     out = np.empty_like(epochs[0])
     for half in (0, 1):
         chooses = halves != half
-        values = [sign * metric(targets[chooses], scores[chooses]) for scores in epochs]
+        values = [sign * measure(targets[chooses], scores[chooses]) for scores in epochs]
         out[~chooses] = epochs[int(np.argmax(values))][~chooses]
     return out
 

@@ -64,7 +64,7 @@ def _checkpoints(run: RunDir) -> Iterator[Removable]:
     for trial in study_of(run, plan).trials():
         folder = run.trial(trial.number)
         if trial.state in ENDED:
-            for path in sorted(folder.path.glob("fold*/checkpoint.pt*")):
+            for path in sorted(folder.path.glob("fold*/checkpoint*")):
                 why = f"trial {trial.number} of {run.path.name} has ended"
                 yield Removable(path, why, path.stat().st_size)
 

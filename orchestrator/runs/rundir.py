@@ -123,7 +123,7 @@ class TrialDir:
 
     def clear_checkpoints(self) -> None:
         """Remove the checkpoints of a trial that has ended."""
-        for path in self.path.glob("**/checkpoint.pt*"):
+        for path in self.path.glob("**/checkpoint*"):
             path.unlink()
 
     def begin_attempt(self, about: Mapping[str, Any]) -> int:

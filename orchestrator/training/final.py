@@ -55,8 +55,7 @@ def run_final(
             if not path.exists():
                 fitted = trained(job, Task(number, fold, epoch, snapshot=True))
                 _keep(job, fitted.predict(job.test, job.store, job.context()), path)
-        folder = Task(number, fold, snapshot=True).folder(trial)
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        Task(number, fold, snapshot=True).forget(trial)
 
 
 def _one_model(job: Job, number: int, last_step: int, variants: Mapping[str, Any]) -> None:
@@ -67,7 +66,7 @@ def _one_model(job: Job, number: int, last_step: int, variants: Mapping[str, Any
         decided = _decide(fitted, configs.replace(job.config(trial), overrides), job, context)
         write_json(trial.decision(variant), decided.decision())
         _keep(job, decided.predict(job.test, job.store, context), trial.test_predictions(variant))
-    (trial.refit / "checkpoint.pt").unlink(missing_ok=True)
+    Task(number, None).forget(trial)
 
 
 def _mean_of_folds(job: Job, number: int, variants: Mapping[str, Any], final: Final) -> None:

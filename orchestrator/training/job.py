@@ -103,6 +103,11 @@ class Task:
             return trial.refit / ("snapshots" if self.fold is None else f"snapshots_{self.fold}")
         return trial.refit if self.fold is None else trial.path / f"fold{self.fold}"
 
+    def forget(self, trial: TrialDir) -> None:
+        """Remove what the training, which is done, would go on from."""
+        for path in self.folder(trial).glob("checkpoint*"):
+            path.unlink(missing_ok=True)
+
     def log(self, trial: TrialDir) -> Path:
         """Where the epochs are noted."""
         if self.snapshot:

@@ -22,7 +22,7 @@ from orchestrator.training.fold import progress, trained
 from orchestrator.training.job import Job, Report, Task, tell_nobody
 from systems import config as configs
 from systems.errors import Diverged, UserError
-from systems.metrics import clip_interval
+from systems.metrics import clip_interval, metric
 from systems.predictions import Predictions
 
 
@@ -123,7 +123,7 @@ def train_fold(job: Job, number: int, fold: int, report: Report = tell_nobody) -
 def best_step(trial: TrialDir, fold: int, plan: Plan) -> int:
     """The epoch of a fold with the best metric (of equals the first), from 1."""
     lines = [line for line in trial.read_metrics() if line["fold"] == fold]
-    best = best_line(lines, plan.metric, plan.mode)
+    best = best_line(lines, plan.metric, metric(plan.metric).mode)
     assert best is not None
     return int(best["step"])
 
