@@ -21,12 +21,18 @@ from orchestrator.search import sweep
 from orchestrator.search.study import Search
 from orchestrator.training.job import Job
 from orchestrator.training.trial import run_trial
+from systems.data.dataset import Dataset
+from systems.data.splits import Splits
 
 
 def run_in_process(options: Options) -> RunDir:
     """Plan and run, one trial after another; the run directory, scored."""
-    plan, dataset, splits = make_plan(options)
-    run = RunDir(Path(options.storage) / plan.name)
+    return drive_in_process(Path(options.storage), *make_plan(options))
+
+
+def drive_in_process(root: Path, plan: Plan, dataset: Dataset, splits: Splits) -> RunDir:
+    """Run what is planned below a storage root."""
+    run = RunDir(root / plan.name)
     with run.drive(), pytest.MonkeyPatch.context() as patch:
         write_json(run.plan, plan.to_json())
         patch.setattr(sweep, "search", _search)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.members.seen import Members, Targets
+from orchestrator.members.seen import Members, Targets, per_member
 from orchestrator.plan.plan import Plan, load_plan
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
@@ -183,7 +183,7 @@ def view(
     clips: Mapping[str, Clip],
     columns: Mapping[str, np.ndarray] | None = None,
 ) -> Members:
-    """What learners see of predictions of the same clips: the kinds that all members give."""
+    """What learners see of predictions of the same clips: the kinds that members give."""
     first = predictions[0]
     for member, other in zip(members, predictions, strict=True):
         if other.clip_ids != first.clip_ids or other.classes != first.classes:
@@ -193,8 +193,7 @@ def view(
             )
 
     def of_all(kind: str) -> tuple[Any, ...] | None:
-        values = tuple(getattr(one, kind) for one in predictions)
-        return None if any(value is None for value in values) else values
+        return per_member(getattr(one, kind) for one in predictions)
 
     return Members(
         names=tuple(member.name for member in members),

@@ -21,7 +21,14 @@ from orchestrator.runs.rundir import RunDir
 from orchestrator.stacking.crossfit import fold_masks, fused, in_order, outer_folds
 from orchestrator.stacking.diagnostics import diagnose
 from orchestrator.stacking.families import kind_of, learner, load_learner
-from orchestrator.stacking.judging import Judgement, compared, judge, judge_events
+from orchestrator.stacking.judging import (
+    Events,
+    Judgement,
+    compared,
+    judge,
+    judge_events,
+    worth_of_events,
+)
 from orchestrator.stacking.learner import Learner
 from orchestrator.stacking.search import searched
 from systems import config as configs
@@ -212,16 +219,27 @@ def _judged(
         counted = targets.counted()
         return judge(plan.metric, targets.values[counted], predictions.clip_scores[counted],
                      best[counted])  # fmt: skip
-    reference = rows.seen.events_of(rows.best) if other is None else other.events
+    reference = _best_events(final.judged_by, rows) if other is None else other.events
     assert targets.events is not None
     assert predictions.events is not None
     assert reference is not None
     counted = np.flatnonzero(targets.counted())
     truth, ours, theirs = (
-        tuple(events[row] for row in counted)
+        tuple(events[int(row)] for row in counted)
         for events in (targets.events, predictions.events, reference)
     )
     return judge_events(final.judged_by, truth, ours, theirs, plan.classes)
+
+
+def _best_events(judged_by: str, rows: OutOfFold) -> Events:
+    """The events of the best single trial; where it tells of none, of the one that tells best."""
+    told = rows.seen.with_events()
+    if rows.best in told:
+        return rows.seen.events_of(rows.best)
+    counted = rows.targets.counted()
+    members, truth = rows.seen.rows(counted), rows.targets.rows(counted)
+    worth = {m: worth_of_events(judged_by, truth, members, members.events_of(m)) for m in told}
+    return rows.seen.events_of(max(told, key=lambda m: worth[m]))
 
 
 def refused(run: RunDir, plan: Plan) -> list[dict[str, Any]]:

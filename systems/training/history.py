@@ -69,7 +69,7 @@ class History:
                 self.crossed_worths[chooses], self.crossed_step = worths[chooses], epoch
                 for row in np.flatnonzero(half != chooses):
                     self.crossed_clips[row] = clips[row].clone()
-                    self.crossed_frames[row] = frames[row].half()
+                    self.crossed_frames[row] = frames[int(row)].half()
 
     def keep(self, epoch: int, context: Context) -> dict[str, Any]:
         """Write what an epoch adds, and return what the checkpoint says of it.

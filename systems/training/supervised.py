@@ -52,10 +52,17 @@ class Training:
 
 
 class Model(nn.Module):
-    """Front end, standardisation and network: waveforms [B, S] -> the network's outputs."""
+    """Front end, standardisation and network: waveforms [B, S] -> posteriors.
 
-    def __init__(self, front_end: nn.Module, standardise: Standardise, network: nn.Module) -> None:
+    ``frames``: whether the network's second output is the frame posterior.
+    """
+
+    def __init__(
+        self, front_end: nn.Module, standardise: Standardise, network: nn.Module,
+        frames: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__()
+        self.frames = frames
         self.front_end = front_end
         self.standardise = standardise
         self.network = network
@@ -66,9 +73,10 @@ class Model(nn.Module):
             features: Tensor = self.standardise(self.front_end(waveforms))
         return features
 
-    def forward(self, waveforms: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, waveforms: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Clip posteriors [B, K] and, where the network gives them, frame posteriors [B, T, K]."""
         outputs: tuple[Tensor, ...] = self.network(self.features(waveforms))
-        return outputs
+        return outputs[0], outputs[1] if self.frames else None
 
 
 class Clips:
@@ -163,7 +171,7 @@ def _publish(
 def _validate(
     model: Model, waveforms: WaveformStore, clips: ClipSet, samples: int, context: Context
 ) -> tuple[Tensor, list[Tensor]]:
-    """Clip posteriors [N, K] and frame posteriors of each clip [T, K].
+    """Clip posteriors [N, K] and frame posteriors of each clip [T, K], if any.
 
     Of several workers all get the first one's clip posteriors, so that they judge alike, and only
     the first the frames, which it alone keeps.
@@ -171,10 +179,10 @@ def _validate(
     frames: list[Tensor] = []
 
     def first() -> Tensor:
-        clip, frame = zip(
-            *network_outputs(model, waveforms, clips.clip_ids, samples, context), strict=True
-        )
-        frames.extend(row for batch in frame for row in batch)
+        clip = []
+        for scores, frame in network_outputs(model, waveforms, clips.clip_ids, samples, context):
+            clip.append(scores)
+            frames.extend(() if frame is None else frame)
         return torch.cat(clip)
 
     return context.from_first(first), frames
@@ -295,8 +303,8 @@ def fit_standardisation(model: Model, clips: Clips, context: Context) -> None:
 
 def network_outputs(
     model: Model, waveforms: WaveformStore, clip_ids: Sequence[str], samples: int, context: Context
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Per batch, clip posteriors [B, K] and frame posteriors [B, T, K], on the CPU, in order.
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Per batch, clip posteriors [B, K] and frame posteriors [B, T, K], if any, on the CPU.
 
     Clips are padded to ``samples``, or to the longest of their batch where that is longer.
     """
@@ -305,8 +313,8 @@ def network_outputs(
         longest = max(len(waveforms[clip_ids[row]]) for row in rows)
         clips = Clips(waveforms, clip_ids, max(samples, longest))
         with torch.inference_mode():
-            outputs = model(clips.batch(rows).to(context.device))
-        yield outputs[0].cpu().clone(), outputs[1].cpu().clone()
+            clip, frames = model(clips.batch(rows).to(context.device))
+        yield clip.cpu().clone(), None if frames is None else frames.cpu().clone()
 
 
 def _in_order(count: int, size: int = 30) -> Iterator[list[int]]:
