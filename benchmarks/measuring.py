@@ -80,7 +80,7 @@ def ready(
     run = RunDir(root / plan.name).drive()
     write_json(run.plan, plan.to_json())
     store = open_store(dataset, clips, rate, root / "store")
-    return run, Job.of(run, plan, dataset, splits, store), dataset
+    return run, Job.of(run, plan, dataset, splits, {rate: store}), dataset
 
 
 def processes(count: int) -> ProcessPoolExecutor:

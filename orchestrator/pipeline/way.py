@@ -106,7 +106,7 @@ def _work(
                 members.finish(plan, jobs.driven(mine[0]), tasks, stop, progress)
         stop.check()
         progress.phase("score the test part", None)
-        scoring.score_test_once(run, plan, dataset, jobs.read(chosen[0]).store, rows, columns)
+        scoring.score_test_once(run, plan, dataset, jobs.sound(chosen[0]), rows, columns)
     clock.note()
 
 

@@ -24,6 +24,7 @@ from orchestrator.plan.search import HalvingSettings, SamplerSettings
 from orchestrator.planning.checks import check_decision, check_kinds, check_metric, check_options
 from orchestrator.planning.duration import parse_duration
 from orchestrator.planning.learners import stack_names
+from orchestrator.planning.sound import stored_rates
 from search_spaces import SearchSpace
 from systems import config as configs
 from systems import data, registry
@@ -112,6 +113,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         versions=_versions(),
         git_commit=_git_commit(),
     )
+    stored_rates(plan)  # one that cannot be stored shows here
     return replace(plan, search_share=plan.planned_share()), dataset, splits
 
 

@@ -112,7 +112,8 @@ def train_fold(job: Job, number: int, fold: int, report: Report = tell_nobody) -
     assert data.validation is not None
     if not trial.predictions(fold).exists():
         fitted = trained(job, Task(number, fold), report)
-        predicted = fitted.predict(data.validation.clip_ids, job.store, job.context(), fold)
+        sound = job.waveforms(job.config(trial))
+        predicted = fitted.predict(data.validation.clip_ids, sound, job.context(), fold)
         predicted.with_data(
             fingerprint=plan.fingerprint, splits=plan.splits["digest"]
         ).save(trial.predictions(fold))  # fmt: skip
