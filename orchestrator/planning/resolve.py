@@ -154,7 +154,7 @@ def describe_splits(splits: Splits) -> dict[str, Any]:
 
 
 def _dataset_of(options: Options, entry: registry.Entry) -> tuple[str, str | None]:
-    name = options.dataset or (entry.dataset if options.data else "synthetic")
+    name = options.dataset or (entry.dataset if options.data else entry.embedded())
     folder = None if options.data is None else str(Path(options.data).expanduser().resolve())
     return name, folder
 

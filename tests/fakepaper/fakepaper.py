@@ -105,6 +105,17 @@ def tagger(config: Any) -> Any:
 
 
 @register(
+    "fakepaper/classes",
+    config=TINY,
+    gives=("clip_scores",),
+    **{**ABOUT, "decision": None, "labels": ("class",), "dataset": "fakeset"},
+)
+def classes(config: Any) -> Any:
+    """One class a clip, without frames."""
+    return tagger(config)
+
+
+@register(
     "fakepaper/pupil",
     config=TINY,
     requires={"teacher": Requirement("fakepaper/both", rows="same_fold")},
