@@ -3,7 +3,7 @@
 plan.json              what was asked for, resolved
 driver                 the lock of the one driver, and its generation
 study.log              the search's memory
-trials/00007/          config.json, attempts/, metrics.jsonl, foldN/checkpoint.pt,
+trials/00007/          config.json, attempts/, metrics.jsonl, foldN/checkpoint*,
                        model/foldN/, predictions/foldN.npz, result.json,
                        refit/ (metrics.jsonl, model/, predictions/)
 members.json           the best trials, with their out-of-fold scores
@@ -14,7 +14,7 @@ statistics.npz         statistics of the clips, where a meta-learner uses them
 scores.json            the scores of the test part
 counts/                per clip and class what members and scored models got right and wrong
 clock.json             seconds that the run has worked
-store.json             which waveform store it reads
+store.json             which waveform stores it reads
 results.json           every number of the report
 report/                HTML, CSV, PNG
 """
