@@ -82,8 +82,8 @@ def _work(
         if plan.purpose == "stack":
             chosen = members_of_runs(plan)
             for mine in _by_run(chosen):
-                if missing := members.missing_folds(mine):
-                    members.complete(jobs.driven(mine[0]), missing, stop, progress)
+                if members.missing_folds(mine):
+                    members.complete(jobs.driven(mine[0]), mine, stop, progress)
         else:
             job = jobs.own()
             if plan.entry().requires:
