@@ -37,9 +37,10 @@ VALIDATION_BATCH = 30  # clips
 
 def epoch_seconds(job: Job, epochs: int, device: str) -> float:
     """Seconds of an epoch: the median of all but the first."""
-    system = job.plan.entry().build(job.plan.trial_config(job.plan.first_trial))
+    config = job.plan.trial_config(job.plan.first_trial)
     context = Context(device=device, threads=1, last_step=epochs + 1)
-    history = system.train(job.folds[0], job.store, context).history
+    system = job.plan.entry().build(config)
+    history = system.train(job.folds[0], job.waveforms(config), context).history
     return statistics.median(metrics["seconds"] for metrics in history.metrics[1:])
 
 
@@ -63,7 +64,8 @@ def pipeline_seconds(job: Job, device: str) -> tuple[float, float, float]:
     """Seconds of an epoch's batches from the store, of their copies to the device, and of their
     front end."""
     config = job.plan.trial_config(job.plan.first_trial)
-    longest = max(len(job.store[i]) for i in job.folds[0].labelled.clip_ids)
+    waveforms = job.waveforms(config)
+    longest = max(len(waveforms[i]) for i in job.folds[0].labelled.clip_ids)
     samples = min(round(config.clip_seconds * config.front_end.rate), longest)
     front_end = LogMelFrontEnd(config.front_end).to(device)
     generator = np.random.default_rng(0)
@@ -71,7 +73,7 @@ def pipeline_seconds(job: Job, device: str) -> tuple[float, float, float]:
     for ids, rows in epoch_rows(job):
         if not len(rows):
             continue
-        clips = Clips(job.store, ids, samples)
+        clips = Clips(waveforms, ids, samples)
         batch, seconds = timed(partial(clips.batch, rows, generator), device)
         store += seconds
         moved, seconds = timed(partial(batch.to, device), device)
@@ -146,7 +148,7 @@ def main() -> None:
     with scratch() as root:
         _, job, dataset = ready(given, Path(root), budget=given.budget, set=given.set, name="input")
         show_pipeline(given, job)
-        show_store(dataset, job.store.rate, given.clips, Path(root))
+        show_store(dataset, next(iter(job.stores)), given.clips, Path(root))
 
 
 def show_pipeline(given: argparse.Namespace, job: Job) -> None:

@@ -35,7 +35,7 @@ def parser(text: str | None, system: str) -> argparse.ArgumentParser:
         description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--system", default=system, help=f"PAPER/SYSTEM (default: {system})")
-    made.add_argument("--dataset", help="data set (default: synthetic; with --data, the paper's)")
+    made.add_argument("--dataset", help="data set (default: embedded; with --data, the paper's)")
     made.add_argument("--data", metavar="PATH", help="folder of the data set")
     made.add_argument(
         "--smoke", action="store_true", help="only show that it runs; its figures mean nothing"
@@ -79,7 +79,7 @@ def ready(
     run = RunDir(root / plan.name).drive()
     write_json(run.plan, plan.to_json())
     store = open_store(dataset, clips, rate, root / "store")
-    return run, Job.of(run, plan, dataset, splits, store), dataset
+    return run, Job.of(run, plan, dataset, splits, {rate: store}), dataset
 
 
 def processes(count: int) -> ProcessPoolExecutor:

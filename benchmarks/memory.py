@@ -77,7 +77,8 @@ class Trial:
         """Train the first trial's configuration for some epochs."""
         config = self.job.plan.trial_config(self.job.plan.first_trial)
         context = self.job.context(last_step=epochs)
-        self.job.plan.entry().build(config).train(self.job.folds[0], self.job.store, context)
+        sound = self.job.waveforms(config)
+        self.job.plan.entry().build(config).train(self.job.folds[0], sound, context)
 
     def private(self) -> int:
         """Bytes of this process alone, without the store."""
@@ -106,7 +107,7 @@ def main() -> None:
         _, job, dataset = ready(
             given, Path(root), budget=given.budget, set=given.set, name="memory"
         )
-        show_store(job.store, tuple(clip.clip_id for clip in dataset.clips))
+        show_store(next(iter(job.stores.values())), tuple(clip.clip_id for clip in dataset.clips))
         start_ray(given.trials, Stop())
         show_trials(*actors_private(job, given.trials, given.epochs))
         ray.shutdown()

@@ -134,7 +134,7 @@ def train_plainly(config: Config, features: Sequence[Tensor], targets: Tensor, s
 
 def plain_scores(task: Task, job: Job) -> np.ndarray:
     """Clip scores [N, K] of the test part after a plain loop."""
-    config, data, store = task.config, job.refit, job.store
+    config, data, store = task.config, job.refit, job.waveforms(task.config)
     longest = max(len(store[i]) for i in data.labelled.clip_ids)
     samples = min(round(config.clip_seconds * config.front_end.rate), longest)
     used = data.unlabelled["unlabelled"].clip_ids if config.training.unlabelled else ()
@@ -157,7 +157,8 @@ def our_scores(task: Task, job: Job) -> np.ndarray:
     """Clip scores [N, K] of the test part after our training."""
     context = Context(seed=task.seed, threads=1, last_step=task.epochs)
     system = job.plan.entry().build(task.config)
-    predicted = system.train(job.refit, job.store, context).predict(job.test, job.store, context)
+    sound = job.waveforms(task.config)
+    predicted = system.train(job.refit, sound, context).predict(job.test, sound, context)
     assert predicted.clip_scores is not None
     return predicted.clip_scores
 

@@ -71,7 +71,8 @@ def train_plainly(
 ) -> Training:
     """The training of a trial without any of our orchestrator; it runs in a pool's process."""
     began = time.time()
-    system = job.plan.entry().build(job.plan.trial_config(params))
+    config = job.plan.trial_config(params)
+    system = job.plan.entry().build(config)
     histories = []
     for fold in range(job.plan.splits["searched"]):
         context = job.context(
@@ -79,9 +80,9 @@ def train_plainly(
             seed=Task(number, fold).seed(job.plan),
             last_step=epochs,
         )
-        histories.append(system.train(job.folds[fold], job.store, context).history)
+        histories.append(system.train(job.folds[fold], job.waveforms(config), context).history)
     epoch = statistics.median(metrics["seconds"] for metrics in histories[0].metrics)
-    return Training(began, time.time(), histories[0].best_value, epoch)
+    return Training(began, time.time(), histories[0].best_worth, epoch)
 
 
 def by_pool(job: Job, trials: Sequence[dict[str, Any]], at_once: int, folder: Path | None) -> Any:

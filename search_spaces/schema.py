@@ -50,7 +50,6 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     metric: str | None = None
-    mode: Literal["max", "min"] = "max"
     space: dict[str, Range] = {}
     like: str | None = None
     without: list[str] = []

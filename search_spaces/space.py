@@ -16,6 +16,7 @@ import yaml
 from search_spaces.schema import Range, Section
 from systems import config as configs
 from systems.errors import UserError, nearest, unknown
+from systems.metrics import metric
 
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
@@ -95,7 +96,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Metric, direction and parameters of one system."""
+    """Metric, its direction and the parameters of one system."""
 
     metric: str
     mode: Literal["max", "min"]
@@ -151,8 +152,9 @@ def load(address: str, config: Any) -> SearchSpace:
     if section.metric is None:
         raise UserError(f"search_spaces/{paper}.yaml, {name}: no metric.")
     loaded = SearchSpace(
-        section.metric, section.mode, tuple(_parameter(k, r) for k, r in space.items())
-    )
+        section.metric, metric(section.metric).mode,
+        tuple(_parameter(k, r) for k, r in space.items()),
+    )  # fmt: skip
     check(loaded, config, f"search_spaces/{paper}.yaml, {name}")
     return loaded
 
@@ -193,8 +195,7 @@ def _resolved(sections: Mapping[str, Section], name: str) -> tuple[Section, dict
             raise unknown("section to be like", section.like, sections)
         base = sections[section.like]
         space = {k: r for k, r in base.space.items() if not _below(k, tuple(section.without))}
-        mode = section.mode if section.metric else base.mode
-        section = section.model_copy(update={"metric": section.metric or base.metric, "mode": mode})
+        section = section.model_copy(update={"metric": section.metric or base.metric})
     return section, {**space, **section.space}
 
 

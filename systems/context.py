@@ -22,6 +22,9 @@ from systems.errors import unknown
 
 T = TypeVar("T")
 
+# All that a training keeps to go on from has a name that begins so.
+CHECKPOINT, RECORDS = "checkpoint.pt", "checkpoint_steps.bin"
+
 
 def seed_of(*parts: int | str) -> int:
     """A 63-bit seed from a run seed, a phase, an epoch, ...; the same on every machine."""
@@ -149,12 +152,15 @@ class Context:
         """Tell the metrics of a finished step. Call it after :meth:`save`."""
         self._on_report(step, metrics)
 
-    def save(self, state: Mapping[str, Any]) -> None:
-        """Publish a checkpoint (tensors, numbers, strings, lists, dicts) atomically."""
+    def save(self, state: Mapping[str, Any], name: str = CHECKPOINT) -> None:
+        """Publish a checkpoint (tensors, numbers, strings, lists, dicts) atomically.
+
+        ``name``: another file, of what changes more rarely than the checkpoint is written.
+        """
         if self.folder is None or self.rank > 0:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / "checkpoint.pt.new"
+        temporary = self.folder / f"{name}.new"
         # Through memory: torch's own writer hides from us that a disk is full.
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
@@ -164,14 +170,47 @@ class Context:
             file.flush()
             os.fsync(file.fileno())
         self.may_publish()
-        os.replace(temporary, self.folder / "checkpoint.pt")
+        os.replace(temporary, self.folder / name)
 
-    def restore(self) -> dict[str, Any] | None:
-        """The last published checkpoint, or ``None``."""
-        if self.folder is None or not (self.folder / "checkpoint.pt").exists():
+    def restore(self, name: str = CHECKPOINT) -> dict[str, Any] | None:
+        """The last published checkpoint (or what :meth:`save` wrote by that name), or ``None``."""
+        if self.folder is None or not (self.folder / name).exists():
             return None
         # To the CPU: what is loaded into a model moves to its device, the history stays here.
         state: dict[str, Any] = torch.load(
-            self.folder / "checkpoint.pt", map_location="cpu", weights_only=True
+            self.folder / name, map_location="cpu", weights_only=True
         )
         return state
+
+    def keep_record(self, step: int, record: bytes) -> None:
+        """Write what a step adds to the checkpoint, once; all steps' records are of one size.
+
+        Call it before the step's :meth:`save`. Each step has its place in the file: what a killed
+        step left there is written over when the step is trained again.
+        """
+        if self.folder is None or self.rank > 0:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.may_publish()
+        path = self.folder / RECORDS
+        path.touch()
+        with open(path, "r+b") as file:
+            file.seek((step - 1) * len(record))
+            file.write(record)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def records(self, steps: int, size: int) -> bytes:
+        """The records of the first ``steps`` steps, each of ``size`` bytes."""
+        if self.folder is None or not steps * size:
+            return b""
+        with open(self.folder / RECORDS, "rb") as file:
+            return file.read(steps * size)
+
+    def forget(self, pattern: str, but: str) -> None:
+        """Remove files of that pattern which :meth:`save` wrote, but for one."""
+        if self.folder is None or self.rank > 0:
+            return
+        for path in self.folder.glob(pattern):
+            if path.name != but:
+                path.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from systems import config as configs
+from systems.data import EMBEDDED
 from systems.data.dataset import LabelKind
 from systems.errors import UserError, unknown
 from systems.figures import Figure
@@ -120,7 +121,8 @@ class Entry(Registered):
     ``clips``: part -> how many the paper has of its data set, as its reader names them: a copy with
     other numbers is not the paper's. ``gives``: the kinds of predictions that stage two gets.
     ``requires``: name -> what is trained before it, which its training reaches as
-    ``context.required(name)``.
+    ``context.required(name)``. ``example``: the data set that it learns from where none is named;
+    without one the embedded set of its kind of labels.
     """
 
     build: Callable[..., System]
@@ -138,7 +140,22 @@ class Entry(Registered):
     gives: tuple[str, ...] = ("clip_scores", "frame_scores")
     requires: Mapping[str, Requirement] = field(default_factory=dict)
     traits: Traits = Traits()
+    example: str | None = None
     summary: str = ""
+
+    def embedded(self) -> str:
+        """The data set that it learns from where none is named.
+
+        Raises:
+            UserError: none is embedded for its kind of labels.
+        """
+        found = self.example or next((EMBEDDED[k] for k in self.labels if k in EMBEDDED), None)
+        if found is None:
+            raise UserError(
+                f"{self.address} learns from {' or '.join(self.labels)}, for which no data set is "
+                f"embedded: name one with --data (the paper's is {self.dataset})."
+            )
+        return found
 
     def published_config(self, dataset: str) -> Any:
         """The paper's configuration for a data set."""

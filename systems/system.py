@@ -25,9 +25,10 @@ from systems.frontend.log_mel import LogMel, LogMelFrontEnd, Standardise
 from systems.postprocessing.decoding import Decoding, decode
 from systems.postprocessing.refinement import Refined, Refinement, refine
 from systems.predictions import Predictions
+from systems.training.history import History
 from systems.training.losses import LossTerm
 from systems.training.probe import Probe, probe
-from systems.training.supervised import History, Model, Training, fit, network_outputs
+from systems.training.supervised import Model, Training, fit, network_outputs
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Input:
 class Fitted(Protocol):
     """A trained system.
 
-    ``rate`` in Hz; ``samples``: length of a training clip; ``frame_hop`` in seconds.
+    ``rate`` in Hz; ``samples``: length of a training clip; ``frame_hop`` in seconds, ``None`` of a
+    system that says nothing about time: it gives clip scores alone.
     """
 
     history: History
@@ -53,18 +55,22 @@ class Fitted(Protocol):
     def samples(self) -> int: ...
 
     @property
-    def frame_hop(self) -> float: ...
+    def frame_hop(self) -> float | None: ...
 
     def score(
         self, waveforms: Sequence[np.ndarray], context: Context
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Clip scores [B, K] and frame scores [B, T, K] of mono waveforms [S], S <= samples."""
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Clip scores [B, K] of mono waveforms [S], S <= samples, and their frame scores
+        [B, T, K], if it gives any."""
         ...
 
     def timed(
         self, frame_scores: np.ndarray, duration: float
     ) -> tuple[np.ndarray, tuple[Event, ...]]:
-        """Frame scores [T, K] of a clip up to its end, and the events that they hold."""
+        """Frame scores [T, K] of a clip up to its end, and the events that they hold.
+
+        Only where there is a ``frame_hop``.
+        """
         ...
 
     def predict(
@@ -110,18 +116,27 @@ class System(Protocol):
         ...
 
 
+UNDECIDED = Refinement(on="none")  # nothing is adapted
+
+
 class NetworkSystem:
     """A front end, a network, a loss, a training and a decision: most of the papers.
 
     Args:
         front_end: settings of the front end.
         network: (bands, classes) -> network, features [B, 1, F, T] -> (clip posterior [B, K],
-            frame posterior [B, T, K], ...); it also takes ``lengths`` [B] in frames.
+            frame posterior [B, T, K], ...); it also takes ``lengths`` [B] in frames where a
+            decision is adapted.
         loss: the terms of the loss.
         training: how long and on what.
         decision: what the thresholds are adapted on.
         clip_seconds: clips are padded or cut to this in training, or to the longest training clip
             where that is shorter.
+        frames: whether the network gives frame posteriors; else it gives the clip's alone,
+            ``(clip posterior, ...)``, and the system tells of no events.
+
+    Raises:
+        ValueError: a decision that is adapted without frames.
     """
 
     def __init__(
@@ -131,14 +146,18 @@ class NetworkSystem:
         network: Callable[[int, int], nn.Module],
         loss: Sequence[LossTerm],
         training: Training,
-        decision: Refinement,
         clip_seconds: float,
+        decision: Refinement = UNDECIDED,
+        frames: bool = True,
     ) -> None:
+        if not frames and decision.on != "none":
+            raise ValueError("a decision is adapted on frames, which this network does not give")
         self.front_end = front_end
         self.loss = loss
         self.training = training
         self.decision = decision
         self.clip_seconds = clip_seconds
+        self.frames = frames
         self._network = network
 
     def inputs(self) -> dict[str, Input]:
@@ -167,7 +186,7 @@ class NetworkSystem:
     def probe(self, data: TrainingData, waveforms: WaveformStore, context: Context) -> Probe:
         """The cost of a step, from two of them on some of the data."""
         model, samples = self._start(data, waveforms, context)
-        frames_per_second = 1 / self.front_end.hop_seconds
+        frames_per_second = 1 / self.front_end.hop_seconds if self.frames else 0.0
         return probe(
             model, self.loss, data, waveforms, self.training, samples, frames_per_second, context
         )
@@ -192,7 +211,8 @@ class NetworkSystem:
 
     def _model(self, classes: int) -> Model:
         front_end = LogMelFrontEnd(self.front_end)
-        return Model(front_end, Standardise(self.front_end.bands), self.network(classes))
+        standardise = Standardise(self.front_end.bands)
+        return Model(front_end, standardise, self.network(classes), self.frames)
 
 
 @dataclass(frozen=True)
@@ -212,37 +232,34 @@ class FittedNetwork:
         return self.system.front_end.rate
 
     @property
-    def frame_hop(self) -> float:
-        return self.system.front_end.hop_seconds
+    def frame_hop(self) -> float | None:
+        return self.system.front_end.hop_seconds if self.system.frames else None
 
     def predict(
         self, clip_ids: Sequence[str], waveforms: WaveformStore, context: Context, fold: int = 0
     ) -> Predictions:
-        """Clip scores, frame scores and events of some clips."""
+        """Clip scores of some clips, and their frame scores and events where there are frames."""
         self.model.to(context.device)
-        clips, frames, events = [], [], []
-        done = 0
-        for clip, frame in network_outputs(self.model, waveforms, clip_ids, self.samples, context):
+        clips: list[np.ndarray] = []
+        timed: list[tuple[np.ndarray, tuple[Event, ...]]] = []
+        for clip, frames in network_outputs(self.model, waveforms, clip_ids, self.samples, context):
             clips.append(clip.numpy())
-            for scores in frame.numpy():
-                kept, found = self.timed(scores, waveforms.duration(clip_ids[done]))
-                frames.append(kept)
-                events.append(found)
-                done += 1
-        return Predictions.of(
-            clip_ids,
-            self.classes,
-            fold,
-            clip_scores=np.concatenate(clips),
-            frame_scores=tuple(frames),
-            frame_hop=self.frame_hop,
-            events=tuple(events),
-        )
+            for scores in () if frames is None else frames.numpy():
+                timed.append(self.timed(scores, waveforms.duration(clip_ids[len(timed)])))
+        kinds: dict[str, Any] = {}
+        if self.frame_hop is not None:
+            kinds = {
+                "frame_scores": tuple(kept for kept, _ in timed),
+                "events": tuple(events for _, events in timed),
+                "frame_hop": self.frame_hop,
+            }
+        scores = np.concatenate(clips)
+        return Predictions.of(clip_ids, self.classes, fold, clip_scores=scores, **kinds)
 
     def score(
         self, waveforms: Sequence[np.ndarray], context: Context
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Clip scores [B, K] and frame scores [B, T, K] of waveforms [S] that are in no store.
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Clip scores [B, K] of waveforms [S] that are in no store, and frame scores [B, T, K].
 
         Shorter ones are padded to ``samples``, as :meth:`predict` does it; none may be longer.
         """
@@ -251,13 +268,14 @@ class FittedNetwork:
             row[: len(waveform)] = waveform
         self.model.to(context.device).eval()
         with torch.inference_mode():
-            clips, frames, *_ = self.model(torch.from_numpy(batch).to(context.device))
-        return clips.cpu().numpy(), frames.cpu().numpy()
+            clips, frames = self.model(torch.from_numpy(batch).to(context.device))
+        return clips.cpu().numpy(), None if frames is None else frames.cpu().numpy()
 
     def timed(
         self, frame_scores: np.ndarray, duration: float
     ) -> tuple[np.ndarray, tuple[Event, ...]]:
         """Frame scores [T, K] of a clip up to its end (in seconds), and the events they hold."""
+        assert self.frame_hop is not None
         kept = frame_scores[: max(1, int(np.ceil(duration / self.frame_hop)))]
         return kept, decode(kept, self.decoding, self.classes, self.frame_hop, duration)
 

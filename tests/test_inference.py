@@ -26,7 +26,7 @@ from orchestrator.console.interrupts import Stop
 from orchestrator.console.progress import Progress
 from orchestrator.members.rows import OutOfFold, members_of
 from orchestrator.members.seen import Members, Targets
-from orchestrator.models import bundle, inference
+from orchestrator.models import bundle, sound
 from orchestrator.models.bundle import export
 from orchestrator.models.files import predict_command
 from orchestrator.models.inference import Models, Predictor
@@ -78,7 +78,7 @@ def run(task4_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     test = tuple(clip.clip_id for clip in dataset.part(dataset.test_part))
     refit = training_data(dataset, splits, None, plan.metric)
     with run.drive():
-        job = Job(str(run.path), run.generation, plan, (), refit, store, test, "cpu")
+        job = Job(str(run.path), run.generation, plan, (), refit, {16_000: store}, test, "cpu")
         for number, params in enumerate(PARAMS):
             write_json(run.trial(number).config, {"params": params})
             write_json(run.trial(number).result, {"value": 0.5})
@@ -276,7 +276,7 @@ def test_a_long_file_is_the_mean_of_its_windows_at_any_rate(
     middle = {"thresholds": np.median(whole, axis=0).tolist(), "medians": [9] * 10}
     decided = replace(best, members=(Models((member.with_decision(middle),), {}),))
 
-    monkeypatch.setattr(inference, "BLOCK", 50_001)
+    monkeypatch.setattr(sound, "BLOCK", 50_001)
     found = decided.predict_files([path])[0]
     assert found.duration == 35.0
     assert np.abs(np.array(list(found.tags.values())) - clips.max(axis=0)).max() < 1e-5
@@ -307,7 +307,8 @@ class Loudness:
 
 
 def loud() -> Predictor:
-    about = {"classes": ["loud"], "label_kind": "tags", "mean_of_folds": "arithmetic"}
+    about = {"classes": ["loud"], "label_kind": "tags", "mean_of_folds": "arithmetic",
+             "members": [{"trial": 0}]}  # fmt: skip
     return Predictor(about, (Models((Loudness(),), {}),), None, Context())  # type: ignore[arg-type]
 
 
@@ -337,8 +338,7 @@ def test_snapshots_of_the_only_folds_training_are_heard() -> None:
     made.fit(seen, replace(targets, values=targets.values[:, :1]), 0)
     chosen = made.snapshots()[0, 0]
     models = Models((Loudness(),), {(0, epoch): Loudness() for epoch in chosen}, of_folds=True)  # type: ignore[arg-type, dict-item]
-    about = {**loud().about, "members": [{"trial": 0}]}
-    predictor = Predictor(about, (models,), made, Context())
+    predictor = Predictor(loud().about, (models,), made, Context())
     found = predictor.predict_waveform(np.full((1, 8000), 0.6, np.float32), 8000)
     assert found.tags["loud"] == pytest.approx(0.6)
 

@@ -27,7 +27,7 @@ CHANGES = {field.name for field in fields(Changes)}
 # Options that several commands share.
 System = Annotated[str, Option(help="PAPER or PAPER/SYSTEM.")]
 DataSet = Annotated[
-    str | None, Option(help="Data set. (default: synthetic; with --data, the paper's own)")
+    str | None, Option(help="Data set. (default: an embedded one; with --data, the paper's)")
 ]
 Data = Annotated[str | None, Option(help="Folder of the data set; of table, its CSV.")]
 SkipBroken = Annotated[

@@ -17,7 +17,7 @@ from orchestrator.runs.counts import save_counts
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.search.study import Search
-from orchestrator.search.tasks import in_parallel
+from orchestrator.search.tasks import cpus_of_tasks, in_parallel
 from orchestrator.training.final import run_final
 from orchestrator.training.job import Job
 from orchestrator.training.trial import best_step, train_fold
@@ -29,7 +29,7 @@ def choose(
 ) -> tuple[Member, ...]:
     """The best ``top_k`` trials, completed over all folds."""
     numbers = [trial.number for trial in study.best(plan.top_k)]
-    complete(job, missing_folds(members_of(run, plan, numbers)), stop, progress)
+    complete(job, members_of(run, plan, numbers), stop, progress)
     if run.members.exists():
         before = [member["trial"] for member in read_json(run.members)["members"]]
         if before != numbers:
@@ -48,12 +48,25 @@ def missing_folds(members: Sequence[Member]) -> list[tuple[int, int]]:
     ]
 
 
-def complete(job: Job, missing: Sequence[tuple[int, int]], stop: Stop, progress: Progress) -> None:
+def complete(job: Job, members: Sequence[Member], stop: Stop, progress: Progress) -> None:
     """Train the folds that members of one run lack."""
+    missing = missing_folds(members)
     if missing:
         trials = len({number for number, _ in missing})
         progress.phase(f"folds: {len(missing)} of {trials} of the best trials", len(missing))
-        in_parallel(train_fold, job, missing, job.plan.resources, stop, progress)
+        cpus = [_cpus_of_folds(members, job.plan).get(task, job.plan.resources.cpus)
+                for task in missing]  # fmt: skip
+        in_parallel(train_fold, job, missing, cpus, job.plan.resources, stop, progress)
+
+
+def _cpus_of_folds(members: Sequence[Member], plan: Plan) -> dict[tuple[int, int], int]:
+    """The CPUs of each training of a fold that the search does not make."""
+    planned = [
+        (member.number, fold)
+        for member in members
+        for fold in range(plan.splits["searched"], len(plan.splits["folds"]))
+    ]
+    return dict(zip(planned, cpus_of_tasks(len(planned), plan.resources), strict=True))
 
 
 def note(run: RunDir, plan: Plan, rows: OutOfFold) -> None:
@@ -98,16 +111,19 @@ def note(run: RunDir, plan: Plan, rows: OutOfFold) -> None:
 
 def final_tasks(
     plan: Plan, rows: OutOfFold, run: RunDir, snapshots: Snapshots
-) -> list[tuple[Any, ...]]:
-    """What is missing of the final models, and test predictions, of the members that are a run's.
+) -> list[tuple[tuple[Any, ...], int]]:
+    """What is missing of the final models, and test predictions, of the members that are a run's:
+    tasks, and the CPUs of each.
 
     The best member of a search predicts under every decision variant of the paper, the others under
     one; trainings without a search, which differ in their seed, predict under all. ``snapshots``
     are the epochs of trainings whose models a meta-learner asks for.
     """
     tasks = []
+    ours = [place for place, m in enumerate(rows.members) if m.run.path == run.path]
+    cpus = dict(zip(ours, cpus_of_tasks(len(ours), plan.resources), strict=True))
     for place, (member, last_step) in enumerate(zip(rows.members, rows.last_steps, strict=True)):
-        if member.run.path != run.path:
+        if place not in cpus:
             continue
         wanted = variants_of(plan, decision_variants(member.plan), place)
         trial = member.run.trial(member.number)
@@ -115,15 +131,20 @@ def final_tasks(
         files = [trial.test_predictions(v, plan.final) for v in wanted]
         files += [trial.snapshot_predictions(e, f) for f, chosen in epochs.items() for e in chosen]
         if not all(file.exists() for file in files):
-            tasks.append((member.number, last_step, wanted, plan.final, epochs))
+            task = (member.number, last_step, wanted, plan.final, epochs)
+            # Snapshots of folds are to be what the folds' trainings were after these epochs.
+            as_folds = any(fold is not None for fold in epochs)
+            tasks.append((task, plan.resources.cpus if as_folds else cpus[place]))
     return tasks
 
 
 def finish(
-    plan: Plan, job: Job, tasks: Sequence[tuple[Any, ...]], stop: Stop, progress: Progress
-) -> None:
+    plan: Plan, job: Job, tasks: Sequence[tuple[tuple[Any, ...], int]], stop: Stop,
+    progress: Progress,
+) -> None:  # fmt: skip
     """Make the final models that are missing of a run's members, and predict the test part."""
     if tasks:
         what = "refit on all labelled clips" if plan.final_is_refit() else "predict the test part"
         progress.phase(f"{what}: {len(tasks)} members", len(tasks))
-        in_parallel(run_final, job, tasks, plan.resources, stop, progress)
+        cpus = [wanted for _, wanted in tasks]
+        in_parallel(run_final, job, [t for t, _ in tasks], cpus, plan.resources, stop, progress)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.members.seen import Members, Targets
+from orchestrator.members.seen import Members, Targets, per_member
 from orchestrator.plan.plan import Plan, load_plan
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
@@ -23,7 +23,7 @@ from orchestrator.training.trial import best_step, read_epoch_scores
 from systems.data.dataset import Clip, Dataset
 from systems.data.splits import Splits, clip_targets, cross_fitting_folds
 from systems.errors import UserError
-from systems.metrics import clip_metric
+from systems.metrics import clip_metric, metric
 from systems.predictions import Predictions
 
 
@@ -166,7 +166,7 @@ def out_of_fold(
 
 def best_place(members: Sequence[Member], plan: Plan) -> int:
     """The place of the member with the best selected value; of equals the first."""
-    sign = 1 if plan.mode == "max" else -1
+    sign = 1 if metric(plan.metric).mode == "max" else -1
     values = [sign * selected_value(member) for member in members]
     return values.index(max(values))
 
@@ -183,7 +183,7 @@ def view(
     clips: Mapping[str, Clip],
     columns: Mapping[str, np.ndarray] | None = None,
 ) -> Members:
-    """What learners see of predictions of the same clips: the kinds that all members give."""
+    """What learners see of predictions of the same clips: the kinds that members give."""
     first = predictions[0]
     for member, other in zip(members, predictions, strict=True):
         if other.clip_ids != first.clip_ids or other.classes != first.classes:
@@ -193,8 +193,7 @@ def view(
             )
 
     def of_all(kind: str) -> tuple[Any, ...] | None:
-        values = tuple(getattr(one, kind) for one in predictions)
-        return None if any(value is None for value in values) else values
+        return per_member(getattr(one, kind) for one in predictions)
 
     return Members(
         names=tuple(member.name for member in members),
@@ -277,11 +276,11 @@ def _by_others(
 def _by_other_half(
     epochs: np.ndarray, targets: np.ndarray, halves: np.ndarray, plan: Plan
 ) -> np.ndarray:
-    metric, sign = clip_metric(plan.metric), 1 if plan.mode == "max" else -1
+    measure, sign = clip_metric(plan.metric), 1 if metric(plan.metric).mode == "max" else -1
     out = np.empty_like(epochs[0])
     for half in (0, 1):
         chooses = halves != half
-        values = [sign * metric(targets[chooses], scores[chooses]) for scores in epochs]
+        values = [sign * measure(targets[chooses], scores[chooses]) for scores in epochs]
         out[~chooses] = epochs[int(np.argmax(values))][~chooses]
     return out
 

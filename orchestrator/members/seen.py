@@ -10,6 +10,7 @@ import numpy as np
 
 from systems import kinds
 from systems.data.dataset import Event, LabelKind
+from systems.errors import CannotFit
 from systems.kinds import Truth
 from systems.metrics import clip_metric, metric
 from systems.postprocessing.decoding import Decoding, align_frames, decode
@@ -20,6 +21,10 @@ Kind = Literal[
 ]  # fmt: skip
 
 
+# What learners use of the members that give it.
+OPTIONAL_KINDS: tuple[Kind, ...] = (
+    "frame_scores", "events", "clip_embeddings", "frame_embeddings",
+)  # fmt: skip
 Scores = np.ndarray  # [N, M, K]
 
 
@@ -36,9 +41,18 @@ def joined(asked: Iterable[Snapshots]) -> Snapshots:
     return {key: tuple(sorted(epochs)) for key, epochs in wanted.items()}
 
 
+def per_member(values: Iterable[Any]) -> tuple[Any, ...] | None:
+    """One kind of all members' predictions; ``None`` where no member gives it."""
+    found = tuple(values)
+    return None if all(value is None for value in found) else found
+
+
 @dataclass(frozen=True)
 class Members:
     """Predictions of M members for the same N clips: all that a learner sees.
+
+    Frames, events and embeddings are ``None`` of a member that does not give them, and as a whole
+    where none does.
 
     Args:
         names: of the members, M.
@@ -62,20 +76,20 @@ class Members:
     clip_ids: tuple[str, ...]
     classes: tuple[str, ...]
     scores: Scores
-    frames: tuple[tuple[np.ndarray, ...], ...] | None = None
+    frames: tuple[tuple[np.ndarray, ...] | None, ...] | None = None
     frame_hops: tuple[float, ...] = ()
     durations: tuple[float, ...] = ()
     about: tuple[Mapping[str, Any], ...] = ()
-    embeddings: tuple[np.ndarray, ...] | None = None
-    frame_embeddings: tuple[tuple[np.ndarray, ...], ...] | None = None
+    embeddings: tuple[np.ndarray | None, ...] | None = None
+    frame_embeddings: tuple[tuple[np.ndarray, ...] | None, ...] | None = None
     epochs: tuple[Mapping[int, np.ndarray], ...] | None = None
-    events: tuple[tuple[tuple[Event, ...], ...], ...] | None = None
+    events: tuple[tuple[tuple[Event, ...], ...] | None, ...] | None = None
     fold: np.ndarray | None = None
     of_folds: tuple[Members, ...] | None = None
     columns: np.ndarray | None = None
 
     def kinds(self) -> frozenset[Kind]:
-        """The kinds of predictions that are here."""
+        """The kinds of predictions that are here, of one member or more."""
         there: dict[Kind, Any] = {
             "clip_scores": self.scores, "frame_scores": self.frames,
             "clip_embeddings": self.embeddings, "frame_embeddings": self.frame_embeddings,
@@ -89,7 +103,7 @@ class Members:
         ragged = ("frames", "events", "frame_embeddings")
         taken: dict[str, Any] = {
             name: None if (all_ := getattr(self, name)) is None
-            else tuple(tuple(one[i] for i in where) for one in all_)
+            else tuple(None if one is None else tuple(one[i] for i in where) for one in all_)
             for name in ragged
         }  # fmt: skip
         return replace(
@@ -100,7 +114,7 @@ class Members:
             about=tuple(self.about[i] for i in where) if self.about else (),
             embeddings=None
             if self.embeddings is None
-            else tuple(e[where] for e in self.embeddings),
+            else tuple(None if e is None else e[where] for e in self.embeddings),
             epochs=None if self.epochs is None
             else tuple({e: s[where] for e, s in one.items()} for one in self.epochs),
             fold=None if self.fold is None else self.fold[where],
@@ -115,7 +129,7 @@ class Members:
         chosen = list(members)
 
         def some(values: Any) -> Any:
-            return None if values is None else tuple(values[m] for m in chosen)
+            return None if values is None else per_member(values[m] for m in chosen)
 
         return replace(
             self,
@@ -132,20 +146,54 @@ class Members:
             else tuple(one.only(chosen) for one in self.of_folds),
         )
 
+    def with_frames(self) -> list[int]:
+        """The places of the members that give frame scores."""
+        return [m for m, frames in enumerate(self.frames or ()) if frames is not None]
+
+    def all_have_frames(self) -> bool:
+        """Whether every member gives frame scores."""
+        return len(self.with_frames()) == len(self.names)
+
+    def with_events(self) -> list[int]:
+        """The places of the members that tell of events: of their own, or by their frames."""
+        own = {m for m, events in enumerate(self.events or ()) if events is not None}
+        return sorted(own.union(self.with_frames()))
+
     def mean_frames(self) -> tuple[tuple[np.ndarray, ...], float]:
-        """The members' mean frame scores, N arrays [T, K], at the finest hop, and that hop in s."""
+        """The mean frame scores of the members that give any, N arrays [T, K], at the finest hop,
+        and that hop in s."""
         aligned, hop = self.aligned_frames()
         return tuple(frames.mean(axis=1) for frames in aligned), hop
 
     def events_of(self, member: int) -> tuple[tuple[Event, ...], ...]:
-        """One member's events: its own, or else its frames decided at 0.5."""
-        if self.events is not None:
-            return self.events[member]
-        assert self.frames is not None
+        """One member's events: its own, or else its frames decided at 0.5.
+
+        Raises:
+            CannotFit: it gives neither.
+        """
+        own = None if self.events is None else self.events[member]
+        frames = None if self.frames is None else self.frames[member]
+        if own is not None:
+            return own
+        if frames is None:
+            raise CannotFit(f"{self.names[member]} tells of no time.")
         plain = Decoding.plain(len(self.classes))
         return tuple(
             decode(scores, plain, self.classes, self.frame_hops[member], seconds)
-            for scores, seconds in zip(self.frames[member], self.durations, strict=True)
+            for scores, seconds in zip(frames, self.durations, strict=True)
+        )
+
+    def gated_events(
+        self, member: int, scores: np.ndarray, exclusive: bool = False
+    ) -> tuple[tuple[Event, ...], ...]:
+        """One member's events of the classes that clip scores [N, K] hold for present."""
+        present = scores > 0.5
+        if exclusive:
+            present = np.eye(scores.shape[1], dtype=bool)[scores.argmax(axis=1)]
+        place = {label: k for k, label in enumerate(self.classes)}
+        return tuple(
+            tuple(event for event in clip if there[place[event.label]])
+            for clip, there in zip(self.events_of(member), present, strict=True)
         )
 
     def at_one_hop(self) -> Members:
@@ -153,21 +201,29 @@ class Members:
         if self.frames is None:
             return self
         aligned, hop = self.aligned_frames()
-        count = len(self.names)
-        of_folds = self.of_folds
+        of_folds, frames = self.of_folds, dict[int, tuple[np.ndarray, ...]]()
+        for column, member in enumerate(self.with_frames()):
+            frames[member] = tuple(clip[:, column] for clip in aligned)
         return replace(
             self,
-            frames=tuple(tuple(clip[:, m] for clip in aligned) for m in range(count)),
-            frame_hops=(hop,) * count,
+            frames=tuple(frames.get(m) for m in range(len(self.names))),
+            frame_hops=(hop,) * len(self.names),
             of_folds=None if of_folds is None else tuple(one.at_one_hop() for one in of_folds),
         )
 
     def aligned_frames(self) -> tuple[tuple[np.ndarray, ...], float]:
-        """Per clip all members' frame scores [T, M, K] at the finest hop, and that hop in s."""
-        assert self.frames is not None
-        clips = zip(*self.frames, strict=True)
-        hop = min(self.frame_hops)
-        return tuple(align_frames(clip, self.frame_hops) for clip in clips), hop
+        """Per clip the frame scores [T, M, K] of the M members that give any, at the finest hop,
+        and that hop in s.
+
+        Raises:
+            CannotFit: no member gives frame scores.
+        """
+        frames = [one for one in self.frames or () if one is not None]
+        if not frames:
+            raise CannotFit("the members say nothing about time.")
+        hops = [self.frame_hops[m] for m in self.with_frames()]
+        clips = zip(*frames, strict=True)
+        return tuple(align_frames(clip, hops) for clip in clips), min(hops)
 
 
 @dataclass(frozen=True)

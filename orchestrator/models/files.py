@@ -92,24 +92,33 @@ def _paragraph(found: FilePrediction) -> str:
         f"  {'*' if label in present else ' '} {label:<{width}}  {score:.3f}"
         for label, score in ranked
     ]
-    lines.append("  events" if found.events else "  no events")
+    if found.events is not None:
+        lines.append("  events" if found.events else "  no events")
     lines += [
         f"    {e.onset:9.3f} - {e.offset:9.3f} s  {e.label:<{width}}  {e.score:.3f}"
-        for e in found.events
+        for e in found.events or ()
     ]
     return "\n".join(lines) + "\n"
 
 
 def as_json(predictions: Sequence[FilePrediction]) -> str:
-    """A list of objects: file, duration (s), tags {class: score}, events."""
-    rows = [{**asdict(p), "events": [e._asdict() for e in p.events]} for p in predictions]
+    """A list of objects: file, duration (s), tags {class: score}, events (null: none are told)."""
+    rows = [{**asdict(p), "events": p.events_as_json()} for p in predictions]
     for row in rows:
         del row["exclusive"]
     return json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def label_track(found: FilePrediction) -> str:
-    """Audacity's label track: onset, offset (s) and label a line, separated by TABs."""
+    """Audacity's label track: onset, offset (s) and label a line, separated by TABs.
+
+    Raises:
+        UserError: the model says nothing about time.
+    """
+    if found.events is None:
+        raise UserError(
+            "this model gives tags alone and no events, so it has no label track: --format json."
+        )
     return "".join(f"{e.onset:.6f}\t{e.offset:.6f}\t{e.label}\n" for e in found.events)
 
 

@@ -6,8 +6,8 @@ window's middle to its ends, where the network sees least around a frame. Events
 over all frames, so that one which spans a cut stays one. A tag's score is its largest over windows.
 
 A stack's tag scores are its meta-learner's, of the members' tag scores, and so are its events where
-it fuses frames. Else its events are those of the first member, but only of the classes that the
-stack's tags hold for present.
+it tells of any. Else its events are those of the first member that gives frames, but only of the
+classes that the stack's tags hold for present. Where no member gives frames there are no events.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from orchestrator.members.seen import Members
+from orchestrator.members.seen import Members, per_member
 from orchestrator.models.bundle import FORMAT, model_folder
 from orchestrator.models.sound import BrokenSound, file_blocks, fitted_to, join, windows
 from orchestrator.runs.files import read_json
@@ -60,14 +60,21 @@ class ScoredEvent(NamedTuple):
 
 @dataclass(frozen=True)
 class FilePrediction:
-    """What a model says about one file: its length in s, a score for each class, timed events."""
+    """What a model says about one file: its length in s, a score for each class, timed events.
+
+    ``events``: ``None`` of a model that says nothing about time.
+    """
 
     file: str
     duration: float
     tags: dict[str, float]
-    events: tuple[ScoredEvent, ...]
+    events: tuple[ScoredEvent, ...] | None
 
     exclusive: bool = False
+
+    def events_as_json(self) -> list[dict[str, Any]] | None:
+        """The events as objects."""
+        return None if self.events is None else [event._asdict() for event in self.events]
 
     def present(self) -> tuple[str, ...]:
         """Classes whose score is above 0.5, the highest first; of exclusive ones the highest."""
@@ -84,8 +91,8 @@ class _Said(NamedTuple):
     """A model on one file: clip scores [K], frame scores [T, K] and the events that they hold."""
 
     clip: np.ndarray
-    frames: np.ndarray
-    events: tuple[Event, ...]
+    frames: np.ndarray | None
+    events: tuple[Event, ...] | None
 
 
 class _Member(NamedTuple):
@@ -194,46 +201,54 @@ class Predictor:
 
     def _predict(self, file: str, blocks: Blocks, duration: float) -> FilePrediction:
         said = [self._member(models, blocks, duration) for models in self.members]
-        first, hop = self.members[0].first, self.members[0].first.frame_hop
-        length = round(duration * first.rate) / first.rate
-        clip, frames, events = said[0].mean
-        if self.learner is not None:
-            view = self._view(said, length, blocks)
-            clip = self.learner.predict(view)[0]
-            own = self.learner.events(view)
-            if own is None:
-                events = tuple(e for e in events if self._is_present(clip, e.label))
-            else:
-                fused = self.learner.fused_frames(view)
-                mean, hop = self.learner.sees(view).mean_frames()
-                events, frames = own[0], (fused or mean)[0]
+        view = self._view(said, duration, blocks)
+        if self.learner is None:
+            clip, own = view.scores[0, 0], None
+        else:
+            clip, own = self.learner.predict(view)[0], self.learner.events(view)
         tags = {label: float(score) for label, score in zip(self.classes, clip, strict=True)}
-        timed = (
+        events = self._scored_events(view, clip, own)
+        return FilePrediction(file, duration, tags, events, self._exclusive)
+
+    def _scored_events(
+        self, view: Members, clip: np.ndarray, own: tuple[tuple[Event, ...], ...] | None
+    ) -> tuple[ScoredEvent, ...] | None:
+        """The events of the learner, else the first's of those members that give frames."""
+        timed = view.with_frames()
+        if not timed:
+            return None
+        (frames,), hop = view.only(timed[:1]).mean_frames()
+        if own is not None:
+            assert self.learner is not None
+            fused = self.learner.fused_frames(view)
+            mean, hop = self.learner.sees(view).mean_frames()
+            events, frames = own[0], (fused or mean)[0]
+        elif self.learner is None:
+            events = view.events_of(timed[0])[0]
+        else:
+            events = view.gated_events(timed[0], clip[None], self._exclusive)[0]
+        return tuple(
             ScoredEvent(*e, _event_score(frames[:, self.classes.index(e.label)], e, hop))
             for e in events
         )
-        return FilePrediction(file, duration, tags, tuple(timed), self._exclusive)
 
     @property
     def _exclusive(self) -> bool:
         return bool(self.about["label_kind"] == "class")
-
-    def _is_present(self, clip: np.ndarray, label: str) -> bool:
-        k = self.classes.index(label)
-        return bool(clip.argmax() == k if self._exclusive else clip[k] > PRESENT)
 
     def _member(self, models: Models, blocks: Blocks, duration: float) -> _Member:
         """What a member says of a whole file: the mean of its models, and each."""
         length = round(duration * models.first.rate) / models.first.rate
         scored = [self._score(model, blocks(model.rate)) for model in models.main]
         each = tuple(
-            _Said(clip, *model.timed(frames, length))
+            _said(model, clip, frames, length)
             for model, (clip, frames) in zip(models.main, scored, strict=True)
         )
         clip = self._mean(np.stack([clip for clip, _ in scored]))
-        hops = [model.frame_hop for model in models.main]
-        aligned = align_frames([frames for _, frames in scored], hops).swapaxes(0, 1)
-        mean = _Said(clip, *models.first.timed(self._mean(aligned), length))
+        hops = [model.frame_hop for model in models.main if model.frame_hop is not None]
+        timed = [frames for _, frames in scored if frames is not None]
+        frames = self._mean(align_frames(timed, hops).swapaxes(0, 1)) if timed else None
+        mean = _said(models.first, clip, frames, length)
         epochs = {e: self._score(m, blocks(m.rate))[0] for e, m in models.epochs.items()}
         return _Member(mean, each, epochs)
 
@@ -241,14 +256,13 @@ class Predictor:
         """The mean over a member's models [F, ...]."""
         return mean_of(scores, self.about["mean_of_folds"], self._exclusive).astype(np.float32)
 
-    def _view(self, said: Sequence[_Member], length: float, blocks: Blocks) -> Members:
-        """What the meta-learner sees of one file."""
-        assert self.learner is not None
-        columns = None
-        if "columns" in (*self.learner.takes, *self.learner.uses):
+    def _view(self, said: Sequence[_Member], duration: float, blocks: Blocks) -> Members:
+        """What a meta-learner sees of one file."""
+        columns, rate = None, self.members[0].first.rate
+        length = round(duration * rate) / rate
+        if self.learner and "columns" in (*self.learner.takes, *self.learner.uses):
             from systems.frontend.statistics import mfcc_statistics
 
-            rate = self.members[0].first.rate
             columns = mfcc_statistics(np.concatenate(list(blocks(rate))), rate)[None]
         epochs = [one.epochs for one in said]
         whole = self._seen([one.mean for one in said], epochs, None, length)
@@ -274,16 +288,18 @@ class Predictor:
             clip_ids=("file",),
             classes=self.classes,
             scores=np.stack([one.clip for one in said])[None].astype(float),
-            frames=tuple((one.frames,) for one in said),
-            frame_hops=tuple(models.first.frame_hop for models in self.members),
+            frames=per_member(None if one.frames is None else (one.frames,) for one in said),
+            frame_hops=tuple(models.first.frame_hop or 0.0 for models in self.members),
             durations=(length,),
-            events=tuple((one.events,) for one in said),
+            events=per_member(None if one.events is None else (one.events,) for one in said),
             epochs=asked if any(asked) else None,
         )
 
-    def _score(self, member: Fitted, blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Clip scores [K] and frame scores [T, K] of a whole file by one member."""
-        hop = round(member.frame_hop * member.rate)  # samples
+    def _score(
+        self, member: Fitted, blocks: Iterable[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Clip scores [K] and frame scores [T, K], if any, of a whole file by one member."""
+        hop = round((member.frame_hop or 1 / member.rate) * member.rate)  # samples
         step = max(1, member.samples // 2 // hop)  # frames
         cut = windows(blocks, member.samples, step * hop)
         clips: list[np.ndarray] = []
@@ -291,8 +307,13 @@ class Predictor:
         while batch := list(itertools.islice(cut, BATCH)):
             clip, frame = member.score(batch, self.context)
             clips.append(clip)
-            frames.extend(frame)
-        return np.concatenate(clips).max(axis=0), join(frames, step)
+            frames.extend(() if frame is None else frame)
+        return np.concatenate(clips).max(axis=0), join(frames, step) if frames else None
+
+
+def _said(model: Fitted, clip: np.ndarray, frames: np.ndarray | None, length: float) -> _Said:
+    """Clip and frame scores of one model, with the events that its decision makes of them."""
+    return _Said(clip, None, None) if frames is None else _Said(clip, *model.timed(frames, length))
 
 
 def _event_score(scores: np.ndarray, event: Any, hop: float) -> float:

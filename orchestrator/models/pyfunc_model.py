@@ -41,7 +41,7 @@ class SoundModel(PythonModel):
         paths = list(model_input.iloc[:, 0])
         rows = [
             {"path": found.file, **found.tags,
-             "events": json.dumps([event._asdict() for event in found.events])}
+             "events": json.dumps(found.events_as_json())}
             for found in self.predictor.predict_files(paths)
         ]  # fmt: skip
         return pd.DataFrame(rows, columns=["path", *self.predictor.classes, "events"])

@@ -38,7 +38,7 @@ def removable(root: Path, *, stores: bool = False) -> list[Removable]:
     idle = [run for run in runs if not run.is_driven()]
     found = [item for run in idle for item in _checkpoints(run)]
     kept = runs if not stores else [run for run in runs if run not in idle]
-    read = {str(read_json(run.store)["store"]) for run in kept if run.store.exists()}
+    read = {key for run in kept if run.store.exists() for key in read_json(run.store)["stores"]}
     for folder in sorted((root / "store").glob("*/")):
         if folder.name not in read:
             why = "a waveform store that can be built anew" if stores else "no run reads it"
@@ -64,7 +64,7 @@ def _checkpoints(run: RunDir) -> Iterator[Removable]:
     for trial in study_of(run, plan).trials():
         folder = run.trial(trial.number)
         if trial.state in ENDED:
-            for path in sorted(folder.path.glob("fold*/checkpoint.pt*")):
+            for path in sorted(folder.path.glob("fold*/checkpoint*")):
                 why = f"trial {trial.number} of {run.path.name} has ended"
                 yield Removable(path, why, path.stat().st_size)
 

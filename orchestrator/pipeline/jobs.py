@@ -13,7 +13,7 @@ from orchestrator.console.interrupts import Stop
 from orchestrator.console.progress import Progress
 from orchestrator.members.rows import Member
 from orchestrator.plan.plan import IN_PROCESS, Plan
-from orchestrator.planning.sound import stored_clips
+from orchestrator.planning.sound import stored_clips, stored_rates
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.search.tasks import on_ray
@@ -50,6 +50,11 @@ class Jobs:
         """The job of the run that a member is a trial of, for its models and their sound."""
         return self._job(member.run, member.plan)
 
+    def sound(self, member: Member) -> WaveformStore:
+        """The sound that a member's models take."""
+        job = self.read(member)
+        return job.waveforms(job.config(job.trial(member.number)))
+
     def driven(self, member: Member) -> Job:
         """The same, in a run that this process drives: its trials may be trained.
 
@@ -70,14 +75,18 @@ class Jobs:
         ids = [i for fold in self.splits.folds for i in fold.validation]
         ids += [clip.clip_id for clip in self.dataset.part(self.dataset.test_part)]
         self.progress.phase(f"clip statistics: {len(ids)} clips", None)
-        return clip_statistics(self.run.statistics, self.read(chosen[0]).store, ids)
+        sound = self.sound(chosen[0])
+        path = self.run.statistics
+        if len(self.read(chosen[0]).stores) > 1:  # another first member may take another rate
+            path = path.with_name(f"{path.stem}_{sound.rate}.npz")
+        return clip_statistics(path, sound, ids)
 
     def _job(self, run: RunDir, plan: Plan) -> Job:
         if run.path not in self._jobs:
             plan = replace(plan, resources=self.plan.resources, ray_address=self.plan.ray_address)
-            store = _store(run, plan, self.dataset, self.splits, self.stop, self.progress)
+            stores = _stores(run, plan, self.dataset, self.splits, self.stop, self.progress)
             self.stop.check()
-            self._jobs[run.path] = Job.of(run, plan, self.dataset, self.splits, store)
+            self._jobs[run.path] = Job.of(run, plan, self.dataset, self.splits, stores)
         return self._jobs[run.path]
 
     def __enter__(self) -> Jobs:
@@ -88,14 +97,13 @@ class Jobs:
             run.close()
 
 
-def _store(
+def _stores(
     run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Stop, progress: Progress
-) -> WaveformStore:
-    """The one store of the sound that this run needs, test part included."""
-    ids = stored_clips(plan, dataset, splits)
-    rate = plan.entry().build(plan.trial_config(plan.first_trial)).inputs()["audio"].rate
+) -> dict[int, WaveformStore]:
+    """The sound that this run needs, test part included, at each rate that its trials take."""
+    ids, rates = stored_clips(plan, dataset, splits), stored_rates(plan)
     # Noted first: `clean` leaves alone what a run reads, also while it is being built.
-    key = {"store": store_key(dataset, ids, rate)}
+    key = {"stores": [store_key(dataset, ids, rate) for rate in rates]}
     if not run.store.exists() or read_json(run.store) != key:
         write_json(run.store, key)
 
@@ -111,5 +119,8 @@ def _store(
             stop.check()
             yield result
 
-    counter = progress.counter(f"waveform store: {len(ids)} clips at {rate} Hz", len(ids))
-    return open_store(dataset, ids, rate, run.root / "store", ray_map, counter)
+    def opened(rate: int) -> WaveformStore:
+        counter = progress.counter(f"waveform store: {len(ids)} clips at {rate} Hz", len(ids))
+        return open_store(dataset, ids, rate, run.root / "store", ray_map, counter)
+
+    return {rate: opened(rate) for rate in rates}

@@ -135,5 +135,6 @@ def _same_fold(
 
 def _fold_model(member: Member, fold: int, job: Job, clips: Sequence[str]) -> Predictions:
     trial = member.run.trial(member.number)
-    fitted = member.plan.entry().build(job.config(trial)).load(trial.model(fold))
-    return fitted.predict(clips, job.store, job.context(), fold)
+    config = job.config(trial)
+    fitted = member.plan.entry().build(config).load(trial.model(fold))
+    return fitted.predict(clips, job.waveforms(config), job.context(), fold)

@@ -76,8 +76,8 @@ def _work(
         if plan.purpose == "stack":
             chosen = members_of_runs(plan)
             for mine in _by_run(chosen):
-                if missing := members.missing_folds(mine):
-                    members.complete(jobs.driven(mine[0]), missing, stop, progress)
+                if members.missing_folds(mine):
+                    members.complete(jobs.driven(mine[0]), mine, stop, progress)
         else:
             job = jobs.own()
             if plan.entry().requires:
@@ -100,7 +100,7 @@ def _work(
                 members.finish(plan, jobs.driven(mine[0]), tasks, stop, progress)
         stop.check()
         progress.phase("score the test part", None)
-        scoring.score_test_once(run, plan, dataset, jobs.read(chosen[0]).store, rows, columns)
+        scoring.score_test_once(run, plan, dataset, jobs.sound(chosen[0]), rows, columns)
     clock.note()
 
 

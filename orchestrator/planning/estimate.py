@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from orchestrator.plan.plan import Plan
-from orchestrator.planning.sound import stored_clips
+from orchestrator.planning.sound import stored_clips, stored_rates
 from systems.context import Context
 from systems.data.dataset import ClipSet, Dataset
 from systems.data.splits import Splits, TrainingData, training_data
@@ -65,7 +65,8 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
         steps * probe.step + len(fold.validation) * probe.validation_per_clip
     )
     search, following = _search(plan, training), _following(plan, training)
-    store_seconds = rate * stored / (os.cpu_count() or 1)
+    rates = stored_rates(plan)
+    store_seconds = rate * stored * len(rates) / (os.cpu_count() or 1)
     return Estimate(
         device=_device_name(device),
         step=probe.step,
@@ -74,7 +75,7 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
         search=search,
         whole=tuple(store_seconds + part + following for part in search),  # type: ignore[arg-type]
         memory=_memory(device),
-        store_bytes=round(4 * stored * needed.rate),
+        store_bytes=round(4 * stored * sum(rates)),
         run_bytes=_run_bytes(plan, probe, len(fold.validation), tested),
     )
 

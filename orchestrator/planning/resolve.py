@@ -24,6 +24,7 @@ from orchestrator.plan.search import HalvingSettings, SamplerSettings
 from orchestrator.planning.checks import check_decision, check_kinds, check_metric, check_options
 from orchestrator.planning.duration import parse_duration
 from orchestrator.planning.learners import stack_names
+from orchestrator.planning.sound import stored_rates
 from search_spaces import SearchSpace
 from systems import config as configs
 from systems import data, registry
@@ -111,6 +112,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         versions=_versions(),
         git_commit=_git_commit(),
     )
+    stored_rates(plan)  # one that cannot be stored shows here
     return replace(plan, search_share=plan.planned_share()), dataset, splits
 
 
@@ -151,7 +153,7 @@ def describe_splits(splits: Splits) -> dict[str, Any]:
 
 
 def _dataset_of(options: Options, entry: registry.Entry) -> tuple[str, str | None]:
-    name = options.dataset or (entry.dataset if options.data else "synthetic")
+    name = options.dataset or (entry.dataset if options.data else entry.embedded())
     folder = None if options.data is None else str(Path(options.data).expanduser().resolve())
     return name, folder
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from orchestrator.members.seen import OPTIONAL_KINDS
 from orchestrator.plan.manner import Pool
 from orchestrator.plan.options import Final
 from orchestrator.plan.plan import MemberRef, Plan, load_plan
@@ -89,13 +90,18 @@ def make_stack_plan(
             f"the run '{first.name}' holds out {first.splits['protocol']}; stage two needs "
             "predictions of every fold: use runs of `soundsweep run`."
         )
-    shared = set.intersection(*(set(p.entry().gives) for p in plans))
-    gives = tuple(sorted(shared))
+    gives = _given([p.entry().gives for p in plans])
     names = stack_names(stack, dataset, gives, registered=fusion is not None)
     if plan.fitted_on == "test":
         for name_ in names:
             _check_fits_test(learner(name_, None, plan.manner()), plan.by_fold)
     return replace(plan, stack=names), dataset, splits
+
+
+def _given(each: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """The kinds of predictions that all members give, or, of those that one may lack, some do."""
+    shared = set.intersection(*map(set, each))
+    return tuple(sorted(shared.union(*each) & (shared | set(OPTIONAL_KINDS))))
 
 
 def _check_fits_test(fitted: Learner, by_fold: bool) -> None:

@@ -3,7 +3,7 @@
 plan.json              what was asked for, resolved
 driver                 the lock of the one driver, its generation and heartbeat (driver.py)
 study.log              the search's memory
-trials/00007/          config.json, attempts/, metrics.jsonl, foldN/checkpoint.pt,
+trials/00007/          config.json, attempts/, metrics.jsonl, foldN/checkpoint*,
                        model/foldN/, predictions/foldN.npz, result.json,
                        refit/ (metrics.jsonl, model/, predictions/)
 members.json           the best trials, with their out-of-fold scores
@@ -15,7 +15,7 @@ scores.json            the scores of the test part
 counts/                per clip and class what members and scored models got right and wrong
 tracking.json          what MLflow was last shown, and how the files were then
 clock.json             seconds that the run has worked
-store.json             which waveform store it reads
+store.json             which waveform stores it reads
 results.json           every number of the report
 report/                HTML, CSV, PNG
 """
@@ -118,7 +118,7 @@ class TrialDir:
 
     def clear_checkpoints(self) -> None:
         """Remove the checkpoints of a trial that has ended."""
-        for path in self.path.glob("**/checkpoint.pt*"):
+        for path in self.path.glob("**/checkpoint*"):
             path.unlink()
 
     def begin_attempt(self, about: Mapping[str, Any]) -> int:

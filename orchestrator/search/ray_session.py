@@ -25,6 +25,9 @@ ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    # Threads of a task that wait for each other sleep: spinning, two on a core that others use too
+    # took five times as long as one.
+    "OMP_WAIT_POLICY": "PASSIVE",
     # Workers inherit these: glibc else gives each step's tensors back to the kernel and takes
     # them anew, page fault by page fault.
     "MALLOC_ARENA_MAX": "1",

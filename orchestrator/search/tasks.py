@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,32 @@ from orchestrator.training.trial import cause_in_words, disk_is_full
 from systems.errors import UserError
 
 
+def cpus_of_tasks(count: int, resources: Resources) -> list[int]:
+    """The CPUs of each of so many tasks, by their place: the last share what would lie idle.
+
+    Of 3 tasks on 2 slots the third runs alone, so it gets both slots' CPUs. A task's CPUs are its
+    torch threads, which its digits depend on: they follow from the tasks that are planned, never
+    from what a kill has left of them. With GPUs, or workers within a task, all get the same.
+    """
+    slots, cpus = resources.concurrency, resources.cpus
+    last = count % slots
+    if not last or resources.gpus or resources.workers > 1:
+        return [cpus] * count
+    return [cpus] * (count - last) + [cpus * (slots // last)] * last
+
+
 def in_parallel(
     function: Callable[..., Any],
     job: Job,
     tasks: Sequence[tuple[Any, ...]],
+    cpus: Sequence[int],
     resources: Resources,
     stop: Stop,
     progress: Progress,
 ) -> None:
     """Run ``function(job, *task)`` for every task on Ray; each goes on from its checkpoint.
+
+    ``cpus``: of each task (:func:`cpus_of_tasks`); the plan's where no node has so many.
 
     Raises:
         Interrupted: a signal came; what runs is ended, its checkpoints stay.
@@ -30,22 +48,20 @@ def in_parallel(
     """
     progress.count(0, len(tasks))
     if job.plan.ray_address == IN_PROCESS:
-        _here(function, job, tasks, stop, progress)
+        _here(function, job, tasks, cpus, resources, stop, progress)
         return
     import ray
 
     from orchestrator.search.ray_session import start_ray
 
     start_ray(resources.total_cpus, stop, job.plan.ray_address)
-    cpus, gpus = resources.of_process()
-    remote = ray.remote(function).options(num_cpus=cpus, num_gpus=gpus, max_retries=2)
-    shared = ray.put(job)
-    left, waiting = list(tasks), dict[Any, tuple[Any, ...]]()
+    begin = _starter(function, job, resources)
+    left, waiting = list(zip(tasks, cpus, strict=True)), dict[Any, tuple[Any, ...]]()
     try:
         while left or waiting:
             while left and len(waiting) < resources.concurrency:
-                task = left.pop(0)
-                waiting[remote.remote(shared, *task)] = task
+                task, wanted = left.pop(0)
+                waiting[begin(task, wanted)] = task
             done, _ = ray.wait(list(waiting), timeout=0.5)
             for reference in done:
                 task = waiting.pop(reference)
@@ -62,17 +78,46 @@ def in_parallel(
 
 
 def _here(
-    function: Callable[..., Any], job: Job, tasks: Sequence[tuple[Any, ...]], stop: Stop,
-    progress: Progress,
+    function: Callable[..., Any], job: Job, tasks: Sequence[tuple[Any, ...]],
+    cpus: Sequence[int], resources: Resources, stop: Stop, progress: Progress,
 ) -> None:  # fmt: skip
-    for done, task in enumerate(tasks, 1):
+    """One after another in this process, each with the threads that it would have on Ray."""
+    for done, (task, wanted) in enumerate(zip(tasks, cpus, strict=True), 1):
         try:
-            function(job, *task)
+            function(_with_cpus(job, resources, wanted), *task)
         except Exception as error:
             raise UserError(f"trial {task[0]}: {_cause(job, error)}") from error
         progress.count(done, len(tasks))
         if stop.requested:
             raise Interrupted
+
+
+def _with_cpus(job: Job, resources: Resources, cpus: int) -> Job:
+    return replace(job, plan=replace(job.plan, resources=replace(resources, cpus=cpus)))
+
+
+def _starter(
+    function: Callable[..., Any], job: Job, resources: Resources
+) -> Callable[[tuple[Any, ...], int], Any]:
+    """What starts a task with so many CPUs and torch threads; the job is sent once for each."""
+    import ray
+
+    most = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
+    sent: dict[int, tuple[Any, Any]] = {}
+
+    def begin(task: tuple[Any, ...], wanted: int) -> Any:
+        cpus = wanted if wanted <= most else resources.cpus
+        if cpus not in sent:
+            own = _with_cpus(job, resources, cpus)
+            num_cpus, num_gpus = own.plan.resources.of_process()
+            remote = ray.remote(function).options(
+                num_cpus=num_cpus, num_gpus=num_gpus, max_retries=2
+            )
+            sent[cpus] = remote, ray.put(own)
+        remote, shared = sent[cpus]
+        return remote.remote(shared, *task)
+
+    return begin
 
 
 def _cause(job: Job, error: BaseException) -> str:

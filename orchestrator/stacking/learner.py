@@ -75,8 +75,13 @@ class Learner(ABC):
     def events(self, members: Members) -> tuple[tuple[Event, ...], ...] | None:
         """Timed events of each clip; ``None`` where the learner says nothing about time.
 
-        Of a pointwise learner: its fused frames, decided at 0.5.
+        Of a pointwise learner: its fused frames, decided at 0.5. Where some members give frames and
+        others none, no frames can be fused: then they are those of the first member that tells of
+        any, of the classes that the fused tags hold for present.
         """
+        told = members.with_events()
+        if self.pointwise and told and not members.all_have_frames():
+            return members.gated_events(told[0], self.predict(members))
         fused = self.fused_frames(members)
         if fused is None or not members.durations:
             return None
@@ -92,7 +97,7 @@ class Learner(ABC):
 
     def fused_frames(self, members: Members) -> tuple[np.ndarray, ...] | None:
         """Fused frame scores, N arrays [T, K] at the finest hop; ``None`` where it fuses none."""
-        if not self.pointwise or members.frames is None:
+        if not self.pointwise or not members.all_have_frames():
             return None
         aligned, _ = members.aligned_frames()
         lengths = np.cumsum([len(clip) for clip in aligned])[:-1]

@@ -25,7 +25,9 @@ from orchestrator.stacking.judging import Judgement, compared, judge
 from orchestrator.stacking.learner import Learner
 from orchestrator.stacking.search import searched
 from systems import config as configs
+from systems.data.dataset import Event
 from systems.errors import CannotFit
+from systems.metrics import metric
 from systems.predictions import Predictions
 
 Fit = Callable[[Members, Targets, str], Learner]
@@ -211,13 +213,24 @@ def _judged(
         assert predictions.clip_scores is not None
         assert best is not None
         return judge(plan.metric, truth, predictions.clip_scores[counted], best[counted])
-    reference = rows.seen.events_of(rows.best) if other is None else other.events
+    reference = _best_events(final.judged_by, rows) if other is None else other.events
     assert predictions.events is not None
     assert reference is not None
     ours, theirs = (
         tuple(events[row] for row in counted) for events in (predictions.events, reference)
     )
     return judge(final.judged_by, truth, ours, theirs)
+
+
+def _best_events(judged_by: str, rows: OutOfFold) -> tuple[tuple[Event, ...], ...]:
+    """The events of the best single trial; where it tells of none, of the one that tells best."""
+    told = rows.seen.with_events()
+    if rows.best in told:
+        return rows.seen.events_of(rows.best)
+    counted = rows.targets.counted()
+    members, truth = rows.seen.rows(counted), rows.targets.rows(counted).truth(rows.seen.classes)
+    worth = {m: metric(judged_by).worth(truth, members.events_of(m)) for m in told}
+    return rows.seen.events_of(max(told, key=lambda m: worth[m]))
 
 
 def refused(run: RunDir, plan: Plan) -> list[dict[str, Any]]:

@@ -44,6 +44,7 @@ def run_final(
     What is there is not made again.
     """
     trial = job.trial(number)
+    sound = job.waveforms(job.config(trial))
     if not all(trial.test_predictions(variant, final).exists() for variant in variants):
         if final != "refit":
             _mean_of_folds(job, number, variants, final)
@@ -54,36 +55,36 @@ def run_final(
             path = trial.snapshot_predictions(epoch, fold)
             if not path.exists():
                 fitted = trained(job, Task(number, fold, epoch, snapshot=True))
-                _keep(job, fitted.predict(job.test, job.store, job.context()), path)
-        folder = Task(number, fold, snapshot=True).folder(trial)
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
+                _keep(job, fitted.predict(job.test, sound, job.context()), path)
+        Task(number, fold, snapshot=True).forget(trial)
 
 
 def _one_model(job: Job, number: int, last_step: int, variants: Mapping[str, Any]) -> None:
     plan, trial, context = job.plan, job.trial(number), job.context()
-    refit = plan.purpose != "train"
+    refit, sound = plan.purpose != "train", job.waveforms(job.config(trial))
     fitted = trained(job, Task(number, None, last_step) if refit else Task(number, 0))
     for variant, overrides in variants.items():
         decided = _decide(fitted, configs.replace(job.config(trial), overrides), job, context)
         write_json(trial.decision(variant), decided.decision())
-        _keep(job, decided.predict(job.test, job.store, context), trial.test_predictions(variant))
-    (trial.refit / "checkpoint.pt").unlink(missing_ok=True)
+        _keep(job, decided.predict(job.test, sound, context), trial.test_predictions(variant))
+    Task(number, None).forget(trial)
 
 
 def _mean_of_folds(job: Job, number: int, variants: Mapping[str, Any], final: Final) -> None:
     """The folds' models, averaged; events are decided by the first fold's decision."""
     trial, context = job.trial(number), job.context()
+    sound = job.waveforms(job.config(trial))
     models = [trained(job, Task(number, fold)) for fold in range(len(job.folds))]
     for fold, fitted in enumerate(models):
         if not trial.fold_predictions(fold).exists():
-            _keep(job, fitted.predict(job.test, job.store, context), trial.fold_predictions(fold))
+            _keep(job, fitted.predict(job.test, sound, context), trial.fold_predictions(fold))
     folds = [Predictions.load(trial.fold_predictions(fold)) for fold in range(len(models))]
     for variant, overrides in variants.items():
         config = configs.replace(job.config(trial), overrides)
         decided = _decide(models[0], config, job, context)
         write_json(trial.decision(variant, final), decided.decision())
         mean: Mean = "geometric" if final == "fold_geometric" else "arithmetic"
-        merged = merged_folds(folds, mean, job.plan.exclusive(), decided, job.store)
+        merged = merged_folds(folds, mean, job.plan.exclusive(), decided, sound)
         _keep(job, merged, trial.test_predictions(variant, final))
 
 
@@ -128,4 +129,4 @@ def _decide(fitted: Fitted, config: Any, job: Job, context: Context) -> Fitted:
         "unlabelled": job.refit.unlabelled["unlabelled"].clip_ids,
         "target": job.test,
     }[settings.on]
-    return fitted.adapt(settings, clips, job.store, context)
+    return fitted.adapt(settings, clips, job.waveforms(config), context)

@@ -39,7 +39,8 @@ def train(job: Job, task: Task, report: Report, rank: int = 0, world: int = 1) -
     data = job.refit if task.fold is None else job.folds[task.fold]
     if task.snapshot:
         data = replace(data, validation=None, halves=None)
-    fitted = plan.entry().build(job.config(trial)).train(data, job.store, context)
+    config = job.config(trial)
+    fitted = plan.entry().build(config).train(data, job.waveforms(config), context)
     if rank > 0:
         return
     job.check_generation()
@@ -68,8 +69,9 @@ def _keep_validation(job: Job, fold: int, trial: TrialDir, fitted: Fitted) -> No
     np.savez_compressed(trial.epoch_scores(fold), scores=epochs)
     assert clips is not None
     if history.crossed_frames:
+        sound = job.waveforms(job.config(trial))
         timed = [
-            fitted.timed(scores.float().numpy(), job.store.duration(clip_id))
+            fitted.timed(scores.float().numpy(), sound.duration(clip_id))
             for scores, clip_id in zip(history.crossed_frames, clips.clip_ids, strict=True)
         ]
         Predictions.of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from systems.context import Context, seed_of
 from systems.data.dataset import Dataset
 from systems.data.splits import Splits, TrainingData, training_data
 from systems.data.store import WaveformStore
+from systems.errors import UserError
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -27,7 +28,8 @@ def tell_nobody(report: dict[str, Any]) -> None:
 class Job:
     """What trials of a run share: the plan, the sound, and what each fold may see.
 
-    No test label is in here. ``test`` names the clips that a final model predicts.
+    No test label is in here. ``stores`` hold the sound, by rate in Hz, once for each rate that the
+    run's configurations take; ``test`` names the clips that a final model predicts.
     """
 
     run: str
@@ -35,15 +37,16 @@ class Job:
     plan: Plan
     folds: tuple[TrainingData, ...]
     refit: TrainingData
-    store: WaveformStore
+    stores: Mapping[int, WaveformStore]
     test: tuple[str, ...]
     device: str
 
     @classmethod
     def of(
-        cls, run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, store: WaveformStore
-    ) -> Job:
-        """The job of a run that is being driven, over a finished store."""
+        cls, run: RunDir, plan: Plan, dataset: Dataset, splits: Splits,
+        stores: Mapping[int, WaveformStore],
+    ) -> Job:  # fmt: skip
+        """The job of a run that is being driven, over finished stores, by rate in Hz."""
         folds = range(len(splits.folds))
         return cls(
             run=str(run.path),
@@ -51,7 +54,7 @@ class Job:
             plan=plan,
             folds=tuple(training_data(dataset, splits, fold, plan.metric) for fold in folds),
             refit=training_data(dataset, splits, None, plan.metric),
-            store=store,
+            stores=stores,
             test=tuple(clip.clip_id for clip in dataset.part(dataset.test_part)),
             device="cuda" if plan.resources.gpus else "cpu",
         )
@@ -62,6 +65,20 @@ class Job:
     def config(self, trial: TrialDir) -> Any:
         """The configuration that a trial trains."""
         return self.plan.trial_config(read_json(trial.config)["params"])
+
+    def waveforms(self, config: Any) -> WaveformStore:
+        """The sound at the rate that a configuration takes.
+
+        Raises:
+            UserError: the run holds none at that rate.
+        """
+        rate = rate_of(self.plan, config)
+        if rate not in self.stores:
+            raise UserError(
+                f"no sound at {rate} Hz is stored, but at {', '.join(map(str, self.stores))} Hz: "
+                "search a rate by its values (one_of)."
+            )
+        return self.stores[rate]
 
     def check_generation(self) -> None:
         """Raise :class:`Superseded` where another driver has taken the run over."""
@@ -76,6 +93,11 @@ class Job:
             may_publish=partial(check_generation, Path(self.run), self.generation),
             **about,
         )
+
+
+def rate_of(plan: Plan, config: Any) -> int:
+    """The sampling rate in Hz of the sound that a configuration takes."""
+    return plan.entry().build(config).inputs()["audio"].rate
 
 
 @dataclass(frozen=True)
@@ -102,6 +124,11 @@ class Task:
         if self.snapshot:
             return trial.refit / ("snapshots" if self.fold is None else f"snapshots_{self.fold}")
         return trial.refit if self.fold is None else trial.path / f"fold{self.fold}"
+
+    def forget(self, trial: TrialDir) -> None:
+        """Remove what the training, which is done, would go on from."""
+        for path in self.folder(trial).glob("checkpoint*"):
+            path.unlink(missing_ok=True)
 
     def log(self, trial: TrialDir) -> Path:
         """Where the epochs are noted."""

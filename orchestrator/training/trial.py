@@ -23,7 +23,7 @@ from orchestrator.training.job import Job, Report, Task, tell_nobody
 from orchestrator.training.trained import trained
 from systems import config as configs
 from systems.errors import Diverged, UserError
-from systems.metrics import clip_interval
+from systems.metrics import clip_interval, metric
 from systems.predictions import Predictions
 
 
@@ -113,7 +113,8 @@ def train_fold(job: Job, number: int, fold: int, report: Report = tell_nobody) -
     assert data.validation is not None
     if not trial.predictions(fold).exists():
         fitted = trained(job, Task(number, fold), report)
-        predicted = fitted.predict(data.validation.clip_ids, job.store, job.context(), fold)
+        sound = job.waveforms(job.config(trial))
+        predicted = fitted.predict(data.validation.clip_ids, sound, job.context(), fold)
         predicted.with_data(
             fingerprint=plan.fingerprint, splits=plan.splits["digest"]
         ).save(trial.predictions(fold))  # fmt: skip
@@ -124,7 +125,7 @@ def train_fold(job: Job, number: int, fold: int, report: Report = tell_nobody) -
 def best_step(trial: TrialDir, fold: int, plan: Plan) -> int:
     """The epoch of a fold with the best metric (of equals the first), from 1."""
     lines = [line for line in trial.read_metrics() if line["fold"] == fold]
-    best = best_line(lines, plan.metric, plan.mode)
+    best = best_line(lines, plan.metric, metric(plan.metric).mode)
     assert best is not None
     return int(best["step"])
 

@@ -12,10 +12,16 @@ import importlib
 import importlib.metadata
 from types import ModuleType
 
-from systems.data.dataset import Dataset
+from systems.data.dataset import Dataset, LabelKind
 from systems.errors import unknown
 
-READERS = ("dcase2018_task4", "synthetic", "table")
+READERS = ("dcase2018_task4", "synthetic", "synthetic_classes", "table")
+# The embedded set of a kind of labels: what a system learns from where no data is named.
+EMBEDDED: dict[LabelKind, str] = {
+    "tags": "synthetic",
+    "events": "synthetic",
+    "class": "synthetic_classes",
+}
 
 
 def readers() -> dict[str, str]:

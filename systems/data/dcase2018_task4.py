@@ -7,6 +7,7 @@ carry tags or nothing; the test and evaluation parts carry timed events and are 
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -165,9 +166,12 @@ def _recording(clip_id: str) -> str:
 
 
 def _tags(rows: list[Row]) -> Labels:
-    return Labels(
-        "tags", {f"weak/{row['filename']}": tuple(row["event_labels"].split(",")) for row in rows}
-    )
+    return Labels("tags", {f"weak/{row['filename']}": tuple(_weak_labels(row)) for row in rows})
+
+
+def _weak_labels(row: Row) -> list[str]:
+    """The tags of a clip: published tables have commas and semicolons between them."""
+    return [name.strip() for name in re.split("[,;]", row.get("event_labels") or "")]
 
 
 def _events(part: str, rows: tuple[Row, ...]) -> Labels:
@@ -187,7 +191,7 @@ def _check_labels(tables: dict[str, list[Row]], seconds: dict[str, float]) -> No
         for number, row in enumerate(rows, start=2):
             where = f"metadata/{PARTS[part][0]}.csv line {number} ({row['filename']})"
             if part == "weak":
-                names = (row.get("event_labels") or "").split(",")
+                names = _weak_labels(row)
             else:
                 names = [row["event_label"]] if row.get("event_label") else []
             wrong += [

@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from systems.data.splits import TrainingData
 from systems.data.store import WaveformStore
 from systems.errors import Diverged
 from systems.frontend.log_mel import Standardise
-from systems.metrics import clip_metric
+from systems.training.history import History
 from systems.training.losses import LossTerm, Step, total
 
 
@@ -29,7 +29,7 @@ class Training:
 
     An epoch is one pass over the labelled clips, or ``steps_per_epoch`` batches. Each batch holds
     ``labelled`` and ``unlabelled`` clips. The training ends after ``epochs``, or when the
-    validation metric has not risen for ``patience`` epochs. Adam at ``learning_rate``.
+    validation metric has not been better for ``patience`` epochs. Adam at ``learning_rate``.
     """
 
     epochs: int = 100
@@ -52,10 +52,17 @@ class Training:
 
 
 class Model(nn.Module):
-    """Front end, standardisation and network: waveforms [B, S] -> the network's outputs."""
+    """Front end, standardisation and network: waveforms [B, S] -> posteriors.
 
-    def __init__(self, front_end: nn.Module, standardise: Standardise, network: nn.Module) -> None:
+    ``frames``: whether the network's second output is the frame posterior.
+    """
+
+    def __init__(
+        self, front_end: nn.Module, standardise: Standardise, network: nn.Module,
+        frames: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__()
+        self.frames = frames
         self.front_end = front_end
         self.standardise = standardise
         self.network = network
@@ -66,46 +73,10 @@ class Model(nn.Module):
             features: Tensor = self.standardise(self.front_end(waveforms))
         return features
 
-    def forward(self, waveforms: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, waveforms: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Clip posteriors [B, K] and, where the network gives them, frame posteriors [B, T, K]."""
         outputs: tuple[Tensor, ...] = self.network(self.features(waveforms))
-        return outputs
-
-
-@dataclass
-class History:
-    """What a training went through: per epoch its metrics and its validation scores [E, N, K].
-
-    ``crossed_clips`` and ``crossed_frames``: of each validation clip its scores [K] and its frames
-    [T, K] (half precision) after the epoch that the other half of the validation clips chose; with
-    ``crossed_values`` the best metric of either half so far.
-    """
-
-    metrics: list[dict[str, float]] = field(default_factory=list)
-    validation_scores: list[Tensor] = field(default_factory=list)
-    best_step: int = 0
-    best_value: float = -math.inf
-    crossed_clips: list[Tensor] = field(default_factory=list)
-    crossed_frames: list[Tensor] = field(default_factory=list)
-    crossed_values: list[float] = field(default_factory=list)
-
-    def cross(self, clips: Tensor, frames: list[Tensor], values: list[float], half: Any) -> None:
-        """Note an epoch: where a half's metric has risen, the other half's rows are taken anew.
-
-        Args:
-            clips: clip scores [N, K].
-            frames: frame scores of each clip [T, K].
-            values: the metric of either half.
-            half: [N] which half a clip is of, 0 or 1.
-        """
-        if not self.crossed_values:
-            self.crossed_values = [-math.inf, -math.inf]
-            self.crossed_clips, self.crossed_frames = list(clips), [f.half() for f in frames]
-        for chooses in (0, 1):
-            if values[chooses] > self.crossed_values[chooses]:
-                self.crossed_values[chooses] = values[chooses]
-                for row in np.flatnonzero(half != chooses):
-                    self.crossed_clips[row] = clips[row].clone()
-                    self.crossed_frames[row] = frames[row].half()
+        return outputs[0], outputs[1] if self.frames else None
 
 
 class Clips:
@@ -158,7 +129,8 @@ def fit(
     else:
         model.load_state_dict(state["model"])
         loop.optimiser.load_state_dict(state["optimiser"])
-        history, best, start = History(**state["history"]), state["best"], state["step"] + 1
+        best, start = state["best"], state["step"] + 1
+        history = History.restored(state["history"], state["step"], data, context)
         context.report(state["step"], history.metrics[-1])
     for epoch in range(start, last + 1):
         if data.validation is not None and epoch - history.best_step > training.patience:
@@ -168,28 +140,38 @@ def fit(
         metrics = loop.steps(training.steps(len(loop.targets)), generator, epoch)
         if data.validation is not None:
             scores, frames = _validate(model, waveforms, data.validation, samples, context)
-            assert data.validation.targets is not None
-            value = clip_metric(data.metric)(data.validation.targets, scores.numpy())
-            if frames and data.halves is not None:
-                history.cross(scores, frames, _by_half(data, scores.numpy()), data.halves)
-            metrics[data.metric] = value
-            history.validation_scores.append(scores)
-            if value > history.best_value:
-                history.best_step, history.best_value = epoch, value
+            metrics[data.metric] = history.judge(epoch, scores, frames, data)
+            if history.best_step == epoch:
                 best = copy.deepcopy(model.state_dict())
         metrics["seconds"] = time.monotonic() - began
         history.metrics.append(metrics)
-        context.save(_state(model, loop.optimiser, history, best, epoch))
+        _publish(model, loop.optimiser, history, best, epoch, context)
         context.report(epoch, metrics)
     if best is not None:
         model.load_state_dict(best)
     return history
 
 
+def _publish(
+    model: Model, optimiser: torch.optim.Optimizer, history: History, best: Any, epoch: int,
+    context: Context,
+) -> None:  # fmt: skip
+    """Write an epoch's checkpoint, whose size does not grow with the epochs."""
+    state = {
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "history": history.keep(epoch, context),
+        "best": best,
+        "step": epoch,
+    }
+    context.save(state)
+    history.kept(context)
+
+
 def _validate(
     model: Model, waveforms: WaveformStore, clips: ClipSet, samples: int, context: Context
 ) -> tuple[Tensor, list[Tensor]]:
-    """Clip posteriors [N, K] and frame posteriors of each clip [T, K].
+    """Clip posteriors [N, K] and frame posteriors of each clip [T, K], if any.
 
     Of several workers all get the first one's clip posteriors, so that they judge alike, and only
     the first the frames, which it alone keeps.
@@ -197,33 +179,13 @@ def _validate(
     frames: list[Tensor] = []
 
     def first() -> Tensor:
-        clip, frame = zip(
-            *network_outputs(model, waveforms, clips.clip_ids, samples, context), strict=True
-        )
-        frames.extend(row for batch in frame for row in batch)
+        clip = []
+        for scores, frame in network_outputs(model, waveforms, clips.clip_ids, samples, context):
+            clip.append(scores)
+            frames.extend(() if frame is None else frame)
         return torch.cat(clip)
 
     return context.from_first(first), frames
-
-
-def _by_half(data: TrainingData, scores: np.ndarray) -> list[float]:
-    """The metric on either half of the validation clips."""
-    assert data.validation is not None
-    assert data.validation.targets is not None
-    halves, metric = (data.halves == 0, data.halves == 1), clip_metric(data.metric)
-    return [metric(data.validation.targets[half], scores[half]) for half in halves]
-
-
-def _state(
-    model: Model, optimiser: torch.optim.Optimizer, history: History, best: Any, step: int
-) -> dict[str, Any]:
-    return {
-        "model": model.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "history": dict(vars(history)),
-        "best": best,
-        "step": step,
-    }
 
 
 @dataclass(frozen=True)
@@ -341,8 +303,8 @@ def fit_standardisation(model: Model, clips: Clips, context: Context) -> None:
 
 def network_outputs(
     model: Model, waveforms: WaveformStore, clip_ids: Sequence[str], samples: int, context: Context
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Per batch, clip posteriors [B, K] and frame posteriors [B, T, K], on the CPU, in order.
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Per batch, clip posteriors [B, K] and frame posteriors [B, T, K], if any, on the CPU.
 
     Clips are padded to ``samples``, or to the longest of their batch where that is longer.
     """
@@ -351,8 +313,8 @@ def network_outputs(
         longest = max(len(waveforms[clip_ids[row]]) for row in rows)
         clips = Clips(waveforms, clip_ids, max(samples, longest))
         with torch.inference_mode():
-            outputs = model(clips.batch(rows).to(context.device))
-        yield outputs[0].cpu().clone(), outputs[1].cpu().clone()
+            clip, frames = model(clips.batch(rows).to(context.device))
+        yield clip.cpu().clone(), None if frames is None else frames.cpu().clone()
 
 
 def _in_order(count: int, size: int = 30) -> Iterator[list[int]]:

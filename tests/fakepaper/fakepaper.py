@@ -1,4 +1,4 @@
-"""A paper for tests: two tiny systems, a fusion of them, and a system that learns from it.
+"""A paper for tests: tiny systems, one of them without frames, fusions, and one that learns.
 
 Tests put this folder and an entry point for it on the path of the commands that they run.
 """
@@ -9,12 +9,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 from systems.data.dataset import ClipSet
 from systems.figures import Figure
 from systems.papers import gcrnn_vat
 from systems.registry import Requirement, register
 from systems.system import NetworkSystem
+from systems.training.losses import ClipBce
 
 BIBTEX = "@misc{fakepaper}"
 TINY = replace(
@@ -43,6 +46,18 @@ class Pupil(NetworkSystem):
         if data.validation is not None and set(held_out) & set(taught.clip_ids):
             raise AssertionError("the teacher speaks of clips that validate")
         return super().train(replace(data, labelled=ClipSet(ids, scores)), waveforms, context)
+
+
+class Tags(nn.Module):
+    """Log-mel [B, 1, F, T] -> clip posterior [B, K] alone."""
+
+    def __init__(self, bands: int, classes: int) -> None:
+        super().__init__()
+        self.hidden, self.out = nn.Linear(2 * bands, 16), nn.Linear(16, classes)
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        over_time = torch.cat([x.mean(dim=(1, 3)), x.amax(dim=(1, 3))], dim=1)
+        return (torch.sigmoid(self.out(torch.relu(self.hidden(over_time)))),)
 
 
 def network(kind: Any, config: Any) -> Any:
@@ -79,6 +94,26 @@ register.fusion(
     learner="vote", settings={"weights": (1.0, 2.0, 1.0)}, final="fold_geometric",
     events_of="fakepaper/small", summary="A vote over a fusion and two systems.",
 )  # fmt: skip
+
+
+@register("fakepaper/tagger", config=TINY, gives=("clip_scores",), **{**ABOUT, "decision": None})
+def tagger(config: Any) -> Any:
+    """Tags without frames."""
+    return NetworkSystem(
+        front_end=config.front_end, network=Tags, loss=[ClipBce()], training=config.training,
+        clip_seconds=config.clip_seconds, frames=False,
+    )  # fmt: skip
+
+
+@register(
+    "fakepaper/classes",
+    config=TINY,
+    gives=("clip_scores",),
+    **{**ABOUT, "decision": None, "labels": ("class",), "dataset": "fakeset"},
+)
+def classes(config: Any) -> Any:
+    """One class a clip, without frames."""
+    return tagger(config)
 
 
 @register(

@@ -104,25 +104,30 @@ class ClassChoice(PerClass):
     @staticmethod
     def _event_counts(members: Members, targets: Targets) -> np.ndarray:
         """Per member and class the counts of its events: [M, K, 3]."""
-        if targets.events is None or (members.events is None and members.frames is None):
+        told = members.with_events()
+        if targets.events is None or not told:
             raise CannotFit("by event_f1 takes timed labels, and members that tell of time "
                             "(fusions as members do not).")  # fmt: skip
         reference = dict(zip(members.clip_ids, targets.events, strict=True))
+        nothing = ((),) * len(members.clip_ids)
+        said = [members.events_of(m) if m in told else nothing for m in range(len(members.names))]
         return np.stack([
             event_counts(
-                reference, dict(zip(members.clip_ids, members.events_of(m), strict=True)),
-                members.classes,
+                reference, dict(zip(members.clip_ids, events, strict=True)), members.classes
             ).sum(axis=0)
-            for m in range(members.scores.shape[1])
+            for events in said
         ])  # fmt: skip
 
     def events(self, members: Members) -> tuple[tuple[Event, ...], ...] | None:
-        """Each class's events as its member decides them; of one that none knows the mean's."""
+        """Each class's events as its member decides them; of one that none knows, or whose member
+        tells of no time, the mean's."""
         if members.events is None:
             return super().events(members)
+        nothing = ((),) * len(members.clip_ids)
         chosen = {members.classes[k]: int(column.argmax())
-                  for k, column in enumerate(self.w.T) if column.max() == 1}  # fmt: skip
-        own = zip(*members.events, strict=True)
+                  for k, column in enumerate(self.w.T)
+                  if column.max() == 1 and members.events[column.argmax()] is not None}  # fmt: skip
+        own = zip(*(events or nothing for events in members.events), strict=True)
         mean = super().events(members) or ((),) * len(members.clip_ids)
         return tuple(
             tuple(sorted(

@@ -79,10 +79,13 @@ class DomainChoice(Learner):
         return members.scores[np.arange(len(members.scores)), self._chosen(members)]
 
     def events(self, members: Members) -> tuple[tuple[Event, ...], ...] | None:
+        """The chosen member's own; of one that tells of none the first's that does, of the tags
+        that the chosen one holds for present."""
         if members.events is None:
             return None
-        chosen = enumerate(self._chosen(members))
-        return tuple(members.events[place][clip] for clip, place in chosen)
+        other = members.gated_events(members.with_events()[0], self.predict(members))
+        own = [other if events is None else events for events in members.events]
+        return tuple(own[place][clip] for clip, place in enumerate(self._chosen(members)))
 
     def state(self) -> dict[str, Any]:
         return {"places": self.places}

@@ -1,4 +1,4 @@
-"""Members' embeddings side by side."""
+"""Embeddings side by side, of the members that give any."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def side_by_side(members: Members) -> np.ndarray:
     """All members' clip embeddings [N, ΣE]. Raises CannotFit where there are none."""
     if members.embeddings is None:
         raise CannotFit("this meta-learner needs the members' clip embeddings: there are none.")
-    return np.hstack(members.embeddings)
+    return np.hstack([one for one in members.embeddings if one is not None])
 
 
 def frames_side_by_side(members: Members) -> list[np.ndarray]:
@@ -23,7 +23,7 @@ def frames_side_by_side(members: Members) -> list[np.ndarray]:
     """
     if members.frame_embeddings is None:
         raise CannotFit("this meta-learner needs the members' frame embeddings: there are none.")
-    clips = zip(*members.frame_embeddings, strict=True)
+    clips = zip(*(one for one in members.frame_embeddings if one is not None), strict=True)
     return [np.hstack([at_length(one, min(map(len, clip))) for one in clip]) for clip in clips]
 
 

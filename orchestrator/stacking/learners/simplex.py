@@ -247,7 +247,7 @@ class FoldWeights(Weighted):
         return rows
 
     def fused_frames(self, members: Members) -> tuple[np.ndarray, ...] | None:
-        if members.frames is None:
+        if not members.all_have_frames():
             return None
         if members.of_folds is not None:
             each = [self._clips(one, [self._of(f)] * len(one.scores))

@@ -31,9 +31,11 @@ class FramePooled(Around):
         Raises:
             CannotFit: it says nothing about frames, or the members do not.
         """
-        if not self.pointwise or members.frames is None:
-            raise CannotFit("votes over frames take members with frame scores, and a learner that "
-                            "fuses frames.")  # fmt: skip
+        if not self.pointwise or not members.all_have_frames():
+            raise CannotFit(
+                "votes over frames take members that all give frame scores, and a learner that "
+                "fuses them."
+            )
         self.exclusive = targets.kind == "class"
         super().fit(members, targets, seed)
 

@@ -27,24 +27,17 @@ class Gated(Around):
         """Fit the learner of the tags.
 
         Raises:
-            CannotFit: the members say nothing about time.
+            CannotFit: the member says nothing about time.
         """
-        if members.events is None and members.frames is None:
-            raise CannotFit("it keeps a member's events, and the members tell of no time.")
+        if self.events_of not in members.with_events():
+            who = members.names[self.events_of]
+            raise CannotFit(f"it keeps the events of {who}, which tells of no time.")
         self.exclusive = targets.kind == "class"
         super().fit(members, targets, seed)
 
     def events(self, members: Members) -> tuple[tuple[Event, ...], ...] | None:
         """The member's events of the classes that the fused tags hold for present."""
-        scores = self.predict(members)
-        present = scores > 0.5
-        if self.exclusive:
-            present = np.eye(scores.shape[1], dtype=bool)[scores.argmax(axis=1)]
-        place = {label: k for k, label in enumerate(members.classes)}
-        return tuple(
-            tuple(event for event in clip if there[place[event.label]])
-            for clip, there in zip(members.events_of(self.events_of), present, strict=True)
-        )
+        return members.gated_events(self.events_of, self.predict(members), self.exclusive)
 
     def fused_frames(self, members: Members) -> tuple[np.ndarray, ...] | None:
         """None: events are a member's own."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.members.seen import Members, Snapshots, Targets, joined
+from orchestrator.members.seen import Members, Snapshots, Targets, joined, per_member
 from orchestrator.stacking.crossfit import cross_fitted
 from orchestrator.stacking.learner import Learner
 from orchestrator.stacking.wrappers.around import Around
@@ -82,7 +82,7 @@ class Nested(Around):
         """What the outer learner sees: the parts as members, with their scores [N, P, K]."""
         frames = None
         if self.pointwise and members.frames is not None and not fitting:
-            frames = tuple(_frames(part, members) for part in self.parts)
+            frames = per_member(_frames(part, members) for part in self.parts)
         of_folds = members.of_folds
         return replace(
             members,
@@ -148,11 +148,9 @@ class Nested(Around):
                 part.learner.load_parts(folder / f"part{number}")
 
 
-def _frames(part: Part, members: Members) -> tuple[np.ndarray, ...]:
-    """A part's frame scores, of members whose frames are at one hop."""
+def _frames(part: Part, members: Members) -> tuple[np.ndarray, ...] | None:
+    """A part's frame scores, if it gives any, of members whose frames are at one hop."""
     assert members.frames is not None
     if part.learner is None:
         return members.frames[part.places[0]]
-    fused = part.learner.fused_frames(members.only(part.places))
-    assert fused is not None
-    return fused
+    return part.learner.fused_frames(members.only(part.places))

@@ -1,0 +1,138 @@
+"""The embedded data set ``synthetic_classes``: one sound a clip, with doubtful labels.
+
+It has what sets such as FSDKaggle2018 have: single labels, clips of 0.3 to 5 s, classes of unequal
+size, and a training part of which some labels are verified and of the others one in four is wrong
+(column ``manually_verified``: 1 or 0). A group is a source, such as one dog. The test part is
+verified, and sounds from sources no other part has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from systems.data.dataset import Clip, Dataset, Labels
+from systems.data.synthetic_sounds import (
+    RATE,
+    TEST_VARIANTS,
+    TRAINING_VARIANTS,
+    VERSION,
+    background,
+    rms,
+    seeded,
+    sounding,
+    within,
+)
+from systems.errors import UserError
+
+NAME = "synthetic_classes"
+TASK = "any"
+LAYOUT = "nothing: the set is embedded and takes no folder"
+
+CLASSES = (
+    "Alarm_bell_ringing", "Blender", "Cat", "Dishes", "Dog", "Frying", "Running_water", "Speech",
+)  # fmt: skip
+SHARES = np.linspace(1.0, 2.0, len(CLASSES)) / np.linspace(1.0, 2.0, len(CLASSES)).sum()
+CLIPS = {"train": 1200, "test": 300}
+VARIANTS = {"train": TRAINING_VARIANTS, "test": TEST_VARIANTS}
+SECONDS = (0.3, 5.0)
+VERIFIED, WRONG = 0.4, 0.25  # shares: of the training clips; of the labels of the others
+SNR = (-3.0, 20.0)  # dB
+
+
+class Scene(NamedTuple):
+    """What sounds in a clip, from when to when (s), and what its label says."""
+
+    sounds: str
+    variant: int
+    duration: float
+    onset: float
+    offset: float
+    snr: float  # dB
+    verified: bool
+    label: str
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """The sound of the clips: each rendered from its id alone, the same whenever it is read."""
+
+    clip_ids: tuple[str, ...]
+
+    def read(self, clip_id: str, track: str = "audio") -> tuple[np.ndarray, int]:
+        """Return samples [1, S] as float32 in -1..1 and the rate in Hz."""
+        return render(scene(clip_id), clip_id)[None], RATE
+
+    def identity(self) -> Iterable[str]:
+        for clip_id in self.clip_ids:
+            yield f"{clip_id}|version {VERSION}"
+
+    def where(self, clip_id: str) -> str:
+        return clip_id
+
+
+def read(folder: str | None = None, skip_broken: bool = False) -> Dataset:
+    """The data set; no rendering is ever broken.
+
+    Raises:
+        UserError: a folder is given: nothing of the set lies on disk.
+    """
+    if folder is not None:
+        raise UserError(f"{NAME} is embedded and takes no folder: leave out --data {folder}.")
+    clips = tuple(_clip(part, clip_id) for part in CLIPS for clip_id in _clip_ids(part))
+    return Dataset(
+        name=NAME,
+        task=TASK,
+        classes=CLASSES,
+        clips=clips,
+        labels={"train": _labels("train")},
+        sealed={"test": partial(_labels, "test")},
+        sealed_kind={"test": "class"},
+        source=Rendering(tuple(clip.clip_id for clip in clips)),
+    )
+
+
+def _clip_ids(part: str) -> list[str]:
+    return [f"{part}_{i:04d}" for i in range(CLIPS[part])]
+
+
+def _clip(part: str, clip_id: str) -> Clip:
+    s = scene(clip_id)
+    columns = {"manually_verified": int(s.verified)}
+    return Clip(clip_id, part, "labelled", f"{s.sounds}_{s.variant}", s.duration, columns)
+
+
+def _labels(part: str) -> Labels:
+    return Labels("class", {clip_id: scene(clip_id).label for clip_id in _clip_ids(part)})
+
+
+def scene(clip_id: str) -> Scene:
+    """What sounds in a clip: most of it is one sound; times lie on a grid of 1 ms (16 samples)."""
+    part = clip_id.rsplit("_", 1)[0]
+    rng = seeded(NAME, clip_id)
+    sounds = str(rng.choice(CLASSES, p=SHARES))
+    variant = int(rng.choice(VARIANTS[part]))
+    duration = round(float(np.exp(rng.uniform(*np.log(SECONDS)))), 3)
+    length = round(max(0.25, duration * rng.uniform(0.6, 1.0)), 3)
+    onset = round(rng.uniform(0.0, duration - length), 3)
+    snr = rng.uniform(*SNR)
+    verified = part == "test" or bool(rng.random() < VERIFIED)
+    label = sounds
+    if not verified and rng.random() < WRONG:
+        label = str(rng.choice([name for name in CLASSES if name != sounds]))
+    offset = round(onset + length, 3)
+    return Scene(sounds, variant, duration, onset, offset, snr, verified, label)
+
+
+def render(scene: Scene, clip_id: str) -> np.ndarray:
+    """The sound of a clip [S]: its event over a background."""
+    rng = seeded(NAME, "audio", clip_id)
+    mix = background(round(scene.duration * RATE), rng)
+    start, stop = round(scene.onset * RATE), round(scene.offset * RATE)
+    sound = sounding(scene.sounds, scene.variant, stop - start, rng)
+    mix[start:stop] += sound * (rms(mix) * 10 ** (scene.snr / 20) / rms(sound))
+    return within(mix)

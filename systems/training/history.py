@@ -1,0 +1,120 @@
+"""What a training went through, and how it is kept beside the checkpoint while it runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from systems.context import Context
+from systems.data.splits import TrainingData
+from systems.metrics import clip_metric, metric
+
+CROSSED = "checkpoint_crossed"
+
+
+@dataclass
+class History:
+    """What a training went through: per epoch its metrics and its validation scores [E, N, K].
+
+    A worth is the data's metric, signed so that more is better. ``crossed_clips`` and
+    ``crossed_frames``: of each validation clip its scores [K] and its frames [T, K] (half
+    precision) after the epoch that the other half of the validation clips chose, of a network that
+    gives frames; with ``crossed_worths`` the best worth of either half so far, and
+    ``crossed_step`` the epoch that changed them last.
+    """
+
+    metrics: list[dict[str, float]] = field(default_factory=list)
+    validation_scores: list[Tensor] = field(default_factory=list)
+    best_step: int = 0
+    best_worth: float = -math.inf
+    crossed_clips: list[Tensor] = field(default_factory=list)
+    crossed_frames: list[Tensor] = field(default_factory=list)
+    crossed_worths: list[float] = field(default_factory=lambda: [-math.inf, -math.inf])
+    crossed_step: int = 0
+
+    def judge(
+        self, epoch: int, clips: Tensor, frames: Sequence[Tensor], data: TrainingData
+    ) -> float:
+        """Note the validation part's clip scores [N, K] and frames, if any; its metric."""
+        assert data.validation is not None
+        truth, scores = data.validation.targets, clips.numpy()
+        assert truth is not None
+        measure, sign = clip_metric(data.metric), _sign(data.metric)
+        value = measure(truth, scores)
+        self.validation_scores.append(clips)
+        if sign * value > self.best_worth:
+            self.best_step, self.best_worth = epoch, sign * value
+        if frames and data.halves is not None:
+            halves = (data.halves == 0, data.halves == 1)
+            worths = [sign * measure(truth[half], scores[half]) for half in halves]
+            self._cross(epoch, clips, frames, worths, data.halves)
+        return value
+
+    def _cross(
+        self, epoch: int, clips: Tensor, frames: Sequence[Tensor], worths: Sequence[float],
+        half: np.ndarray,
+    ) -> None:  # fmt: skip
+        """Where a half's worth has risen, the other half's rows are taken anew."""
+        if not self.crossed_step:
+            self.crossed_clips, self.crossed_frames = list(clips), [f.half() for f in frames]
+            self.crossed_step = epoch
+        for chooses in (0, 1):
+            if worths[chooses] > self.crossed_worths[chooses]:
+                self.crossed_worths[chooses], self.crossed_step = worths[chooses], epoch
+                for row in np.flatnonzero(half != chooses):
+                    self.crossed_clips[row] = clips[row].clone()
+                    self.crossed_frames[row] = frames[int(row)].half()
+
+    def keep(self, epoch: int, context: Context) -> dict[str, Any]:
+        """Write what an epoch adds, and return what the checkpoint says of it.
+
+        The epoch's metrics and scores are a record of the training's file; the crossed rows are
+        written where the epoch changed them, under its number, so that the last checkpoint's stay.
+        """
+        metrics = self.metrics[-1]
+        record = np.array(list(metrics.values()), "<f8").tobytes()
+        if self.validation_scores:
+            record += self.validation_scores[-1].numpy().astype("<f4").tobytes()
+        context.keep_record(epoch, record)
+        if self.crossed_step == epoch:
+            rows = {"clips": self.crossed_clips, "frames": self.crossed_frames}
+            context.save(rows, f"{CROSSED}_{epoch}.pt")
+        return {
+            "names": list(metrics),
+            "best_step": self.best_step,
+            "best_worth": self.best_worth,
+            "crossed_worths": self.crossed_worths,
+            "crossed_step": self.crossed_step,
+        }
+
+    def kept(self, context: Context) -> None:
+        """After the checkpoint is published: remove crossed rows of earlier epochs."""
+        context.forget(f"{CROSSED}_*.pt", f"{CROSSED}_{self.crossed_step}.pt")
+
+    @classmethod
+    def restored(
+        cls, about: dict[str, Any], epochs: int, data: TrainingData, context: Context
+    ) -> History:
+        """The history of so many epochs; ``about`` is what :meth:`keep` gave the checkpoint."""
+        names = about.pop("names")
+        shape = (len(data.validation or ()), len(data.classes))
+        kind = np.dtype([("metrics", "<f8", (len(names),)), ("scores", "<f4", shape)])
+        records = np.frombuffer(context.records(epochs, kind.itemsize), kind)
+        history = cls(**about)
+        history.metrics = [dict(zip(names, r["metrics"].tolist(), strict=True)) for r in records]
+        if data.validation is not None:
+            history.validation_scores = [torch.from_numpy(r["scores"].copy()) for r in records]
+        rows = context.restore(f"{CROSSED}_{history.crossed_step}.pt")
+        if rows is not None:
+            history.crossed_clips, history.crossed_frames = rows["clips"], rows["frames"]
+        return history
+
+
+def _sign(name: str) -> int:
+    return 1 if metric(name).mode == "max" else -1
