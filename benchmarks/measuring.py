@@ -52,7 +52,13 @@ def parse(made: argparse.ArgumentParser, smoke: Mapping[str, Any]) -> argparse.N
 
 
 def planned(given: argparse.Namespace, **options: Any) -> tuple[Plan, Dataset, Any]:
-    """The plan on CPUs of what was asked for, the data set and its splits."""
+    """The plan on CPUs of what was asked for, the data set and its splits.
+
+    ``set`` and ``space`` are texts ``key=value``, as on the command line.
+    """
+    for name in ("set", "space"):
+        texts = options.get(name, ())
+        options[name] = {key: value for key, _, value in (text.partition("=") for text in texts)}
     return make_plan(
         Options(
             system=given.system, dataset=given.dataset, data=given.data,

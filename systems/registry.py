@@ -10,6 +10,7 @@ import functools
 import importlib
 import importlib.metadata
 import pkgutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -279,9 +280,14 @@ def resolve(name: str) -> tuple[Entry | Fusion, ...]:
     return tuple(done.values())
 
 
-@functools.cache
 def papers() -> dict[str, str]:
     """Names of all papers and the modules that register their systems."""
+    return _papers(tuple(sys.path))
+
+
+@functools.cache
+def _papers(path: tuple[str, ...]) -> dict[str, str]:
+    """Looked up once for a path: the metadata of all installed packages are read."""
     import systems.papers
 
     found = {

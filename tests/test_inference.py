@@ -55,8 +55,10 @@ from systems.errors import UserError
 from systems.postprocessing.decoding import Decoding, decode
 from systems.predictions import Predictions
 
-TINY = ("network.width=8", "network.recurrent_units=8", "training.steps_per_epoch=12",
-        "training.learning_rate=0.01", "front_end.window=1024")  # fmt: skip
+TINY = {
+    "network.width": 8, "network.recurrent_units": 8, "training.steps_per_epoch": 12,
+    "training.learning_rate": 0.01, "front_end.window": 1024,
+}  # fmt: skip
 PARAMS: list[dict[str, Any]] = [{}, {"network.blocks": 2}, {"vat.weight": 0.5}]
 MEMBERS = (1, 0)  # the best first
 MODELS = ("best", "best:SALR_train", "trial:0", "logreg", "genetic")

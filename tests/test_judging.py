@@ -38,7 +38,9 @@ def test_the_z_test_is_the_papers() -> None:
 @pytest.mark.parametrize(("metric", "proportion"), [("accuracy", True), ("clip_macro_f1", False)])
 def test_the_z_test_is_of_shares_of_clips_alone(metric: str, proportion: bool) -> None:
     members, targets = stacked.noisy(0, kind="class")
-    judged = judge(metric, targets.values, members.scores.mean(axis=1), members.scores[:, 0])
+    judged = judge(
+        metric, targets.truth(members.classes), members.scores.mean(axis=1), members.scores[:, 0]
+    )
     assert (judged.z_p is not None) == proportion
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from orchestrator.plan.plan import Resources
 from orchestrator.plan.variants import decision_variants, variants_of
 from orchestrator.planning.resolve import make_plan
 from orchestrator.runs.rundir import RunDir
-from orchestrator.search import tasks
+from orchestrator.search import ray_session
 from orchestrator.search.tasks import cpus_of_tasks, in_parallel
 from orchestrator.training.job import Job
 
@@ -104,15 +105,15 @@ def test_ray_is_asked_for_the_cpus_that_a_task_computes_with(
     plan = make_plan(Options(concurrency=2, gpus_per_trial=0))[0]
     job = Job("run", 1, plan, (), None, {}, (), "cpu")  # type: ignore[arg-type]
     wanted = dict(zip((7, 8, 9), cpus_of_tasks(3, plan.resources), strict=True))
-    monkeypatch.setattr(tasks, "start_ray", lambda *about: None)
+    monkeypatch.setattr(ray_session, "start_ray", lambda *about: None)
     for left in ((7, 8, 9), (8, 9), (9,), (7,)):
         ray, seen = AtOnce(cores), dict[int, int]()
-        monkeypatch.setattr(tasks, "ray", ray)
+        monkeypatch.setitem(sys.modules, "ray", ray)
 
         def note(job: Job, number: int, seen: dict[int, int] = seen) -> None:
             seen[number] = job.context().threads
 
-        with Progress("accuracy", "max", 1) as progress:
+        with Progress() as progress:
             in_parallel(
                 note, job, [(n,) for n in left], [wanted[n] for n in left], plan.resources,
                 Stop(), progress,

@@ -56,7 +56,7 @@ def plan(monkeypatch: pytest.MonkeyPatch, task4_folder: Path) -> Plan:
     return _plan(task4_folder)
 
 
-def _plan(folder: Path, *settings: str) -> Plan:
+def _plan(folder: Path, **settings: float) -> Plan:
     options = Options(
         purpose="train", system="fakepaper/small", data=str(folder), trials=1, set=settings,
         gpus_per_trial=0.0, name="it",
@@ -111,7 +111,7 @@ def test_a_figure_is_the_training_that_has_its_configuration(
     assert [one.changes for one in trainings(plan.entry(), plan.dataset)] == [
         {}, {"training.learning_rate": 0.01},
     ]  # fmt: skip
-    quick = _plan(task4_folder, "training.learning_rate=0.01")
+    quick = _plan(task4_folder, **{"training.learning_rate": 0.01})
     found = {r["variant"]: r for r in module.paper_rows(quick, scores(quick, 0.4))}
     assert found["quick"]["ours"]["value"] == 40.0
     assert module.paper_rows(quick, scores(quick, 0.4))[0]["why"] == "training"

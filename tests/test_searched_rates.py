@@ -25,7 +25,7 @@ from systems.predictions import Predictions
 
 OPTIONS = Options(
     system="fakepaper/tagger", dataset="dcase2018_task4", trials=4, budget="paper", top_k=2,
-    stack="mean", name="rates", space=("front_end.rate=one-of:8000,16000",),
+    stack="mean", name="rates", space={"front_end.rate": "one-of:8000,16000"},
 )  # fmt: skip
 
 
@@ -82,6 +82,8 @@ def test_the_stores_of_all_rates_are_kept(run: RunDir) -> None:
 def test_a_rate_that_is_searched_over_a_range_is_refused_in_the_plan(
     run: RunDir, task4_folder: Path
 ) -> None:
-    asked = replace(OPTIONS, data=str(task4_folder), space=("front_end.rate=int:8000:16000:4000",))
+    asked = replace(
+        OPTIONS, data=str(task4_folder), space={"front_end.rate": "int:8000:16000:4000"}
+    )
     with pytest.raises(UserError, match=r"front_end\.rate=one-of:8000,16000"):
         make_plan(asked)

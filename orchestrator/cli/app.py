@@ -53,7 +53,8 @@ Seed = Annotated[int, Option(help="Everything random is drawn from it.")]
 Storage = Annotated[str, Option(help="Root folder of runs, waveform stores and MLflow.")]
 Name = Annotated[str | None, Option(help="Name of the run. (default: system, data set, time)")]
 MlflowUri = Annotated[
-    str | None, Option(help="MLflow tracking URI. (default: SQLite under --storage)")
+    str | None,
+    Option(help="MLflow tracking URI; none: no MLflow. (default: SQLite under --storage)"),
 ]
 RayAddress = Annotated[
     str | None,

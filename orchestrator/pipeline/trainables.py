@@ -119,7 +119,7 @@ def _train(
             folder, device=device, seed=seed_of(plan.seed, "trial", 0, 0),
             on_report=on_report, rank=rank, world=world,
         )  # fmt: skip
-        fitted = system.train(data, _stores(plan, dataset, splits, config["storage"]), context)
+        fitted = system.train(data, _store(plan, dataset, splits, config["storage"]), context)
         best = dict(fitted.history.metrics[fitted.history.best_step - 1])
         if rank == 0:
             fitted.save(folder / "model")
@@ -145,7 +145,7 @@ def options_of(name: str, config: Mapping[str, Any]) -> Options:
     return Options(purpose="train", system=name, set=values, gpus_per_trial=0.0, **given)
 
 
-def _stores(plan: Any, dataset: Any, splits: Any, storage: str) -> Any:
+def _store(plan: Any, dataset: Any, splits: Any, storage: str) -> Any:
     """The sound that the training reads; built by the first trial that needs it."""
     from orchestrator.planning.sound import stored_clips
     from orchestrator.runs.storage import root_of

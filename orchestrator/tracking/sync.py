@@ -41,7 +41,13 @@ import fcntl
 from collections.abc import Iterator, Sequence
 
 from orchestrator.runs.rundir import RunDir
-from orchestrator.tracking.client import first_line, make_client, tracking_uri, without_password
+from orchestrator.tracking.client import (
+    NOWHERE,
+    first_line,
+    make_client,
+    tracking_uri,
+    without_password,
+)
 from orchestrator.tracking.record import Synced, note, noted, state_of
 from systems.errors import UserError, unknown
 
@@ -60,6 +66,10 @@ def sync(run: RunDir, *, driving: bool | None = None, models: Sequence[str] = ()
     """
     if not run.plan.exists():
         raise UserError(f"{run.path} holds no run: it has no plan.json.")
+    if tracking_uri(run) == NOWHERE:
+        raise UserError(
+            f"{run.path} was planned with --mlflow {NOWHERE}: go on with it with another --mlflow."
+        )
     with _locked(run):
         driven = run.is_driven() if driving is None else driving
         uri = tracking_uri(run)
