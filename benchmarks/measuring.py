@@ -36,7 +36,7 @@ def parser(text: str | None, system: str) -> argparse.ArgumentParser:
         description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--system", default=system, help=f"PAPER/SYSTEM (default: {system})")
-    made.add_argument("--dataset", help="data set (default: an embedded one; with --data, the paper's)")
+    made.add_argument("--dataset", help="data set (default: embedded; with --data, the paper's)")
     made.add_argument("--data", metavar="PATH", help="folder of the data set")
     made.add_argument(
         "--smoke", action="store_true", help="only show that it runs; its figures mean nothing"

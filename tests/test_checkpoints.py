@@ -117,7 +117,7 @@ def test_the_best_epoch_is_the_metrics_best_in_its_own_direction(
     measure: str, tmp_path: Path
 ) -> None:
     """At this rate the training overshoots, so that neither end of it is the best."""
-    model, history = train(Context(), epochs=8, measure=measure, rate=1.0)
+    _, history = train(Context(), epochs=8, measure=measure, rate=1.0)
     sign = 1 if metric(measure).mode == "max" else -1
     values = [sign * line[measure] for line in history.metrics]
     assert history.best_step == 1 + int(np.argmax(values))

@@ -143,7 +143,7 @@ def test_a_section_like_another_leaves_out_what_it_says() -> None:
     assert not any(key.startswith("vat") for key in keys)
 
 
-def test_a_section_takes_the_metric_of_another_with_its_direction(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_section_takes_the_metric_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
     raw: dict[str, Any] = {
         "p": {"metric": "event_er", "space": {"vat.xi": {"log": [0.01, 1]}}},
         "p/same": {"like": "p"},

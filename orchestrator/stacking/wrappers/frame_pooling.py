@@ -33,7 +33,8 @@ class FramePooled(Around):
         """
         if not self.pointwise or not members.all_have_frames():
             raise CannotFit(
-                "votes over frames take members that all give frame scores, and a learner that fuses them."
+                "votes over frames take members that all give frame scores, and a learner that "
+                "fuses frames."
             )
         self.exclusive = targets.kind == "class"
         super().fit(members, targets, seed)
