@@ -119,8 +119,8 @@ def test_a_figure_is_the_training_that_has_its_configuration(
 
 def test_reproduce_runs_every_training_that_figures_name(plan: Plan) -> None:
     found = to_run("fakepaper", "dcase2018_task4")
-    assert [(one.entry.name, one.suffix, one.set) for one in found] == [
-        ("small", "small", ()), ("small", "small-1", ("training.learning_rate=0.01",)),
+    assert [(one.entry.name, one.suffix, one.changes) for one in found] == [
+        ("small", "small", {}), ("small", "small-1", {"training.learning_rate": 0.01}),
     ]  # fmt: skip
 
 
