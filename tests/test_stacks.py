@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 from command import TINY, in_process, on_data, soundsweep
 
+from orchestrator.console.progress import Progress
 from orchestrator.models.bundle import export
 from orchestrator.models.inference import Predictor
-from orchestrator.pipeline.graph import _go_on_or_run, biased_teachers, reusable
+from orchestrator.pipeline.graph import _go_on_or_begin, biased_teachers, reusable
 from orchestrator.pipeline.stack import _unscored
 from orchestrator.plan.plan import MemberRef, Plan, load_plan
-from orchestrator.planning import stacks
+from orchestrator.planning import gather, stacks
 from orchestrator.planning.resolve import reload
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
@@ -113,15 +114,15 @@ def test_members_of_two_systems_stack_from_their_mlflow_ids_and_a_killed_stack_g
 
 
 def test_the_best_trials_of_a_system_are_found_over_all_runs(whole: RunDir, second: RunDir) -> None:
-    found = stacks.gather([], ["gcrnn_vat", "gcrnn_vat/gcrnn"], 1, whole.root, None)
+    found = gather.gather([], ["gcrnn_vat", "gcrnn_vat/gcrnn"], 1, whole.root, None)
     assert [ref.system for ref in found] == ["gcrnn_vat/gcrnn_vat", "gcrnn_vat/gcrnn"]
     assert found[1] == MemberRef(str(second.path), 0, "gcrnn_vat/gcrnn")
-    by_name = stacks.gather(["it"], [], None, whole.root, None)
+    by_name = gather.gather(["it"], [], None, whole.root, None)
     assert len(by_name) == read_json(whole.plan)["top_k"]
     with pytest.raises(UserError, match="no run 'nowhere'"):
-        stacks.gather(["nowhere"], [], None, whole.root, None)
+        gather.gather(["nowhere"], [], None, whole.root, None)
     with pytest.raises(UserError, match="no MLflow run 000000"):
-        stacks.gather(["0" * 32], [], None, whole.root, None)
+        gather.gather(["0" * 32], [], None, whole.root, None)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_members_of_other_rows_are_refused_with_the_reason(
     plan = read_json(other.plan)
     write_json(other.plan, {**plan, **change, "name": "other",
                             "splits": {**plan["splits"], **change.get("splits", {})}})  # fmt: skip
-    members = [stacks.best_of(run, 1)[0] for run in (whole, other)]
+    members = [gather.best_of(run, 1)[0] for run in (whole, other)]
     with pytest.raises(UserError, match=says):
         stacks.make_stack_plan(members)
 
@@ -153,7 +154,7 @@ def test_a_single_training_has_no_rows_to_stack(whole: RunDir, tmp_path: Path) -
     splits = {**plan["splits"], "protocol": "hold-out", "digest": "1"}
     write_json(trained.plan, {**plan, "purpose": "train", "splits": splits})
     with pytest.raises(UserError, match="stage two needs predictions of every fold"):
-        stacks.make_stack_plan(stacks.best_of(trained, 2))
+        stacks.make_stack_plan(gather.best_of(trained, 2))
 
 
 @pytest.mark.all
@@ -407,15 +408,15 @@ def test_a_run_of_other_rows_does_not_spoil_the_choice_of_a_system(
     other = {**read_json(whole.plan), "name": "b", "fingerprint": "other", "created": "2000"}
     write_json(tmp_path / "b" / "plan.json", other)
     (tmp_path / "torn" / "plan.json").write_text("{")
-    found = stacks.gather([], ["gcrnn_vat"], 9, tmp_path, None)
+    found = gather.gather([], ["gcrnn_vat"], 9, tmp_path, None)
     assert {Path(ref.run).name for ref in found} == {"a"}
     with pytest.raises(UserError, match="is of the rows of the other members"):
-        stacks.gather(["b"], ["gcrnn_vat/gcrnn"], 9, tmp_path, None)
+        gather.gather(["b"], ["gcrnn_vat/gcrnn"], 9, tmp_path, None)
 
 
 def test_runs_of_one_name_are_told_apart(second: RunDir, tmp_path: Path) -> None:
     shutil.copytree(second.path, tmp_path / "second")
-    members = [stacks.best_of(run, 1)[0] for run in (second, RunDir(tmp_path / "second"))]
+    members = [gather.best_of(run, 1)[0] for run in (second, RunDir(tmp_path / "second"))]
     with pytest.raises(UserError, match="have the same name"):
         stacks.make_stack_plan(members)
 
@@ -424,8 +425,8 @@ def test_seeds_of_the_same_split_stack(second: RunDir, tmp_path: Path) -> None:
     other = RunDir(tmp_path / "seed")
     shutil.copytree(second.path, other.path)
     write_json(other.plan, {**read_json(second.plan), "name": "seed", "seed": 1})
-    members = [stacks.best_of(run, 1)[0] for run in (second, other)]
-    stacks._check_alike([stacks.load_plan(RunDir(Path(ref.run))) for ref in members])
+    members = [gather.best_of(run, 1)[0] for run in (second, other)]
+    stacks._check_alike([load_plan(RunDir(Path(ref.run))) for ref in members])
 
 
 def test_a_run_of_that_name_that_was_asked_for_otherwise_is_not_gone_on_with(
@@ -433,16 +434,16 @@ def test_a_run_of_that_name_that_was_asked_for_otherwise_is_not_gone_on_with(
 ) -> None:
     folder = RunDir(tmp_path / "second")
     shutil.copytree(second.path, folder.path)
-    plan = replace(stacks.load_plan(second), seed=7, stack=("mean",))
+    plan = replace(load_plan(second), seed=7, stack=("mean",))
     with pytest.raises(UserError, match=r"asked for otherwise \(seed, stack\)"):
-        _go_on_or_run(folder, plan, None, None)  # type: ignore[arg-type]
+        _go_on_or_begin(folder, plan, None, None, Progress())  # type: ignore[arg-type]
 
 
 def test_a_subset_opens_no_labels_and_keeps_the_correction(whole: RunDir, tmp_path: Path) -> None:
     run = RunDir(tmp_path / "it")
     shutil.copytree(whole.path, run.path)
-    assert not _unscored(run, replace(stacks.load_plan(run), stack=("genetic",)))
-    assert _unscored(run, replace(stacks.load_plan(run), stack=("genetic", "mean")))
+    assert not _unscored(run, replace(load_plan(run), stack=("genetic",)))
+    assert _unscored(run, replace(load_plan(run), stack=("genetic", "mean")))
     before = read_json(run.comparisons)
     write_comparisons(run)
     assert read_json(run.comparisons) == before
