@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from inprocess import run_in_process
+
+from orchestrator.plan.options import Options
+from orchestrator.planning.resolve import make_plan
+from orchestrator.runs.files import read_json
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TINY: dict[str, Any] = {
@@ -67,3 +73,38 @@ def test_a_comparison_of_two_runs(task4_folder: Path, tmp_path: Path) -> None:
     assert set(found.rows["part"]) == {"validation", "test"}
     assert (found.rows["low"] <= found.rows["difference"]).all()
     assert (found.rows["difference"] <= found.rows["high"]).all()
+
+
+def test_adding_a_paper(
+    task4_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Installed as a package, its system is found, planned on the embedded set, and trains."""
+    folder = EXAMPLES / "adding_a_paper"
+    about = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    installed = tmp_path / "site" / "clip_cnn-1.0.dist-info"  # as pip leaves it, without building
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: clip-cnn\nVersion: 1.0\n")
+    groups = (
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in points.items())
+        for group, points in about["entry-points"].items()
+    )
+    (installed / "entry_points.txt").write_text("\n".join(groups))
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.syspath_prepend(str(installed.parent))
+    assert make_plan(Options(system="clip_cnn"))[0].dataset == "synthetic_classes"
+    rows = ["path,labels,part"]
+    audio = task4_folder / "dataset" / "audio" / "train" / "weak"
+    for place, sound in enumerate(sorted(audio.glob("*.wav"))):
+        part = ("train", "validation", "test")[min(2, place // 8)]
+        rows.append(f"{sound},{'even' if place % 2 else 'odd'},{part}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    run = run_in_process(
+        Options(
+            system="clip_cnn", dataset="table", data=str(tmp_path / "labels.csv"), trials=2,
+            top_k=2, stack="mean", max_epochs=2, budget="quick", storage=str(tmp_path / "runs"),
+            gpus_per_trial=0.0, name="it", set={"training.labelled": 4, "network.width": 8},
+        )
+    )  # fmt: skip
+    row = read_json(run.results)["test"]["rows"][0]
+    assert next(iter(row["metrics"])) == "accuracy"
+    assert set(row["classes"]) == {"even", "odd"}
