@@ -65,7 +65,7 @@ class Cnn(nn.Module):
 @register(
     "clip_cnn",
     config=Config(),
-    task="single_label",
+    task="single_label_tagging",
     dataset="table",
     labels=("class",),
     schedule=("training.epochs",),

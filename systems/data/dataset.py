@@ -68,10 +68,13 @@ class Labels:
     ``values[clip_id]`` is, by kind: ``class`` a name; ``tags`` a tuple of names; ``events`` a tuple
     of :class:`Event`; ``sequence`` a tuple of names in order (or several such references);
     ``values`` a number or a series; ``direction`` degrees; ``relevance`` a tuple of item ids.
+    ``columns[clip_id]`` holds columns that are published with the labels and no earlier, such as
+    ``usage`` (the public or private part of a leaderboard).
     """
 
     kind: LabelKind
     values: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def tag_matrix(self, clip_ids: Sequence[str], classes: Sequence[str]) -> np.ndarray:
         """Clip-level targets [N, K] in {0, 1}, from a class, tags or events."""
