@@ -154,7 +154,7 @@ def test_test_labels_are_sealed_until_recorded(any_set: Callable[[], Dataset]) -
     for part in dataset.sealed:
         with pytest.raises(OSError, match="disk full"):
             dataset.open_sealed(part, full_disk)
-        labels = dataset.open_sealed(part, lambda part=part: opened.append(part))  # type: ignore[misc]
+        labels = dataset.open_sealed(part, lambda part=part: opened.append(part))
         assert labels.kind == dataset.label_kind(part)
         assert set(labels.values) == {clip.clip_id for clip in dataset.part(part)}
         assert labels.tag_matrix(tuple(labels.values), dataset.classes).sum() > 0
