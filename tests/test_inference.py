@@ -31,9 +31,9 @@ from orchestrator.models.bundle import export
 from orchestrator.models.files import predict_command
 from orchestrator.models.inference import Models, Predictor
 from orchestrator.models.sound import join, windows
-from orchestrator.plan.manner import Manner
 from orchestrator.plan.options import Options
 from orchestrator.plan.plan import Plan
+from orchestrator.plan.stage import Manner
 from orchestrator.plan.variants import decision_variants, variants_of
 from orchestrator.planning.resolve import make_plan
 from orchestrator.runs.files import read_json, write_json

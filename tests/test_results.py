@@ -84,7 +84,7 @@ def test_verdicts(
     metric: str, low: float, high: float, claims: bool | None, fitted_on: str, verdict: str | None,
     plan: Plan, tmp_path: Path,
 ) -> None:  # fmt: skip
-    run, name = RunDir(tmp_path), plan.stack[0]
+    run, name = RunDir(tmp_path), plan.stage.learners[0]
     scores = {"fitted_on": fitted_on, "metric": metric, "versus_best": {"low": low, "high": high}}
     write_json(run.stack(name) / "scores.json", scores)
     if claims is not None:

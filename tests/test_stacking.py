@@ -18,6 +18,7 @@ from orchestrator.members.rows import (
     validation_targets,
 )
 from orchestrator.members.seen import Members, Targets
+from orchestrator.plan.stage import StageSettings
 from orchestrator.runs.files import write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.scoring.candidates import Candidate, fitted_on_test
@@ -64,7 +65,7 @@ def member_on_disk(
 ) -> Member:
     """A trial with epochs' clip scores [E, N, K] of each fold, and the best epoch of each."""
     trial = run.trial(number)
-    plan: Any = Any_(metric="clip_macro_f1", mode="max", seed=0, system="s", row_weights={},
+    plan: Any = Any_(metric="clip_macro_f1", mode="max", seed=0, system="s", stage=StageSettings(),
                      splits={"folds": [[0, 0]] * len(folds)})  # fmt: skip
     for fold, (scores, chosen) in enumerate(zip(folds, best, strict=True)):
         ids = splits.folds[fold].validation

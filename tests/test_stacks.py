@@ -23,6 +23,7 @@ from orchestrator.models.inference import Predictor
 from orchestrator.pipeline.graph import _go_on_or_begin, biased_teachers, reusable
 from orchestrator.pipeline.stack import _unscored
 from orchestrator.plan.plan import MemberRef, Plan, load_plan
+from orchestrator.plan.stage import StageSettings
 from orchestrator.planning import gather, stacks
 from orchestrator.planning.resolve import reload
 from orchestrator.runs.files import read_json, write_json
@@ -118,7 +119,7 @@ def test_the_best_trials_of_a_system_are_found_over_all_runs(whole: RunDir, seco
     assert [ref.system for ref in found] == ["gcrnn_vat/gcrnn_vat", "gcrnn_vat/gcrnn"]
     assert found[1] == MemberRef(str(second.path), 0, "gcrnn_vat/gcrnn")
     by_name = gather.gather(["it"], [], None, whole.root, None)
-    assert len(by_name) == read_json(whole.plan)["top_k"]
+    assert len(by_name) == read_json(whole.plan)["stage"]["top_k"]
     with pytest.raises(UserError, match="no run 'nowhere'"):
         gather.gather(["nowhere"], [], None, whole.root, None)
     with pytest.raises(UserError, match="no MLflow run 000000"):
@@ -144,7 +145,7 @@ def test_members_of_other_rows_are_refused_with_the_reason(
                             "splits": {**plan["splits"], **change.get("splits", {})}})  # fmt: skip
     members = [gather.best_of(run, 1)[0] for run in (whole, other)]
     with pytest.raises(UserError, match=says):
-        stacks.make_stack_plan(members)
+        stacks.make_stack_plan(members, StageSettings())
 
 
 def test_a_single_training_has_no_rows_to_stack(whole: RunDir, tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ def test_a_single_training_has_no_rows_to_stack(whole: RunDir, tmp_path: Path) -
     splits = {**plan["splits"], "protocol": "hold-out", "digest": "1"}
     write_json(trained.plan, {**plan, "purpose": "train", "splits": splits})
     with pytest.raises(UserError, match="stage two needs predictions of every fold"):
-        stacks.make_stack_plan(gather.best_of(trained, 2))
+        stacks.make_stack_plan(gather.best_of(trained, 2), StageSettings())
 
 
 @pytest.mark.all
@@ -418,7 +419,7 @@ def test_runs_of_one_name_are_told_apart(second: RunDir, tmp_path: Path) -> None
     shutil.copytree(second.path, tmp_path / "second")
     members = [gather.best_of(run, 1)[0] for run in (second, RunDir(tmp_path / "second"))]
     with pytest.raises(UserError, match="have the same name"):
-        stacks.make_stack_plan(members)
+        stacks.make_stack_plan(members, StageSettings())
 
 
 def test_seeds_of_the_same_split_stack(second: RunDir, tmp_path: Path) -> None:
@@ -434,16 +435,17 @@ def test_a_run_of_that_name_that_was_asked_for_otherwise_is_not_gone_on_with(
 ) -> None:
     folder = RunDir(tmp_path / "second")
     shutil.copytree(second.path, folder.path)
-    plan = replace(load_plan(second), seed=7, stack=("mean",))
-    with pytest.raises(UserError, match=r"asked for otherwise \(seed, stack\)"):
+    plan = replace(load_plan(second), seed=7, stage=StageSettings(("mean",)))
+    with pytest.raises(UserError, match=r"asked for otherwise \(seed, stage\)"):
         _go_on_or_begin(folder, plan, None, None, Progress())  # type: ignore[arg-type]
 
 
 def test_a_subset_opens_no_labels_and_keeps_the_correction(whole: RunDir, tmp_path: Path) -> None:
     run = RunDir(tmp_path / "it")
     shutil.copytree(whole.path, run.path)
-    assert not _unscored(run, replace(load_plan(run), stack=("genetic",)))
-    assert _unscored(run, replace(load_plan(run), stack=("genetic", "mean")))
+    plan = load_plan(run)
+    assert not _unscored(run, replace(plan, stage=StageSettings(("genetic",))))
+    assert _unscored(run, replace(plan, stage=StageSettings(("genetic", "mean"))))
     before = read_json(run.comparisons)
     write_comparisons(run)
     assert read_json(run.comparisons) == before
@@ -463,7 +465,7 @@ def test_a_full_disk_is_no_reason_to_leave_a_learner_out(
 
         return fit_one
 
-    plan: Any = SimpleNamespace(stack=("mean",))
+    plan: Any = SimpleNamespace(stage=StageSettings(("mean",)))
     monkeypatch.setattr(stage, "fit_one", fails(UserError("No space left on device")))
     with pytest.raises(UserError, match="No space left"):
         stage.fit_stage(run, plan, None, stop, progress)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.plan.plan import Plan, Resources
 from orchestrator.plan.search import HalvingSettings, SamplerSettings
+from orchestrator.plan.stage import StageSettings
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.search.study import Search
@@ -35,7 +36,6 @@ def make_plan(name: str, **changes: Any) -> Plan:
         parts={},
         splits={"protocol": "official", "searched": 1, "digest": "d1", "folds": [[8, 4]]},
         metric="clip_macro_f1",
-        mode="max",
         space=(Parameter("lr", "float", 1e-4, 1e-1, log=True),),
         config={"lr": 1e-3, "front_end": {"bands": 64}},
         first_trial={"lr": 1e-3},
@@ -47,8 +47,7 @@ def make_plan(name: str, **changes: Any) -> Plan:
         sampler=SamplerSettings(1, 3),
         halving=HalvingSettings(1),
         resources=Resources(1, 1, 0.5),
-        stack=("logreg",),
-        top_k=2,
+        stage=StageSettings(("logreg",), top_k=2),
         transductive=False,
         mlflow=None,
         versions={"torch": "2.11.0"},

@@ -28,7 +28,7 @@ def choose(
     run: RunDir, plan: Plan, job: Job, study: Search, stop: Stop, progress: Progress
 ) -> tuple[Member, ...]:
     """The best ``top_k`` trials, completed over all folds."""
-    numbers = [trial.number for trial in study.best(plan.top_k)]
+    numbers = [trial.number for trial in study.best(plan.stage.top_k)]
     complete(job, members_of(run, plan, numbers), stop, progress)
     if run.members.exists():
         before = [member["trial"] for member in read_json(run.members)["members"]]
@@ -128,10 +128,10 @@ def final_tasks(
         wanted = variants_of(plan, decision_variants(member.plan), place)
         trial = member.run.trial(member.number)
         epochs = {fold: chosen for (of, fold), chosen in snapshots.items() if of == place}
-        files = [trial.test_predictions(v, plan.final) for v in wanted]
+        files = [trial.test_predictions(v, plan.stage.final) for v in wanted]
         files += [trial.snapshot_predictions(e, f) for f, chosen in epochs.items() for e in chosen]
         if not all(file.exists() for file in files):
-            task = (member.number, last_step, wanted, plan.final, epochs)
+            task = (member.number, last_step, wanted, plan.stage.final, epochs)
             # Snapshots of folds are to be what the folds' trainings were after these epochs.
             as_folds = any(fold is not None for fold in epochs)
             tasks.append((task, plan.resources.cpus if as_folds else cpus[place]))

@@ -135,7 +135,7 @@ def out_of_fold(
         UserError: a member was trained on a row that it is to be scored on, or its scores are no
             numbers.
     """
-    ids, targets = validation_targets(dataset, splits, plan.metric, plan.row_weights)
+    ids, targets = validation_targets(dataset, splits, plan.metric, plan.stage.row_weights)
     epochs = [_epochs(member, splits) for member in members]
     said = [pooled(member, len(splits.folds)) for member in members]
     for member, predictions in zip(members, said, strict=True):

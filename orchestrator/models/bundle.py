@@ -88,7 +88,7 @@ def sources(run: RunDir, model: str) -> list[Path]:
     found = [run.plan, run.members, run.scores]
     for place, (member, variant) in enumerate(zip(choice.members, choice.variants, strict=True)):
         found += _models(plan, choice, place).values()
-        found.append(member.run.trial(member.number).decision(variant, plan.final))
+        found.append(member.run.trial(member.number).decision(variant, plan.stage.final))
     return [*found, run.stack(choice.learner) / "learner.json"] if choice.learner else found
 
 
@@ -154,7 +154,7 @@ def _choices(run: RunDir, plan: Plan) -> dict[str, _Choice]:
         f"trial:{member.key}": _Choice((member,), (variant,))
         for member, variant in zip(members, own, strict=True)
     }
-    return choices | {name: _Choice(members, own, name) for name in plan.stack}
+    return choices | {name: _Choice(members, own, name) for name in plan.stage.learners}
 
 
 def _check_finished(run: RunDir, plan: Plan, choice: _Choice) -> None:
@@ -167,7 +167,7 @@ def _check_finished(run: RunDir, plan: Plan, choice: _Choice) -> None:
         f"{member.name} has no final model"
         for place, (member, variant) in enumerate(zip(choice.members, choice.variants, strict=True))
         if not all((m / "model.json").exists() for m in _models(plan, choice, place).values())
-        or not member.run.trial(member.number).decision(variant, plan.final).exists()
+        or not member.run.trial(member.number).decision(variant, plan.stage.final).exists()
     ]
     if missing:
         raise _unfinished(run, plan, "; ".join(missing))
@@ -184,7 +184,7 @@ def _models(plan: Plan, choice: _Choice, place: int) -> dict[str, Path]:
     """The trained models of a member, by name."""
     member = choice.members[place]
     trial = member.run.trial(member.number)
-    if plan.folds_predict():
+    if plan.stage.folds_predict:
         folds = range(len(member.plan.splits["folds"]))
         found = {f"fold{fold}": trial.model(fold) for fold in folds}
     elif member.plan.purpose == "train":
@@ -214,7 +214,7 @@ def _export_model(member: Member, variant: str, plan: Plan, trained: Path, folde
     entry = member.plan.entry()
     fitted = entry.build(_config(member, variant)).load(trained)
     if entry.decision is not None:
-        decision = member.run.trial(member.number).decision(variant, plan.final)
+        decision = member.run.trial(member.number).decision(variant, plan.stage.final)
         fitted = fitted.with_decision(read_json(decision))
     fitted.save(folder)
 
@@ -248,7 +248,7 @@ def _describe(run: RunDir, plan: Plan, choice: _Choice, bundle: Path) -> dict[st
         "frame_hop": first.frame_hop,
         "version": plan.versions.get("soundsweep"),
         "run": {"name": plan.name, "id": plan.run_id},
-        "mean_of_folds": plan.mean_of_folds(),
+        "mean_of_folds": plan.stage.mean_of_folds,
         "dataset": plan.dataset,
         "fingerprint": plan.fingerprint,
         "test": _test_scores(run, choice),

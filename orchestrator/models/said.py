@@ -24,7 +24,7 @@ def predictions_of(run: RunDir, model: str, part: str) -> Predictions:
     elif part == "out_of_fold":
         return pooled(member, len(member.plan.splits["folds"]))
     else:
-        path = member.run.trial(member.number).test_predictions(variant, plan.final)
+        path = member.run.trial(member.number).test_predictions(variant, plan.stage.final)
     if not path.exists():
         raise UserError(f"{model} of {run.path} has predicted nothing of that part yet.")
     return Predictions.load(path)

@@ -54,7 +54,7 @@ class Teacher:
     @property
     def learner(self) -> Path | None:
         """Where the meta-learner is; ``None`` of a system."""
-        return self.run.stack(self.plan.stack[0]) if self.plan.purpose == "stack" else None
+        return self.run.stack(self.plan.stage.learners[0]) if self.plan.purpose == "stack" else None
 
 
 def prepare(

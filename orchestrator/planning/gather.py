@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.plan.plan import MemberRef, Plan, load_plan
+from orchestrator.plan.signature import rows_of
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.search.study import Search
@@ -104,7 +105,7 @@ def best_of(
     plan = load_plan(run)
     if plan.purpose == "stack":
         return list(plan.members)
-    count = 10**9 if every else (plan.top_k if top_k is None else top_k)
+    count = 10**9 if every else (plan.stage.top_k if top_k is None else top_k)
     trials = study_of(run, plan).best(count) if run.study.exists() else []
     if not trials and required:
         raise UserError(f"the run '{plan.name}' has no completed trial: "
@@ -133,17 +134,6 @@ def ranked(members: Sequence[MemberRef]) -> list[MemberRef]:
         return sign * float(read_json(path)["value"])
 
     return sorted(members, key=value)
-
-
-def rows_of(plan: Plan) -> dict[str, Any]:
-    """What runs must share to be stacked. A seed counts by what it draws: the split's digest."""
-    return {
-        "data set": f"{plan.dataset} {plan.fingerprint}",
-        "classes": plan.classes,
-        "split": f"{plan.splits['protocol']}, {plan.splits['digest']}",
-        "kind of predictions": metric(plan.metric).predictions,
-        "metric": plan.metric,
-    }
 
 
 def in_short(value: Any) -> str:

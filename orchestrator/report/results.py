@@ -20,6 +20,9 @@ from systems.metrics import METRICS, metric, words_of
 from systems.metrics.intervals import DRAWS
 
 SCHEMA = 1
+# Of the plan: it stands elsewhere in the results, or is no one's affair but the run's.
+NOT_SHOWN = ("stage", "first_trial", "members", "required", "mlflow", "ray_address", "search_share",
+             "skip_broken")  # fmt: skip
 
 
 def collect(run: RunDir) -> dict[str, Any]:
@@ -51,7 +54,7 @@ def collect(run: RunDir) -> dict[str, Any]:
 def stack_rows(run: RunDir, plan: Plan) -> list[dict[str, Any]]:
     """The fitted meta-learners, each with its gain as it stands among all that were compared."""
     compared = read_json(run.comparisons)["rows"] if run.comparisons.exists() else {}
-    paths = {name: run.stack(name) / "scores.json" for name in plan.stack}
+    paths = {name: run.stack(name) / "scores.json" for name in plan.stage.learners}
     rows = [
         {**read_json(path), "compared": compared.get(name)}
         for name, path in paths.items()
@@ -165,19 +168,15 @@ def _trial_row(trial: TrialDir, frozen: Any, plan: Plan) -> dict[str, Any]:
 
 def _about(plan: Plan) -> dict[str, Any]:
     whole = plan.to_json()
-    kept = ("name", "run_id", "created", "system", "dataset", "data", "fingerprint", "classes",
-            "parts", "splits", "metric", "mode", "scaled", "moved", "trials", "seed", "resources",
-            "versions", "git_commit", "transductive", "top_k", "purpose", "protocol",
-            "time_budget", "mixed_precision", "skipped", "notes", "final", "fusion", "fitted_on",
-            "stage_trials", "by_fold", "pool", "row_weights")  # fmt: skip
+    of_stage = ("top_k", "final", "fitted_on", "by_fold", "pool", "row_weights")
     entry = plan.entry()
     return {
-        **{key: whole[key] for key in kept},
+        **{key: value for key, value in whole.items() if key not in NOT_SHOWN},
+        **{key: whole["stage"][key] for key in of_stage},
+        "stage_trials": plan.stage.trials,
+        "mode": plan.mode,
         "space": {p.key: p.text() for p in plan.space},
         "set": _changed(plan),
-        "config": whole["config"],
-        "sampler": whole["sampler"],
-        "halving": whole["halving"],
         "budget": plan.budget.text,
         "summary": entry.summary,
         "published_dataset": entry.dataset,

@@ -30,7 +30,7 @@ class Candidate:
 
     def in_ledger(self, plan: Plan) -> str:
         """What the ledger calls it."""
-        fitted = self.about["learner"] is not None and plan.fitted_on == "test"
+        fitted = self.about["learner"] is not None and plan.stage.fitted_on == "test"
         parts = (self.about["who"], self.about["variant"], FITTED * fitted)
         return ", ".join(filter(None, parts))
 
@@ -38,7 +38,7 @@ class Candidate:
 def final_models(plan: Plan, rows: OutOfFold) -> list[Candidate]:
     """Members' final models, each under its decision variants."""
     how = {"refit": "refitted", "fold_mean": "mean of folds",
-           "fold_geometric": "geometric mean of folds"}[plan.final]  # fmt: skip
+           "fold_geometric": "geometric mean of folds"}[plan.stage.final]  # fmt: skip
     found = []
     for place, member in enumerate(rows.members):
         trial, variants = member.run.trial(member.number), decision_variants(member.plan)
@@ -51,9 +51,9 @@ def final_models(plan: Plan, rows: OutOfFold) -> list[Candidate]:
                 "variant": variant,
                 "best": place == rows.best,
                 "transductive": is_transductive(member.plan, variants[variant]),
-                "refinement": read_json(trial.decision(variant, plan.final)),
+                "refinement": read_json(trial.decision(variant, plan.stage.final)),
             }
-            predictions = Predictions.load(trial.test_predictions(variant, plan.final))
+            predictions = Predictions.load(trial.test_predictions(variant, plan.stage.final))
             found.append(Candidate(about, predictions))
     return found
 
@@ -64,7 +64,7 @@ def meta_learners(run: RunDir, plan: Plan, test: Members, labels: str) -> list[C
     One that could not be fitted is left out: the report says why.
     """
     found = []
-    for name in plan.stack:
+    for name in plan.stage.learners:
         if (run.stack(name) / "scores.json").exists():
             fitted = load_learner(run.stack(name))
             said = _say(run.stack(name), plan, fitted, test, labels)

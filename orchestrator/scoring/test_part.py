@@ -38,7 +38,7 @@ def score_test_once(
 
     labels, openings = open_test_labels(run, plan, dataset, names)
     truth = about_labels.truth(labels, test.clip_ids, plan.classes)
-    if plan.fitted_on == "test":
+    if plan.stage.fitted_on == "test":
         candidates = fitted_on_test(run, plan, test, truth, candidates)
 
     scores = [score(candidate.predictions, truth, plan.metric) for candidate in candidates]

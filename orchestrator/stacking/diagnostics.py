@@ -90,7 +90,11 @@ def _reliabilities(
     """Of the best member, and of the learners with the best metric."""
     best = rows.scores[:, rows.best]
     found = [{"who": rows.seen.names[rows.best], **reliability(rows.targets.values, best)}]
-    paths = [run.stack(name) for name in plan.stack if (run.stack(name) / "scores.json").exists()]
+    paths = [
+        run.stack(name)
+        for name in plan.stage.learners
+        if (run.stack(name) / "scores.json").exists()
+    ]
     scores = [(read_json(path / "scores.json"), path) for path in paths]
     own = [(s["out_of_fold"]["value"], s["title"], path) for s, path in scores
            if s["metric"] == plan.metric]  # fmt: skip
@@ -113,7 +117,7 @@ def _thresholds(run: RunDir, plan: Plan, rows: OutOfFold) -> dict[str, Any]:
         counts = np.stack([hits, found - hits, truth[:, k].sum() - hits], axis=-1)
         curves[name] = f1_of_counts(counts).round(4).tolist()
     chosen = {}
-    for name in plan.stack:
+    for name in plan.stage.learners:
         if (run.stack(name) / "scores.json").exists():
             learner = load_learner(run.stack(name))
             bounds = learner.state().get("thresholds")

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from orchestrator.plan.manner import Manner
+from orchestrator.plan.stage import Manner
 from orchestrator.stacking.learner import Learner
 from orchestrator.stacking.wrappers.chosen import OverChosen
 from orchestrator.stacking.wrappers.frame_pooling import FramePooled

@@ -42,7 +42,7 @@ def fit_stage(run: RunDir, plan: Plan, rows: OutOfFold, stop: Stop, progress: Pr
     Raises:
         UserError: what is no fault of the rows, as a full disk: the stage goes on when resumed.
     """
-    for name in plan.stack:
+    for name in plan.stage.learners:
         folder = run.stack(name)
         if (folder / "scores.json").exists() or (folder / "refused.json").exists():
             continue
@@ -71,7 +71,7 @@ def fit_one(
     _check_kinds(name, plan, rows)
     fit = _fit(folder, plan, name, stop, progress)
     final = fit(rows.seen, rows.targets, "final")
-    if plan.fitted_on == "out_of_fold":
+    if plan.stage.fitted_on == "out_of_fold":
         predictions = _crossed(folder / "folds", fit, rows, plan, stop)
     else:  # as the paper did: on the rows that it was fitted on
         predictions = fused(final, rows.seen)
@@ -89,8 +89,8 @@ def fit_one(
             "source": final.source,
             "members": [member.key for member in rows.members],
             "parameters": final.parameters(),
-            "searched": plan.stage_trials,
-            "fitted_on": plan.fitted_on,
+            "searched": plan.stage.trials,
+            "fitted_on": plan.stage.fitted_on,
             **judgement.to_json(),
             "by_fusing": by_fusing,
             "weights": final.weights(),
@@ -129,11 +129,11 @@ def remember(run: RunDir) -> None:
 
 
 def _check_kinds(name: str, plan: Plan, rows: OutOfFold) -> None:
-    asked = learner(name, None, plan.manner())
+    asked = learner(name, None, plan.stage.manner)
     missing = set(asked.takes) - rows.seen.kinds()
     if missing:
         raise CannotFit(f"it takes {', '.join(sorted(missing))}, which the members do not give.")
-    if asked.one_model and not plan.folds_predict():
+    if asked.one_model and not plan.stage.folds_predict:
         raise CannotFit(
             "the embeddings of two trainings do not correspond, so a refit's would mean nothing to "
             "it: let the folds' models predict (--final fold_mean)."
@@ -142,19 +142,19 @@ def _check_kinds(name: str, plan: Plan, rows: OutOfFold) -> None:
 
 def _fit(folder: Path, plan: Plan, name: str, stop: Stop, progress: Progress) -> Fit:
     """(members, targets, where a search may keep its trials) -> a fitted learner."""
-    given = plan.learner_settings.get(name, {})
+    given = plan.stage.settings.get(name, {})
     settings = configs.replace(kind_of(name).Settings(), given)
 
     def fit(members: Members, targets: Targets, where: str) -> Learner:
         counted = targets.counted()
         members, targets = members.rows(counted), targets.rows(counted)
-        if plan.stage_trials > 0:
+        if plan.stage.trials > 0:
             return searched(
-                folder / "search" / where, name, settings, plan.manner(), members, targets,
-                plan.seed, plan.stage_trials, plan.fusion is None, plan.resources, stop, progress,
+                folder / "search" / where, name, settings, plan.stage.manner, members, targets,
+                plan.seed, plan.stage.trials, plan.fusion is None, plan.resources, stop, progress,
                 plan.ray_address,
             )  # fmt: skip
-        made = learner(name, settings, plan.manner())
+        made = learner(name, settings, plan.stage.manner)
         made.fit(members, targets, plan.seed)
         return made
 
@@ -184,10 +184,10 @@ def _gain_by_fusing(
     nothing can be told apart: a learner that leaves one member as it is, one member, settings or
     members that are searched, or a fusion whose members have places (gates, fusions of fusions).
     """
-    placed = plan.fusion_parts or plan.events_of is not None
-    if not final.betters_one or len(rows.members) < 2 or plan.stage_trials or placed:
+    placed = plan.stage.parts or plan.stage.events_of is not None
+    if not final.betters_one or len(rows.members) < 2 or plan.stage.trials or placed:
         return None
-    if plan.fitted_on != "out_of_fold":
+    if plan.stage.fitted_on != "out_of_fold":
         return None
     best = (rows.best,)
     single = replace(rows, members=(rows.members[rows.best],), seen=rows.seen.only(best), best=0)
@@ -235,11 +235,11 @@ def _best_events(judged_by: str, rows: OutOfFold) -> tuple[tuple[Event, ...], ..
 
 def refused(run: RunDir, plan: Plan) -> list[dict[str, Any]]:
     """The meta-learners that the rows could not fit, and why."""
-    paths = (run.stack(name) / "refused.json" for name in plan.stack)
+    paths = (run.stack(name) / "refused.json" for name in plan.stage.learners)
     return [read_json(path) for path in paths if path.exists()]
 
 
 def snapshots(run: RunDir, plan: Plan) -> Snapshots:
     """The epochs whose models the fitted meta-learners ask for."""
-    fitted = [run.stack(name) for name in plan.stack]
+    fitted = [run.stack(name) for name in plan.stage.learners]
     return joined(load_learner(f).snapshots() for f in fitted if (f / "scores.json").exists())

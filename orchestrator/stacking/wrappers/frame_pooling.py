@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.members.seen import Members, Targets
-from orchestrator.plan.manner import Pool
+from orchestrator.plan.stage import Pool
 from orchestrator.stacking.learner import Learner
 from orchestrator.stacking.learners.votes import votes
 from orchestrator.stacking.wrappers.around import Around
