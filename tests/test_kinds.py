@@ -108,15 +108,15 @@ def test_members_are_noted_by_every_metric_of_their_rows(
     values = np.eye(3)[np.arange(30) % 3]
     scores = r.dirichlet(np.ones(3), size=(30, 2))
     weights = np.where(np.arange(30) < 25, 1.0, 0.0)
-    plan: Any = type("Plan", (), {"metric": own, "mode": "max", "classes": CLASSES, "system": "s",
+    run.plan = type("Plan", (), {"metric": own, "mode": "max", "classes": CLASSES, "system": "s",
                                   "splits": {"folds": [[0, 0]]}})  # fmt: skip
     for number in (0, 1):
         write_json(run.trial(number).result, {"value": 0.5})
         run.trial(number).append_metrics(0, 1, {own: 0.5})
-    members = tuple(Member(run, plan, number, number) for number in (0, 1))
+    members = tuple(Member(run, number, number) for number in (0, 1))
     ids = tuple(f"clip{i}" for i in range(30))
     targets = Targets.of(values, labels, own, weights=weights)
-    note(run, plan, OutOfFold(members, Members(("0", "1"), ids, CLASSES, scores), targets, (1, 1)))
+    note(run, OutOfFold(members, Members(("0", "1"), ids, CLASSES, scores), targets, (1, 1)))
     counted, rows = load_counts(run.validation_counts)
     assert counted == ids[:25]
     assert [row.key for row in rows] == ["best, out of fold", "trial 1, out of fold"]

@@ -16,7 +16,6 @@ from tracked import make_plan
 
 from orchestrator.planning.checks import check_kinds, check_metric
 from orchestrator.runs.counts import save_counts
-from orchestrator.runs.files import write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.scoring import compare as comparing
 from orchestrator.scoring.score import counted, score
@@ -155,7 +154,7 @@ def made_run(folder: Path, truth: Truth, predictions: Predictions, own: str, ord
     run = RunDir(folder)
     counts = {name: array[order] for name, array in counted(predictions, truth, own).items()}
     about = {"who": "trial 0, refitted", "variant": "plain", "learner": None, "best": True}
-    write_json(run.plan, make_plan(folder.name).to_json())
+    run.write_plan(make_plan(folder.name))
     run.test_counts.parent.mkdir(parents=True)
     save_counts(run.test_counts, [predictions.clip_ids[i] for i in order], [about], [counts])
     return run

@@ -99,7 +99,7 @@ def test_a_files_tags_are_those_of_the_clip(runs: dict[str, RunDir], tmp_path: P
     best = read_json(run.members)["members"][0]["trial"]
     said = Predictions.load(next((run.trial(best).refit / "predictions").glob("test_*.npz")))
     predictor = Predictor.load(export(run, tmp_path / "bundle"))
-    data = Path(read_json(run.plan)["data"]) / "dataset" / "audio"
+    data = Path(read_json(run.plan_file)["data"]) / "dataset" / "audio"
     found = predictor.predict_files([data / clip_id for clip_id in said.clip_ids])
     tags = np.array([list(one.tags.values()) for one in found])
     np.testing.assert_allclose(tags, said.clip_scores, atol=1e-6)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.members.seen import Members, Targets, per_member
-from orchestrator.plan.plan import Plan, load_plan
+from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.training.trial import best_step, read_epoch_scores
@@ -32,9 +32,13 @@ class Member:
     """A trial of a run. ``key`` is its number, in a stack over several runs ``RUN/NUMBER``."""
 
     run: RunDir
-    plan: Plan
     number: int
     key: int | str
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of its run."""
+        return self.run.plan
 
     @property
     def name(self) -> str:
@@ -44,18 +48,16 @@ class Member:
         return f"{self.plan.system} {self.key}"
 
 
-def members_of(run: RunDir, plan: Plan, numbers: Sequence[int]) -> tuple[Member, ...]:
+def members_of(run: RunDir, numbers: Sequence[int]) -> tuple[Member, ...]:
     """Trials of the run itself."""
-    return tuple(Member(run, plan, number, number) for number in numbers)
+    return tuple(Member(run, number, number) for number in numbers)
 
 
 def members_of_runs(plan: Plan) -> tuple[Member, ...]:
     """The members of a stack over several runs, in the plan's order."""
     runs = {ref.run: RunDir(_there(ref.run)) for ref in plan.members}
-    plans = {path: load_plan(run) for path, run in runs.items()}
     return tuple(
-        Member(runs[r.run], plans[r.run], r.trial, f"{runs[r.run].path.name}/{r.trial}")
-        for r in plan.members
+        Member(runs[r.run], r.trial, f"{runs[r.run].path.name}/{r.trial}") for r in plan.members
     )
 
 

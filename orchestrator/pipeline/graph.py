@@ -17,7 +17,7 @@ from typing import Any
 from orchestrator.console.progress import Progress
 from orchestrator.pipeline.begin import begin, go_on
 from orchestrator.plan.options import Changes, Options
-from orchestrator.plan.plan import MemberRef, Plan, load_plan
+from orchestrator.plan.plan import MemberRef, Plan
 from orchestrator.plan.signature import TRAINED, Of, differing
 from orchestrator.plan.stage import StageSettings
 from orchestrator.planning import gather, stacks
@@ -115,9 +115,9 @@ def _go_on_or_begin(
     folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits, progress: Progress
 ) -> bool:
     """Begin a run, or go on with the one of this name. Raises UserError where that is another."""
-    if not folder.plan.exists():
+    if not folder.plan_file.exists():
         return begin(folder, plan, dataset, splits, progress)
-    other = differing(load_plan(folder), plan, *TRAINED, "stage")
+    other = differing(folder.plan, plan, *TRAINED, "stage")
     if other:
         raise UserError(
             f"a run named '{plan.name}' exists in {folder.root} and was asked for otherwise "
@@ -132,16 +132,16 @@ def reusable(plan: Plan, root: Path, *, stage: bool = False) -> RunDir | None:
     ``stage``: its stage two too.
     """
     of: tuple[Of, ...] = (*TRAINED, "stage") if stage else TRAINED
-    for run, other in gather.runs_below(root):
-        same = not differing(other, plan, *of)
-        if same and run.scores.exists() and _is_searched(run, other):
+    for run in gather.runs_below(root):
+        same = not differing(run.plan, plan, *of)
+        if same and run.scores.exists() and _is_searched(run):
             return run
     return None
 
 
-def _is_searched(run: RunDir, plan: Plan) -> bool:
-    study = gather.study_of(run, plan)
-    return study.asked() >= plan.trials and not study.running()
+def _is_searched(run: RunDir) -> bool:
+    study = gather.study_of(run)
+    return study.asked() >= run.plan.trials and not study.running()
 
 
 def _fuse(
@@ -173,7 +173,7 @@ def _fuse(
         fusion=fusion.address,
     )
     finished = _go_on_or_begin(folder, plan, dataset, splits, progress)
-    for row in refused(folder, plan):
+    for row in refused(folder, plan.stage.learners):
         raise UserError(f"{fusion.address} could not be fitted: {row['why']}")
     return folder, finished
 

@@ -33,10 +33,10 @@ class Jobs:
     """
 
     def __init__(
-        self, run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Stop,
+        self, run: RunDir, dataset: Dataset, splits: Splits, stop: Stop,
         progress: Progress,
     ) -> None:  # fmt: skip
-        self.run, self.plan = run, plan
+        self.run, self.plan = run, run.plan
         self.dataset, self.splits = dataset, splits
         self.stop, self.progress = stop, progress
         self._jobs: dict[Path, Job] = {}

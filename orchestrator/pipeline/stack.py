@@ -11,7 +11,7 @@ from orchestrator.console.progress import Progress
 from orchestrator.members.rows import members_of_runs
 from orchestrator.pipeline.begin import begin, drive
 from orchestrator.plan.options import StackOptions, asked_stage
-from orchestrator.plan.plan import Plan, load_plan
+from orchestrator.plan.plan import Plan
 from orchestrator.plan.stage import StageSettings
 from orchestrator.planning.checks import check_address, check_stage
 from orchestrator.planning.gather import MLFLOW_ID, gather
@@ -56,7 +56,7 @@ def stack_runs(options: StackOptions, progress: Progress) -> tuple[RunDir, bool]
 
 
 def _stack_within(folder: RunDir, options: StackOptions, progress: Progress) -> tuple[RunDir, bool]:
-    plan = load_plan(folder)
+    plan = folder.plan
     if not folder.members.exists():
         raise UserError(
             f"the search of '{plan.name}' has not ended: soundsweep run --resume {plan.name}."
@@ -134,7 +134,7 @@ def _unscored(folder: RunDir, plan: Plan) -> bool:
     if not folder.scores.exists():
         return False
     scored = {row["learner"] for row in read_json(folder.scores)["rows"]}
-    left_out = {row["name"] for row in refused(folder, plan)}
+    left_out = {row["name"] for row in refused(folder, plan.stage.learners)}
     return not set(plan.stage.learners) <= scored | left_out
 
 

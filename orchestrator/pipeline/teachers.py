@@ -21,7 +21,7 @@ from orchestrator.members.rows import (
     out_of_fold,
     view,
 )
-from orchestrator.plan.plan import Plan, load_plan
+from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.stacking.crossfit import fused
@@ -39,17 +39,20 @@ class Teacher:
     """A run that another learns from: its best trial, or all members under its meta-learner."""
 
     run: RunDir
-    plan: Plan
     members: tuple[Member, ...]
 
     @classmethod
     def of(cls, path: str) -> Teacher:
         run = RunDir(Path(path))
-        plan = load_plan(run)
+        plan = run.plan
         if plan.purpose == "stack":
-            return cls(run, plan, members_of_runs(plan))
+            return cls(run, members_of_runs(run.plan))
         best = [member["trial"] for member in read_json(run.members)["members"]][:1]
-        return cls(run, plan, members_of(run, plan, best))
+        return cls(run, members_of(run, best))
+
+    @property
+    def plan(self) -> Plan:
+        return self.run.plan
 
     @property
     def learner(self) -> Path | None:
@@ -57,14 +60,11 @@ class Teacher:
         return self.run.stack(self.plan.stage.learners[0]) if self.plan.purpose == "stack" else None
 
 
-def prepare(
-    run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, jobs: Callable[[Member], Job]
-) -> None:
+def prepare(run: RunDir, dataset: Dataset, splits: Splits, jobs: Callable[[Member], Job]) -> None:
     """Write the predictions that the plan's system requires; what is there stays.
 
     Args:
         run: the run that is to train.
-        plan: its plan.
         dataset: with its labels, which a teacher's meta-learner is fitted on again.
         splits: of both runs.
         jobs: a member's job, for its models and their sound.
@@ -72,6 +72,7 @@ def prepare(
     Raises:
         UserError: a fusion is required as a fitted system.
     """
+    plan = run.plan
     for name, requirement in plan.entry().requires.items():
         teacher = Teacher.of(plan.required[name])
         if requirement.what == "fitted":

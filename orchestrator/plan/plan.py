@@ -8,13 +8,10 @@ from typing import Any, Literal
 from orchestrator.plan.options import Purpose
 from orchestrator.plan.search import HalvingSettings, SamplerSettings
 from orchestrator.plan.stage import StageSettings
-from orchestrator.runs.files import read_json
-from orchestrator.runs.rundir import RunDir
 from search_spaces import Parameter, SearchSpace
 from systems import config as configs
 from systems import registry
 from systems.budget import Budget
-from systems.errors import UserError
 from systems.metrics import metric
 
 IN_PROCESS = "none"  # the Ray address of a run without Ray: all in its own process
@@ -151,20 +148,3 @@ class Plan:
 
 def steps_of(entry: registry.Entry, config: Any) -> int:
     return int(configs.get(config, entry.schedule[0])) if entry.schedule else 1
-
-
-def load_plan(run: RunDir) -> Plan:
-    """A run's plan.
-
-    Raises:
-        UserError: it is not there, or no plan that this version reads.
-    """
-    try:
-        return Plan.from_json(read_json(run.plan))
-    except FileNotFoundError:
-        raise UserError(f"the run {run.path} is not there any more: it has no plan.json.") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{run.plan} is no plan that this version reads ({type(error).__name__}: {error}). "
-            "Restore the file, or move the folder away."
-        ) from error

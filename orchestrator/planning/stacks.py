@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.members.seen import OPTIONAL_KINDS
-from orchestrator.plan.plan import MemberRef, Plan, load_plan
+from orchestrator.plan.plan import MemberRef, Plan
 from orchestrator.plan.signature import rows_of
 from orchestrator.plan.stage import StageSettings
 from orchestrator.planning.gather import in_short, ranked
@@ -45,7 +45,7 @@ def make_stack_plan(
     if not members:
         raise UserError("a stack needs members: name runs, MLflow run ids, or --system.")
     ordered = ranked(members) if fusion is None else list(members)
-    plans = [load_plan(RunDir(Path(ref.run))) for ref in ordered]
+    plans = [RunDir(Path(ref.run)).plan for ref in ordered]
     _check_alike(plans)
     _check_keys(ordered)
     first = plans[0]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.plan.plan import Plan, load_plan
+from orchestrator.plan.plan import Plan
 from orchestrator.report.importance import importances
 from orchestrator.report.published import paper_rows
 from orchestrator.runs.files import best_line, read_json, read_lines, write_json
@@ -27,10 +27,10 @@ NOT_SHOWN = ("stage", "first_trial", "members", "required", "mlflow", "ray_addre
 
 def collect(run: RunDir) -> dict[str, Any]:
     """All results of a run so far; also written to its results.json."""
-    plan = load_plan(run)
+    plan = run.plan
     scores = read_json(run.scores) if run.scores.exists() else None
-    trials = trial_rows(run, plan)
-    stack = stack_rows(run, plan)
+    trials = trial_rows(run)
+    stack = stack_rows(run)
     results = {
         "schema": SCHEMA,
         "run": _about(plan),
@@ -38,11 +38,11 @@ def collect(run: RunDir) -> dict[str, Any]:
         "members": read_json(run.members)["members"] if run.members.exists() else [],
         "stack": stack,
         "judging": {"level": LEVEL, "draws": DRAWS},
-        "refused": refused(run, plan),
+        "refused": refused(run, plan.stage.learners),
         "stage": read_json(run.diagnostics) if stack and run.diagnostics.exists() else None,
         "test": scores,
         "paper": paper_rows(plan, scores),
-        "cost": _cost(run, plan, trials, stack),
+        "cost": _cost(run, trials, stack),
     }
     results["metrics"] = _metrics(results)
     results["importance"], results["importance_why"] = importances(results)
@@ -51,8 +51,9 @@ def collect(run: RunDir) -> dict[str, Any]:
     return results
 
 
-def stack_rows(run: RunDir, plan: Plan) -> list[dict[str, Any]]:
+def stack_rows(run: RunDir) -> list[dict[str, Any]]:
     """The fitted meta-learners, each with its gain as it stands among all that were compared."""
+    plan = run.plan
     compared = read_json(run.comparisons)["rows"] if run.comparisons.exists() else {}
     paths = {name: run.stack(name) / "scores.json" for name in plan.stage.learners}
     rows = [
@@ -101,10 +102,9 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _cost(
-    run: RunDir, plan: Plan, trials: list[dict[str, Any]], stack: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _cost(run: RunDir, trials: list[dict[str, Any]], stack: list[dict[str, Any]]) -> dict[str, Any]:
     """Seconds by phase, and what stopping trials early saved."""
+    plan = run.plan
     searched = plan.splits["searched"]
     lines = [line for trial in run.trials() for line in trial.read_metrics()]
     refits = [line for trial in run.trials() for line in read_lines(trial.refit_metrics)]
@@ -133,8 +133,9 @@ def _seconds(rows: Iterable[Mapping[str, Any]]) -> float:
     return float(sum(row["seconds"] for row in rows))
 
 
-def trial_rows(run: RunDir, plan: Plan) -> list[dict[str, Any]]:
+def trial_rows(run: RunDir) -> list[dict[str, Any]]:
     """Every trial: number, state, parameters, metric with interval, steps, seconds, curve."""
+    plan = run.plan
     if not run.study.exists() or run.study.stat().st_size == 0:
         return []
     study = Search(
@@ -188,7 +189,7 @@ def _about(plan: Plan) -> dict[str, Any]:
 def _member_runs(plan: Plan) -> list[dict[str, Any]]:
     """Of a stack over several runs: each run whose trials it combines, and what it changed."""
     folders = dict.fromkeys(Path(member.run) for member in plan.members)
-    plans = [load_plan(RunDir(folder)) for folder in folders if (folder / "plan.json").exists()]
+    plans = [RunDir(folder).plan for folder in folders if (folder / "plan.json").exists()]
     return [
         {"name": one.name, "system": one.system, "budget": one.budget.text,
          "scaled": one.scaled, "set": _changed(one), "moved": one.moved}

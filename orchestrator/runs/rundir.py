@@ -1,6 +1,6 @@
 """The run directory: the one truth of a run, and the only code that knows its files.
 
-plan.json              what was asked for, resolved
+plan.json              what was asked for, resolved (RunDir.plan)
 driver                 the lock of the one driver, its generation and heartbeat (driver.py)
 study.log              the search's memory
 trials/00007/          config.json, attempts/, metrics.jsonl, foldN/checkpoint*,
@@ -27,12 +27,17 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.runs.driver import Driver, is_driven
 from orchestrator.runs.files import append_step, read_json, read_lines, write_json
+from systems.errors import UserError
+
+if TYPE_CHECKING:  # what only looks for a run loads neither numpy nor the registry
+    from orchestrator.plan.plan import Plan
 
 
 class Superseded(BaseException):
@@ -151,7 +156,7 @@ class RunDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.plan = path / "plan.json"
+        self.plan_file = path / "plan.json"
         self.study = path / "study.log"
         self.members = path / "members.json"
         self.scores = path / "scores.json"
@@ -167,6 +172,32 @@ class RunDir:
         self.report = path / "report"
         self._driver: Driver | None = None
         self.generation = 0
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What was asked for, read once.
+
+        Raises:
+            UserError: it is not there, or no plan that this version reads.
+        """
+        from orchestrator.plan.plan import Plan
+
+        try:
+            return Plan.from_json(read_json(self.plan_file))
+        except FileNotFoundError:
+            raise UserError(
+                f"the run {self.path} is not there any more: it has no plan.json."
+            ) from None
+        except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{self.plan_file} is no plan that this version reads ({type(error).__name__}: "
+                f"{error}). Restore the file, or move the folder away."
+            ) from error
+
+    def write_plan(self, plan: Plan) -> None:
+        """Write what is asked for from now on."""
+        write_json(self.plan_file, plan.to_json())
+        self.plan = plan
 
     @property
     def root(self) -> Path:

@@ -58,11 +58,12 @@ def final_models(plan: Plan, rows: OutOfFold) -> list[Candidate]:
     return found
 
 
-def meta_learners(run: RunDir, plan: Plan, test: Members, labels: str) -> list[Candidate]:
+def meta_learners(run: RunDir, test: Members, labels: str) -> list[Candidate]:
     """The fitted meta-learners and what they say of the test part, whose labels' kind is told.
 
     One that could not be fitted is left out: the report says why.
     """
+    plan = run.plan
     found = []
     for name in plan.stage.learners:
         if (run.stack(name) / "scores.json").exists():
@@ -73,12 +74,13 @@ def meta_learners(run: RunDir, plan: Plan, test: Members, labels: str) -> list[C
 
 
 def fitted_on_test(
-    run: RunDir, plan: Plan, test: Members, truth: Truth, candidates: Sequence[Candidate]
+    run: RunDir, test: Members, truth: Truth, candidates: Sequence[Candidate]
 ) -> list[Candidate]:
     """The same, meta-learners fitted again on the test part: such a figure is no estimate.
 
     As a paper did it; only under ``--protocol paper``, which the ledger and the report say.
     """
+    plan = run.plan
     targets = Targets.of(truth.values, truth.kind, plan.metric, events=truth.events)
     found = []
     for candidate in candidates:

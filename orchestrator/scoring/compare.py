@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.plan.plan import Plan, load_plan
+from orchestrator.plan.plan import Plan
 from orchestrator.plan.signature import differing
 from orchestrator.runs.counts import Scored, load_counts
 from orchestrator.runs.rundir import RunDir
@@ -28,7 +28,7 @@ def compare(first: RunDir, second: RunDir) -> dict[str, Any]:
     Raises:
         UserError: the runs are not of the same data and classes, or one has scored nothing.
     """
-    plans = [load_plan(run) for run in (first, second)]
+    plans = [run.plan for run in (first, second)]
     for what in differing(plans[0], plans[1], "data"):
         values = [getattr(plan, what) for plan in plans]
         raise UserError(

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from orchestrator.members.rows import OutOfFold
-from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.stacking.families import load_learner
@@ -22,7 +21,7 @@ SHOWN = 4  # learners in the reliability diagram
 THRESHOLDS = np.round(np.linspace(0, 1, 41), 3)
 
 
-def diagnose(run: RunDir, plan: Plan, rows: OutOfFold) -> None:
+def diagnose(run: RunDir, rows: OutOfFold) -> None:
     """Write RUN/stack/diagnostics.json, of the rows that count."""
     counted = rows.targets.counted()
     rows = replace(rows, seen=rows.seen.rows(counted), targets=rows.targets.rows(counted))
@@ -33,8 +32,8 @@ def diagnose(run: RunDir, plan: Plan, rows: OutOfFold) -> None:
             "members": list(rows.seen.names),
             "correlation": correlation(rows),
             "gain": gain(rows),
-            "reliability": _reliabilities(run, plan, rows, counted) if discrete else [],
-            "thresholds": _thresholds(run, plan, rows) if discrete else None,
+            "reliability": _reliabilities(run, rows, counted) if discrete else [],
+            "thresholds": _thresholds(run, rows) if discrete else None,
         },
     )
 
@@ -84,10 +83,9 @@ def reliability(targets: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _reliabilities(
-    run: RunDir, plan: Plan, rows: OutOfFold, counted: np.ndarray
-) -> list[dict[str, Any]]:
+def _reliabilities(run: RunDir, rows: OutOfFold, counted: np.ndarray) -> list[dict[str, Any]]:
     """Of the best member, and of the learners with the best metric."""
+    plan = run.plan
     best = rows.scores[:, rows.best]
     found = [{"who": rows.seen.names[rows.best], **reliability(rows.targets.values, best)}]
     paths = [
@@ -106,8 +104,9 @@ def _reliabilities(
     return found
 
 
-def _thresholds(run: RunDir, plan: Plan, rows: OutOfFold) -> dict[str, Any]:
+def _thresholds(run: RunDir, rows: OutOfFold) -> dict[str, Any]:
     """F1 of the members' mean scores at each threshold, by class, and the thresholds chosen."""
+    plan = run.plan
     mean, truth = rows.scores.mean(axis=1), rows.targets.values > 0.5
     curves = {}
     for k, name in enumerate(plan.classes):

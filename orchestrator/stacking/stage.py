@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from systems.predictions import Predictions
 Fit = Callable[[Members, Targets, str], Learner]
 
 
-def fit_stage(run: RunDir, plan: Plan, rows: OutOfFold, stop: Stop, progress: Progress) -> None:
+def fit_stage(run: RunDir, rows: OutOfFold, stop: Stop, progress: Progress) -> None:
     """Fit what is missing of the plan's meta-learners, then compare all of them.
 
     A learner that these rows cannot fit is named, with the reason, here and in the report; the
@@ -42,6 +42,7 @@ def fit_stage(run: RunDir, plan: Plan, rows: OutOfFold, stop: Stop, progress: Pr
     Raises:
         UserError: what is no fault of the rows, as a full disk: the stage goes on when resumed.
     """
+    plan = run.plan
     for name in plan.stage.learners:
         folder = run.stack(name)
         if (folder / "scores.json").exists() or (folder / "refused.json").exists():
@@ -49,23 +50,22 @@ def fit_stage(run: RunDir, plan: Plan, rows: OutOfFold, stop: Stop, progress: Pr
         stop.check()
         progress.phase(f"stage two: {name}", None)
         try:
-            fit_one(run, plan, rows, name, stop, progress)
+            fit_one(run, rows, name, stop, progress)
         except (CannotFit, ValueError, np.linalg.LinAlgError) as error:
             why = str(error) if isinstance(error, CannotFit) else f"{type(error).__name__}: {error}"
             progress.say(f"stage two: {name} is left out: {why}")
             write_json(folder / "refused.json", {"name": name, "why": why})
     write_comparisons(run)
-    diagnose(run, plan, rows)
+    diagnose(run, rows)
 
 
-def fit_one(
-    run: RunDir, plan: Plan, rows: OutOfFold, name: str, stop: Stop, progress: Progress
-) -> None:
+def fit_one(run: RunDir, rows: OutOfFold, name: str, stop: Stop, progress: Progress) -> None:
     """Cross-fit, judge, fit on all rows, and write learner, predictions and, last, scores.
 
     Raises:
         CannotFit: the rows lack what the learner takes, or cannot fit it.
     """
+    plan = run.plan
     began = time.monotonic()
     folder = run.stack(name)
     _check_kinds(name, plan, rows)
@@ -233,13 +233,14 @@ def _best_events(judged_by: str, rows: OutOfFold) -> tuple[tuple[Event, ...], ..
     return rows.seen.events_of(max(told, key=lambda m: worth[m]))
 
 
-def refused(run: RunDir, plan: Plan) -> list[dict[str, Any]]:
-    """The meta-learners that the rows could not fit, and why."""
-    paths = (run.stack(name) / "refused.json" for name in plan.stage.learners)
+def refused(run: RunDir, learners: Sequence[str]) -> list[dict[str, Any]]:
+    """Those of the meta-learners that the rows could not fit, and why."""
+    paths = (run.stack(name) / "refused.json" for name in learners)
     return [read_json(path) for path in paths if path.exists()]
 
 
-def snapshots(run: RunDir, plan: Plan) -> Snapshots:
+def snapshots(run: RunDir) -> Snapshots:
     """The epochs whose models the fitted meta-learners ask for."""
+    plan = run.plan
     fitted = [run.stack(name) for name in plan.stage.learners]
     return joined(load_learner(f).snapshots() for f in fitted if (f / "scores.json").exists())

@@ -44,8 +44,9 @@ def plan_params(plan: Plan) -> dict[str, str]:
     )
 
 
-def plan_tags(run: RunDir, plan: Plan) -> dict[str, str]:
+def plan_tags(run: RunDir) -> dict[str, str]:
     """Tags of the parent alone."""
+    plan = run.plan
     about = {
         "data": plan.data,
         "created": plan.created,

@@ -58,18 +58,19 @@ _STATUS = {
 }
 
 
-def read_views(run: RunDir, plan: Plan, driving: bool) -> list[View]:
+def read_views(run: RunDir, driving: bool) -> list[View]:
     """The parent's view, then those of its children."""
+    plan = run.plan
     results = read_json(run.results) if run.results.exists() else {}
     members = read_json(run.members)["members"] if run.members.exists() else []
     numbers = [member["trial"] for member in members]
-    trials = read_trials(run, plan, driving)
+    trials = read_trials(run, driving)
     test = _test(run, results, driving)
     stacks = [folder for folder in run.stacks() if (folder / "scores.json").exists()]
     return [
-        _parent_view(run, plan, trials, results, test, driving),
-        *(_trial_view(run, plan, trial, results, numbers, test) for trial in trials),
-        *(_stack_view(run, plan, folder, test) for folder in stacks),
+        _parent_view(run, trials, results, test, driving),
+        *(_trial_view(run, trial, results, numbers, test) for trial in trials),
+        *(_stack_view(run, folder, test) for folder in stacks),
         *(view for folder in stacks for view in _stage_views(plan, folder)),
     ]
 
@@ -95,9 +96,10 @@ def _test(run: RunDir, results: Mapping[str, Any], driving: bool) -> list[dict[s
 
 
 def _parent_view(
-    run: RunDir, plan: Plan, trials: Sequence[Trial], results: Mapping[str, Any],
+    run: RunDir, trials: Sequence[Trial], results: Mapping[str, Any],
     test: Sequence[Mapping[str, Any]], driving: bool,
 ) -> View:  # fmt: skip
+    plan = run.plan
     start = milliseconds(datetime.strptime(plan.created, "%Y-%m-%dT%H:%M:%S%z").timestamp())
     state = _state(trials, bool(test), driving)
     ends = [t.end for t in trials if t.end is not None]
@@ -109,13 +111,13 @@ def _parent_view(
         start=start,
         end=max(ends, default=start),
         params=plan_params(plan),
-        tags={**plan_tags(run, plan), **device_tag(trials), TAG + "state": state},
+        tags={**plan_tags(run), **device_tag(trials), TAG + "state": state},
         metrics={
             **search_metrics(plan, trials),
             **({} if driving else whole_cost(plan, trials, results)),
             **test_metrics([row for row in test if row["best"]]),
         },
-        artifacts=[run.plan, run.results, run.report],
+        artifacts=[run.plan_file, run.results, run.report],
     )
 
 
@@ -131,9 +133,10 @@ def _state(trials: Sequence[Trial], scored: bool, driving: bool) -> str:
 
 
 def _trial_view(
-    run: RunDir, plan: Plan, trial: Trial, results: Mapping[str, Any], members: Sequence[int],
+    run: RunDir, trial: Trial, results: Mapping[str, Any], members: Sequence[int],
     test: Sequence[Mapping[str, Any]],
 ) -> View:  # fmt: skip
+    plan = run.plan
     number = trial.frozen.number
     folder = run.trial(number)
     tags = {
@@ -166,7 +169,8 @@ def _trial_view(
     )
 
 
-def _stack_view(run: RunDir, plan: Plan, folder: Path, test: Sequence[Mapping[str, Any]]) -> View:
+def _stack_view(run: RunDir, folder: Path, test: Sequence[Mapping[str, Any]]) -> View:
+    plan = run.plan
     path = folder / "scores.json"
     scores, when = read_json(path), path.stat().st_mtime
     members = ",".join(map(str, scores["members"]))
