@@ -88,7 +88,7 @@ def sources(run: RunDir, model: str) -> list[Path]:
     for place, (member, variant) in enumerate(zip(choice.members, choice.variants, strict=True)):
         found += _models(plan, choice, place).values()
         found.append(member.run.trial(member.number).decision(variant, plan.stage.final))
-    return [*found, run.stack(choice.learner) / "learner.json"] if choice.learner else found
+    return [*found, run.learner(choice.learner).learner] if choice.learner else found
 
 
 def chosen(run: RunDir, model: str) -> tuple[Plan, _Choice]:
@@ -126,7 +126,7 @@ def _choose(run: RunDir, model: str) -> _Choice:
     if model not in choices:
         raise unknown(f"model of the run '{plan.name}':", model, choices)
     choice = choices[model]
-    if choice.learner and (run.stack(choice.learner) / "learner.json").exists():
+    if choice.learner and run.learner(choice.learner).learner.exists():
         return replace(choice, epochs=load_learner(run.stack(choice.learner)).snapshots())
     return choice
 
@@ -159,10 +159,10 @@ def _choices(run: RunDir) -> dict[str, _Choice]:
 
 def _check_finished(run: RunDir, choice: _Choice) -> None:
     plan = run.plan
-    if choice.learner and (run.stack(choice.learner) / "refused.json").exists():
-        why = read_json(run.stack(choice.learner) / "refused.json")["why"]
+    if choice.learner and run.learner(choice.learner).refused.exists():
+        why = read_json(run.learner(choice.learner).refused)["why"]
         raise UserError(f"the meta-learner {choice.learner} could not be fitted: {why}")
-    if choice.learner and not (run.stack(choice.learner) / "scores.json").exists():
+    if choice.learner and not run.learner(choice.learner).scores.exists():
         raise _unfinished(run, f"the meta-learner {choice.learner} has not been fitted")
     missing = [
         f"{member.name} has no final model"

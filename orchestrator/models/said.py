@@ -20,7 +20,7 @@ def predictions_of(run: RunDir, model: str, part: str) -> Predictions:
     plan, choice = chosen(run, model)
     member, variant = choice.members[0], choice.variants[0]
     if choice.learner is not None:
-        path = run.stack(choice.learner) / f"{part}.npz"
+        path = run.learner(choice.learner).predictions(part)
     elif part == "out_of_fold":
         return pooled(member, len(member.plan.splits["folds"]))
     else:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from orchestrator.console.progress import Progress
 from orchestrator.members.rows import members_of_runs
@@ -19,7 +17,7 @@ from orchestrator.planning.learners import stack_names
 from orchestrator.planning.resolve import reload
 from orchestrator.planning.stacks import make_stack_plan
 from orchestrator.runs.files import read_json
-from orchestrator.runs.rundir import RunDir
+from orchestrator.runs.rundir import LearnerDir, RunDir
 from orchestrator.runs.storage import find_run, root_of
 from orchestrator.stacking.families import kind_of, load_learner
 from orchestrator.stacking.stage import refused, remember
@@ -75,30 +73,46 @@ def _stack_within(folder: RunDir, options: StackOptions, progress: Progress) -> 
     )
     check_address(new.ray_address)  # before anything is forgotten
     with folder.drive():
-        _forget_what_is_other(folder, plan, new, new.stage.learners if asked else ())
+        _forget_what_is_other(folder, new, new.stage.learners if asked else (), progress)
     return folder, drive(folder, new, dataset, splits, progress)
 
 
-def _forget_what_is_other(folder: RunDir, plan: Plan, new: Plan, named: Sequence[str]) -> None:
+def _forget_what_is_other(
+    folder: RunDir, new: Plan, named: Sequence[str], progress: Progress
+) -> None:
     """Remove what a new stage two makes again; ``named``: learners that were asked for by name."""
-    for name in named:
-        _renew(folder.stack(name))
-    if new.stage.final != plan.stage.final or _unscored(folder, new):
+    plan = folder.plan
+    renewed = [_renew(folder.learner(name), progress) for name in named]
+    if any(renewed) or new.stage.final != plan.stage.final or _unscored(folder, new):
         folder.scores.unlink(missing_ok=True)  # other models are to be scored
     if new.stage.trials != plan.stage.trials or _meets_otherwise(plan, new):
         remember(folder)
         folder.forget_scores()  # other learners are to be fitted
 
 
-def _renew(learner: Path) -> None:
-    """Let a learner that is asked for by name be fitted again where it was refused, or where no
-    learner that this version reads is there."""
-    (learner / "refused.json").unlink(missing_ok=True)
-    if (learner / "learner.json").exists():
-        try:
-            load_learner(learner)
-        except UserError:
-            shutil.rmtree(learner)
+def _renew(learner: LearnerDir, progress: Progress) -> bool:
+    """Let a learner that is asked for by name be fitted again where it was refused. One that this
+    version cannot read is set aside for it; returns whether that was so.
+
+    Raises:
+        UserError: the disk cannot be read; the learner is left as it is.
+    """
+    learner.refused.unlink(missing_ok=True)
+    if not (learner.learner.exists() or learner.scores.exists()):
+        return False
+    try:
+        load_learner(learner.path)
+        return False
+    except FileNotFoundError as error:
+        why = f"{error.filename} is not there."
+    except OSError as error:
+        raise UserError(f"{learner.path} cannot be read: {error.strerror}.") from error
+    except UserError as error:
+        why = str(error)
+    progress.say(
+        f"{learner.name} is fitted again, what was there is in {learner.set_aside()}: {why}"
+    )
+    return True
 
 
 def _meets_otherwise(plan: Plan, new: Plan) -> bool:

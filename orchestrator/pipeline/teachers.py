@@ -23,7 +23,7 @@ from orchestrator.members.rows import (
 )
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json
-from orchestrator.runs.rundir import RunDir
+from orchestrator.runs.rundir import LearnerDir, RunDir
 from orchestrator.stacking.crossfit import fused
 from orchestrator.stacking.families import load_learner
 from orchestrator.stacking.learner import Learner
@@ -55,9 +55,10 @@ class Teacher:
         return self.run.plan
 
     @property
-    def learner(self) -> Path | None:
+    def learner(self) -> LearnerDir | None:
         """Where the meta-learner is; ``None`` of a system."""
-        return self.run.stack(self.plan.stage.learners[0]) if self.plan.purpose == "stack" else None
+        learners = self.plan.stage.learners
+        return self.run.learner(learners[0]) if self.plan.purpose == "stack" else None
 
 
 def prepare(run: RunDir, dataset: Dataset, splits: Splits, jobs: Callable[[Member], Job]) -> None:
@@ -100,7 +101,7 @@ def _all(
     the first fold's own.
     """
     if teacher.learner is not None:
-        held_out = Predictions.load(teacher.learner / "out_of_fold.npz")
+        held_out = Predictions.load(teacher.learner.out_of_fold)
     else:
         rows = out_of_fold(teacher.members, dataset, splits, teacher.plan)
         held_out = Predictions.of(rows.clip_ids, rows.seen.classes, clip_scores=rows.scores[:, 0])
@@ -120,7 +121,7 @@ def _same_fold(
     said = [_fold_model(member, fold, jobs(member), clips) for member in teacher.members]
     if teacher.learner is None:
         return said[0]
-    learner: Learner = load_learner(teacher.learner)
+    learner: Learner = load_learner(teacher.learner.path)
     if "epoch_scores" in learner.takes or learner.one_model:
         raise UserError(
             f"{teacher.plan.fusion} takes epochs or embeddings, which another fold's learner "

@@ -55,7 +55,7 @@ def stack_rows(run: RunDir) -> list[dict[str, Any]]:
     """The fitted meta-learners, each with its gain as it stands among all that were compared."""
     plan = run.plan
     compared = read_json(run.comparisons)["rows"] if run.comparisons.exists() else {}
-    paths = {name: run.stack(name) / "scores.json" for name in plan.stage.learners}
+    paths = {name: run.learner(name).scores for name in plan.stage.learners}
     rows = [
         {**read_json(path), "compared": compared.get(name)}
         for name, path in paths.items()

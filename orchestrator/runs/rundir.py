@@ -7,7 +7,9 @@ trials/00007/          config.json, attempts/, metrics.jsonl, foldN/checkpoint*,
                        model/foldN/, predictions/foldN.npz, result.json,
                        refit/ (metrics.jsonl, model/, predictions/)
 members.json           the best trials, with their out-of-fold scores
-stack/NAME/            a fitted meta-learner, its predictions and scores; search/ of its settings
+stack/NAME/            a fitted meta-learner: learner.json, scores.json or refused.json,
+                       out_of_fold.npz, test.npz, search/ of its settings
+stack.aside/NAME.1/    one that could not be read when it was asked for again
 stack/comparisons.json their gains, corrected for how many they are
 stack/diagnostics.json what the report draws of stage two
 statistics.npz         statistics of the clips, where a meta-learner uses them
@@ -151,6 +153,43 @@ class TrialDir:
         return [read_json(path) for path in paths]
 
 
+class LearnerDir:
+    """The files of one meta-learner. ``scores`` comes last: where it is, all is."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.name
+        self.learner = path / "learner.json"
+        self.scores = path / "scores.json"
+        self.refused = path / "refused.json"
+        self.out_of_fold = self.predictions("out_of_fold")
+        self.test = self.predictions("test")
+        self.folds = path / "folds"
+        self.alone = path / "alone"
+        self.searched = self.search("final") / "trials.json"
+
+    def predictions(self, part: str) -> Path:
+        """What it says of a part: ``test``, ``out_of_fold``."""
+        return self.path / f"{part}.npz"
+
+    def search(self, where: str) -> Path:
+        """The search of its settings on all rows (``final``), or without those of a fold."""
+        return self.path / "search" / where
+
+    def clear_parts(self) -> None:
+        """Remove what a killed fit would go on from."""
+        for folder in (self.folds, self.alone):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def set_aside(self) -> Path:
+        """Move the folder out of stage two's way, and keep it; returns where it is now."""
+        aside = self.path.parent.with_name("stack.aside")
+        aside.mkdir(exist_ok=True)
+        to = aside / f"{self.name}.{1 + len(list(aside.glob(f'{self.name}.*')))}"
+        self.path.rename(to)
+        return to
+
+
 class RunDir:
     """A run directory. Reading needs nothing; writing needs :meth:`drive`."""
 
@@ -221,10 +260,14 @@ class RunDir:
     def stack(self, name: str) -> Path:
         return self.path / "stack" / name
 
-    def stacks(self) -> list[Path]:
-        """Folders of all fitted meta-learners."""
+    def learner(self, name: str) -> LearnerDir:
+        return LearnerDir(self.stack(name))
+
+    def learners(self) -> list[LearnerDir]:
+        """All meta-learners that have a folder."""
         folder = self.path / "stack"
-        return sorted(p for p in folder.iterdir() if p.is_dir()) if folder.exists() else []
+        paths = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.exists() else []
+        return [LearnerDir(path) for path in paths]
 
     def forget_scores(self) -> None:
         """Stage two and the test scores, which are made again where they are missing."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from orchestrator.members.rows import OutOfFold
@@ -12,7 +11,7 @@ from orchestrator.members.seen import Members, Targets
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.variants import decision_variants, is_transductive, variants_of
 from orchestrator.runs.files import read_json
-from orchestrator.runs.rundir import RunDir
+from orchestrator.runs.rundir import LearnerDir, RunDir
 from orchestrator.scoring.ledger import FITTED
 from orchestrator.stacking.crossfit import fused
 from orchestrator.stacking.families import load_learner
@@ -66,9 +65,10 @@ def meta_learners(run: RunDir, test: Members, labels: str) -> list[Candidate]:
     plan = run.plan
     found = []
     for name in plan.stage.learners:
-        if (run.stack(name) / "scores.json").exists():
-            fitted = load_learner(run.stack(name))
-            said = _say(run.stack(name), plan, fitted, test, labels)
+        folder = run.learner(name)
+        if folder.scores.exists():
+            fitted = load_learner(folder.path)
+            said = _say(folder, plan, fitted, test, labels)
             found.append(Candidate(_about(name, fitted.title), said))
     return found
 
@@ -88,10 +88,10 @@ def fitted_on_test(
         if about["learner"] is None:
             found.append(candidate)
             continue
-        folder = run.stack(about["learner"])
-        refitted = load_learner(folder)
+        folder = run.learner(about["learner"])
+        refitted = load_learner(folder.path)
         refitted.fit(test, targets, plan.seed)
-        refitted.save(folder)  # what is scored is what predicts
+        refitted.save(folder.path)  # what is scored is what predicts
         said = _say(folder, plan, refitted, test, truth.kind)
         found.append(Candidate({**about, "who": f"{about['who']}, {FITTED}"}, said))
     return found
@@ -102,9 +102,11 @@ def _about(name: str, title: str) -> dict[str, Any]:
             "transductive": False, "refinement": None}  # fmt: skip
 
 
-def _say(folder: Path, plan: Plan, learner: Learner, test: Members, labels: str) -> Predictions:
+def _say(
+    folder: LearnerDir, plan: Plan, learner: Learner, test: Members, labels: str
+) -> Predictions:
     """What a learner says of the test part, kept in its folder."""
     said = fused(learner, test).with_data(fingerprint=plan.fingerprint, splits="test")
-    said.save(folder / "test.npz")
+    said.save(folder.test)
     # Stage two fuses values and ranks as it fuses clip scores, and keeps them under that name.
     return replace(said, **{kind(labels).dense: said.clip_scores})  # type: ignore[arg-type]

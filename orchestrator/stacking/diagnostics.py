@@ -88,17 +88,13 @@ def _reliabilities(run: RunDir, rows: OutOfFold, counted: np.ndarray) -> list[di
     plan = run.plan
     best = rows.scores[:, rows.best]
     found = [{"who": rows.seen.names[rows.best], **reliability(rows.targets.values, best)}]
-    paths = [
-        run.stack(name)
-        for name in plan.stage.learners
-        if (run.stack(name) / "scores.json").exists()
-    ]
-    scores = [(read_json(path / "scores.json"), path) for path in paths]
-    own = [(s["out_of_fold"]["value"], s["title"], path) for s, path in scores
+    folders = [one for one in map(run.learner, plan.stage.learners) if one.scores.exists()]
+    scores = [(read_json(folder.scores), folder) for folder in folders]
+    own = [(s["out_of_fold"]["value"], s["title"], folder) for s, folder in scores
            if s["metric"] == plan.metric]  # fmt: skip
     sign = -1 if plan.mode == "max" else 1
-    for _, title, path in sorted(own, key=lambda row: sign * row[0])[:SHOWN]:
-        fused = Predictions.load(path / "out_of_fold.npz").clip_scores
+    for _, title, folder in sorted(own, key=lambda row: sign * row[0])[:SHOWN]:
+        fused = Predictions.load(folder.out_of_fold).clip_scores
         assert fused is not None
         found.append({"who": title, **reliability(rows.targets.values, fused[counted])})
     return found
@@ -117,7 +113,7 @@ def _thresholds(run: RunDir, rows: OutOfFold) -> dict[str, Any]:
         curves[name] = f1_of_counts(counts).round(4).tolist()
     chosen = {}
     for name in plan.stage.learners:
-        if (run.stack(name) / "scores.json").exists():
+        if run.learner(name).scores.exists():
             learner = load_learner(run.stack(name))
             bounds = learner.state().get("thresholds")
             if bounds is not None and learner.judged_by is None and name != "rank_mean":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from orchestrator.plan.stage import Manner
+from orchestrator.runs.files import read_json
+from orchestrator.runs.rundir import LearnerDir
 from orchestrator.stacking.learner import Learner
 from orchestrator.stacking.wrappers.chosen import OverChosen
 from orchestrator.stacking.wrappers.frame_pooling import FramePooled
@@ -80,15 +81,18 @@ def load_learner(folder: Path) -> Learner:
 
     Raises:
         UserError: it is none that this version reads.
+        OSError: a file of it cannot be read.
     """
     try:
-        fitted = _restored(json.loads((folder / "learner.json").read_text(encoding="utf-8")))
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        fitted = _restored(read_json(LearnerDir(folder).learner))
+        fitted.load_parts(folder)
+    except OSError:  # of the disk, not of what is on it
+        raise
+    except Exception as error:  # each library that reads parts has its own
         raise UserError(
             f"{folder} holds no meta-learner that this version reads ({type(error).__name__}: "
             f"{error}). Fit it again: soundsweep stack RUN --stack {folder.name}."
         ) from error
-    fitted.load_parts(folder)
     return fitted
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from orchestrator.members.rows import OutOfFold
 from orchestrator.members.seen import Members, Snapshots, Targets, joined
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json, write_json
-from orchestrator.runs.rundir import RunDir
+from orchestrator.runs.rundir import LearnerDir, RunDir
 from orchestrator.stacking.crossfit import fold_masks, fused, in_order, outer_folds
 from orchestrator.stacking.diagnostics import diagnose
 from orchestrator.stacking.families import kind_of, learner, load_learner
@@ -44,8 +43,8 @@ def fit_stage(run: RunDir, rows: OutOfFold, stop: Stop, progress: Progress) -> N
     """
     plan = run.plan
     for name in plan.stage.learners:
-        folder = run.stack(name)
-        if (folder / "scores.json").exists() or (folder / "refused.json").exists():
+        folder = run.learner(name)
+        if folder.scores.exists() or folder.refused.exists():
             continue
         stop.check()
         progress.phase(f"stage two: {name}", None)
@@ -54,7 +53,7 @@ def fit_stage(run: RunDir, rows: OutOfFold, stop: Stop, progress: Progress) -> N
         except (CannotFit, ValueError, np.linalg.LinAlgError) as error:
             why = str(error) if isinstance(error, CannotFit) else f"{type(error).__name__}: {error}"
             progress.say(f"stage two: {name} is left out: {why}")
-            write_json(folder / "refused.json", {"name": name, "why": why})
+            write_json(folder.refused, {"name": name, "why": why})
     write_comparisons(run)
     diagnose(run, rows)
 
@@ -67,22 +66,22 @@ def fit_one(run: RunDir, rows: OutOfFold, name: str, stop: Stop, progress: Progr
     """
     plan = run.plan
     began = time.monotonic()
-    folder = run.stack(name)
+    folder = run.learner(name)
     _check_kinds(name, plan, rows)
     fit = _fit(folder, plan, name, stop, progress)
     final = fit(rows.seen, rows.targets, "final")
     if plan.stage.fitted_on == "out_of_fold":
-        predictions = _crossed(folder / "folds", fit, rows, plan, stop)
+        predictions = _crossed(folder.folds, fit, rows, plan, stop)
     else:  # as the paper did: on the rows that it was fitted on
         predictions = fused(final, rows.seen)
     judgement = _judged(final, predictions, rows, plan)
     by_fusing = _gain_by_fusing(folder, fit, predictions, final, rows, plan, stop)
     predictions.with_data(fingerprint=plan.fingerprint, splits=plan.splits["digest"]).save(
-        folder / "out_of_fold.npz"
+        folder.out_of_fold
     )
-    final.save(folder)
+    final.save(folder.path)
     write_json(
-        folder / "scores.json",
+        folder.scores,
         {
             "name": name,
             "title": final.title,
@@ -97,8 +96,7 @@ def fit_one(run: RunDir, rows: OutOfFold, name: str, stop: Stop, progress: Progr
             "seconds": time.monotonic() - began,
         },
     )
-    for part in ("folds", "alone"):
-        shutil.rmtree(folder / part, ignore_errors=True)
+    folder.clear_parts()
 
 
 def write_comparisons(run: RunDir) -> None:
@@ -108,7 +106,7 @@ def write_comparisons(run: RunDir) -> None:
     those that were fitted in another manner before (:func:`remember`): asking for the good ones
     alone, or trying until one is good, must not make them better.
     """
-    paths = {folder.name: folder / "scores.json" for folder in run.stacks()}
+    paths = {folder.name: folder.scores for folder in run.learners()}
     judged = {
         name: Judgement.from_json(read_json(path)) for name, path in paths.items() if path.exists()
     }
@@ -140,7 +138,7 @@ def _check_kinds(name: str, plan: Plan, rows: OutOfFold) -> None:
         )
 
 
-def _fit(folder: Path, plan: Plan, name: str, stop: Stop, progress: Progress) -> Fit:
+def _fit(folder: LearnerDir, plan: Plan, name: str, stop: Stop, progress: Progress) -> Fit:
     """(members, targets, where a search may keep its trials) -> a fitted learner."""
     given = plan.stage.settings.get(name, {})
     settings = configs.replace(kind_of(name).Settings(), given)
@@ -150,7 +148,7 @@ def _fit(folder: Path, plan: Plan, name: str, stop: Stop, progress: Progress) ->
         members, targets = members.rows(counted), targets.rows(counted)
         if plan.stage.trials > 0:
             return searched(
-                folder / "search" / where, name, settings, plan.stage.manner, members, targets,
+                folder.search(where), name, settings, plan.stage.manner, members, targets,
                 plan.seed, plan.stage.trials, plan.fusion is None, plan.resources, stop, progress,
                 plan.ray_address,
             )  # fmt: skip
@@ -175,8 +173,8 @@ def _crossed(parts_in: Path, fit: Fit, rows: OutOfFold, plan: Plan, stop: Stop) 
 
 
 def _gain_by_fusing(
-    folder: Path, fit: Fit, fused_rows: Predictions, final: Learner, rows: OutOfFold, plan: Plan,
-    stop: Stop,
+    folder: LearnerDir, fit: Fit, fused_rows: Predictions, final: Learner, rows: OutOfFold,
+    plan: Plan, stop: Stop,
 ) -> dict[str, Any] | None:  # fmt: skip
     """The gain over the same learner on the best member alone.
 
@@ -192,7 +190,7 @@ def _gain_by_fusing(
     best = (rows.best,)
     single = replace(rows, members=(rows.members[rows.best],), seen=rows.seen.only(best), best=0)
     try:
-        alone = _crossed(folder / "alone", fit, single, plan, stop)
+        alone = _crossed(folder.alone, fit, single, plan, stop)
     except CannotFit:  # what all members can fit need not be so for one
         return None
     return _judged(final, fused_rows, rows, plan, alone).versus_best._asdict()
@@ -235,12 +233,12 @@ def _best_events(judged_by: str, rows: OutOfFold) -> tuple[tuple[Event, ...], ..
 
 def refused(run: RunDir, learners: Sequence[str]) -> list[dict[str, Any]]:
     """Those of the meta-learners that the rows could not fit, and why."""
-    paths = (run.stack(name) / "refused.json" for name in learners)
+    paths = (run.learner(name).refused for name in learners)
     return [read_json(path) for path in paths if path.exists()]
 
 
 def snapshots(run: RunDir) -> Snapshots:
     """The epochs whose models the fitted meta-learners ask for."""
     plan = run.plan
-    fitted = [run.stack(name) for name in plan.stage.learners]
-    return joined(load_learner(f).snapshots() for f in fitted if (f / "scores.json").exists())
+    fitted = [one for one in map(run.learner, plan.stage.learners) if one.scores.exists()]
+    return joined(load_learner(one.path).snapshots() for one in fitted)

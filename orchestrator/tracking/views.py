@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json
-from orchestrator.runs.rundir import RunDir
+from orchestrator.runs.rundir import LearnerDir, RunDir
 from orchestrator.search.study import cause_of
 from orchestrator.tracking.about import (
     device_tag,
@@ -66,7 +66,7 @@ def read_views(run: RunDir, driving: bool) -> list[View]:
     numbers = [member["trial"] for member in members]
     trials = read_trials(run, driving)
     test = _test(run, results, driving)
-    stacks = [folder for folder in run.stacks() if (folder / "scores.json").exists()]
+    stacks = [folder for folder in run.learners() if folder.scores.exists()]
     return [
         _parent_view(run, trials, results, test, driving),
         *(_trial_view(run, trial, results, numbers, test) for trial in trials),
@@ -169,9 +169,9 @@ def _trial_view(
     )
 
 
-def _stack_view(run: RunDir, folder: Path, test: Sequence[Mapping[str, Any]]) -> View:
+def _stack_view(run: RunDir, folder: LearnerDir, test: Sequence[Mapping[str, Any]]) -> View:
     plan = run.plan
-    path = folder / "scores.json"
+    path = folder.scores
     scores, when = read_json(path), path.stat().st_mtime
     members = ",".join(map(str, scores["members"]))
     params = {"members": members, **dict(flat(scores.get("parameters") or {}))}
@@ -192,7 +192,7 @@ def _stack_view(run: RunDir, folder: Path, test: Sequence[Mapping[str, Any]]) ->
             **stack_metrics(scores),
             **test_metrics([row for row in test if row["learner"] == scores["name"]]),
         },
-        artifacts=[path, *(folder / n for n in ("learner.json", "out_of_fold.npz", "test.npz"))],
+        artifacts=[path, folder.learner, folder.out_of_fold, folder.test],
         model=scores["name"] if run.scores.exists() else None,
     )
 
@@ -202,9 +202,9 @@ def _params(plan: Plan, params: Mapping[str, Any]) -> dict[str, str]:
     return texts({(key,): value for key, value in {"system": system_of(plan), **params}.items()})
 
 
-def _stage_views(plan: Plan, folder: Path) -> list[View]:
+def _stage_views(plan: Plan, folder: LearnerDir) -> list[View]:
     """The trials of the search of a meta-learner's settings, over all rows."""
-    path = folder / "search" / "final" / "trials.json"
+    path = folder.searched
     if not path.exists():
         return []
     when = milliseconds(path.stat().st_mtime)
