@@ -22,8 +22,13 @@ def test_a_file_is_written_whole_and_its_folder_made(tmp_path: Path) -> None:
 def test_a_full_disk_is_seen_and_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "b.txt"
     write_whole(path, "old")
-    with pytest.raises(OSError, match="No space") as caught, whole(path) as temporary:
-        temporary.write_text("half")
-        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def half() -> None:
+        with whole(path) as temporary:
+            temporary.write_text("half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space") as caught:
+        half()
     assert caught.value.errno == errno.ENOSPC
     assert path.read_text() == "old"

@@ -12,6 +12,7 @@ from search_spaces import Parameter, SearchSpace
 from systems import config as configs
 from systems import registry
 from systems.budget import Budget
+from systems.kinds import KINDS, kind
 from systems.metrics import metric
 
 IN_PROCESS = "none"  # the Ray address of a run without Ray: all in its own process
@@ -119,8 +120,9 @@ class Plan:
 
     def exclusive(self) -> bool:
         """Whether the classes exclude each other: a clip has one, not tags."""
-        kinds = {about["labels"] for about in self.parts.values()}
-        return "class" in kinds and not kinds & {"tags", "events"}
+        kinds = [kind(about["labels"]) for about in self.parts.values() if about["labels"] in KINDS]
+        decided = [one for one in kinds if one.decide is not None]
+        return bool(decided) and all(one.exclusive for one in decided)
 
     def search_end(self) -> float | None:
         """The run's time at which its search ends, in seconds; ``None`` for never."""

@@ -38,7 +38,7 @@ class FramePooled(Around):
                 "votes over frames take members that all give frame scores, and a learner that "
                 "fuses them."
             )
-        self.exclusive = targets.kind == "class"
+        self.exclusive = targets.exclusive
         super().fit(members, targets, seed)
 
     def predict(self, members: Members) -> np.ndarray:

@@ -34,7 +34,7 @@ class Gated(Around):
         if self.events_of not in members.with_events():
             who = members.names[self.events_of]
             raise CannotFit(f"it keeps the events of {who}, which tells of no time.")
-        self.exclusive = targets.kind == "class"
+        self.exclusive = targets.exclusive
         super().fit(members, targets, seed)
 
     def events(self, members: Members) -> tuple[tuple[Event, ...], ...] | None:
