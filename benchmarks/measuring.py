@@ -18,7 +18,6 @@ from typing import Any
 from orchestrator.plan.options import Options
 from orchestrator.plan.plan import Plan
 from orchestrator.planning.resolve import make_plan
-from orchestrator.runs.files import write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.training.job import Job
 from systems.data.dataset import Dataset
@@ -83,7 +82,7 @@ def ready(
     rate = plan.entry().build(plan.trial_config(plan.first_trial)).inputs()["audio"].rate
     clips = tuple(clip.clip_id for clip in dataset.clips)
     run = RunDir(root / plan.name).drive()
-    write_json(run.plan, plan.to_json())
+    run.write_plan(plan)
     store = open_store(dataset, clips, rate, root / "store")
     return run, Job.of(run, plan, dataset, splits, {rate: store}), dataset
 

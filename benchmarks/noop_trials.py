@@ -114,7 +114,7 @@ class Ends(Progress):
 
 def ours(plan: Plan, folder: RunDir) -> Cost:
     """The no-op trials of a plan by study and adapters."""
-    write_json(folder.plan, plan.to_json())
+    folder.write_plan(plan)
     study = TimedSearch(folder.study, plan.search_space(), plan.sampler, None, plan.first_trial)
     ends, stop = Ends(plan), Stop()
     referee = Referee(study, plan.trials, stop, ends, Clock(folder.clock, None))

@@ -32,7 +32,6 @@ from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, kl_divergence
 
-from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.training.job import Job
@@ -224,7 +223,7 @@ def search(given: argparse.Namespace, seed: int, root: Path) -> RunDir:
 def searched(given: argparse.Namespace, seed: int, root: Path) -> tuple[Task, float]:
     """After a search: the plain loop's task, and the test score of the best trial's refit."""
     folder = search(given, seed, root)
-    plan, results = Plan.from_json(read_json(folder.plan)), read_json(folder.results)
+    plan, results = folder.plan, read_json(folder.results)
     (member,) = read_json(folder.members)["members"]
     params = read_json(folder.trial(member["trial"]).config)["params"]
     (score,) = [

@@ -105,7 +105,7 @@ def by_sweep(folder: RunDir, job: Job, mlflow: bool) -> Any:
     with Projector(folder) if mlflow else nullcontext():
         study = Search(folder.study, plan.search_space(), plan.sampler, None, plan.first_trial)
         progress = Progress()
-        sweep.search(folder, plan, job, study, stop, progress, Clock(folder.clock, None))
+        sweep.search(folder, job, study, stop, progress, Clock(folder.clock, None))
         ended = time.time()
     done = [_of_trial(folder, number, plan.metric) for number in range(plan.trials)]
     wall = Wall.of(began, done, ended, plan.resources.concurrency)

@@ -18,6 +18,7 @@ from pathlib import Path
 import platformdirs
 
 from systems import registry
+from systems.files import whole
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,10 @@ def catalogue() -> Catalogue:
     except (OSError, ValueError, KeyError, TypeError):
         found = _imported()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         for old in path.parent.glob("catalogue-*.json"):
             old.unlink(missing_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(asdict(found)), encoding="utf-8")
-        os.replace(temporary, path)
+        with whole(path, f".{os.getpid()}") as temporary:
+            temporary.write_text(json.dumps(asdict(found)), encoding="utf-8")
     except OSError:
         pass
     return found

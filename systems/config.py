@@ -81,17 +81,19 @@ def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
 
 
 def _restore(hint: Any, value: Any) -> Any:
-    nested = _dataclass_in(hint)
-    if nested is not None and isinstance(value, Mapping):
-        return from_dict(nested, value)
-    if isinstance(value, list):
-        return tuple(value)
-    return value
-
-
-def _dataclass_in(hint: Any) -> Any:
-    options = typing.get_args(hint) if _is_union(hint) else (hint,)
-    return next((option for option in options if dataclasses.is_dataclass(option)), None)
+    """A value as its type says: tuples and dataclasses, which JSON has no name for."""
+    if hint is Any:
+        return value
+    for option in typing.get_args(hint) if _is_union(hint) else (hint,):
+        origin, inner = typing.get_origin(option), typing.get_args(option)
+        if isinstance(value, Mapping) and dataclasses.is_dataclass(option):
+            return from_dict(option, value)  # type: ignore[arg-type]
+        if isinstance(value, Mapping) and origin in (dict, Mapping):
+            return {key: _restore(inner[1], one) for key, one in value.items()}
+        if isinstance(value, list) and origin is tuple:
+            kinds = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+            return tuple(map(_restore, kinds, value))
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _is_union(hint: Any) -> bool:

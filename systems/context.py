@@ -19,6 +19,7 @@ import torch.distributed
 from torch import nn
 
 from systems.errors import unknown
+from systems.files import whole
 
 T = TypeVar("T")
 
@@ -159,18 +160,15 @@ class Context:
         """
         if self.folder is None or self.rank > 0:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f"{name}.new"
         # Through memory: torch's own writer hides from us that a disk is full.
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
-        temporary.unlink(missing_ok=True)  # a process that was thought dead may hold it open
-        with open(temporary, "wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        self.may_publish()
-        os.replace(temporary, self.folder / name)
+        with whole(self.folder / name) as temporary:
+            with open(temporary, "wb") as file:
+                file.write(buffer.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            self.may_publish()
 
     def restore(self, name: str = CHECKPOINT) -> dict[str, Any] | None:
         """The last published checkpoint (or what :meth:`save` wrote by that name), or ``None``."""

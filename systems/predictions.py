@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from systems.data.dataset import Event
 from systems.errors import UserError
+from systems.files import whole
 
 
 @dataclass(frozen=True)
@@ -132,11 +132,8 @@ class Predictions:
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], head: Any) -> None:
     """Arrays and a JSON head as one ``.npz`` without pickles, atomically."""
     text = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
-    with open(temporary, "wb") as file:
+    with whole(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, head=text, **arrays)  # type: ignore[arg-type]
-    os.replace(temporary, path)
 
 
 _DENSE = ("clip_scores", "clip_values", "ranking", "direction", "clip_embeddings")

@@ -32,13 +32,10 @@ class Traits:
     """What the orchestrator may do with a system.
 
     ``comparable_steps``: its steps may be compared across trials, so that bad ones are stopped.
-    ``folds``: ``independent`` trainings, or one ``joint`` training that gives all fold models.
     """
 
-    gradient: bool = True
     data_parallel: bool = True
     comparable_steps: bool = True
-    folds: Literal["independent", "joint"] = "independent"
 
 
 @dataclass(frozen=True)

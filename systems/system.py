@@ -6,7 +6,6 @@ A paper module composes one, usually a :class:`NetworkSystem`; nothing here know
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from systems.context import Context
 from systems.data.dataset import Event
 from systems.data.splits import TrainingData
 from systems.data.store import WaveformStore
+from systems.files import write_whole
 from systems.frontend.log_mel import LogMel, LogMelFrontEnd, Standardise
 from systems.postprocessing.decoding import Decoding, decode
 from systems.postprocessing.refinement import Refined, Refinement, refine
@@ -349,16 +349,13 @@ class FittedNetwork:
 
     def save(self, folder: Path) -> None:
         """Weights as safetensors, the rest as JSON."""
-        folder.mkdir(parents=True, exist_ok=True)
         tensors = {k: v.contiguous() for k, v in self.model.state_dict().items()}
         # Through memory: safetensors' own writer hides from us that a disk is full.
-        (folder / "model.safetensors").write_bytes(save(tensors))
+        write_whole(folder / "model.safetensors", save(tensors))
         about = {
             "classes": self.classes,
             "samples": self.samples,
             "thresholds": self.decoding.thresholds,
             "medians": self.decoding.medians,
         }
-        temporary = folder / "model.json.new"  # renamed last: where model.json is, all is
-        temporary.write_text(json.dumps(about, indent=1))
-        os.replace(temporary, folder / "model.json")
+        write_whole(folder / "model.json", json.dumps(about, indent=1))  # where it is, all is

@@ -83,8 +83,8 @@ def _reported(run: RunDir, variant: str, metric: str) -> float:
 
 
 def test_runs_of_other_data_are_not_compared(copied: RunDir, whole: RunDir) -> None:
-    plan = read_json(copied.plan)
-    copied.plan.write_text(json.dumps({**plan, "fingerprint": "other", "name": "elsewhere"}))
+    plan = read_json(copied.plan_file)
+    copied.plan_file.write_text(json.dumps({**plan, "fingerprint": "other", "name": "elsewhere"}))
     done = in_process("compare", str(whole.path), str(copied.path), cwd=copied.root)
     assert done.returncode == 2
     assert "their fingerprint differs" in done.stderr

@@ -58,7 +58,7 @@ def test_the_search_space_holds_the_published_point(entry: Entry) -> None:
                if p.key in values)  # fmt: skip
 
 
-@pytest.mark.parametrize("entry", [e for e in ENTRIES if e.traits.gradient], ids=ids)
+@pytest.mark.parametrize("entry", ENTRIES, ids=ids)
 def test_shapes_and_parameter_count_on_the_meta_device(entry: Entry) -> None:
     with torch.device("meta"):
         network = entry.build(entry.config).network(10)
@@ -102,9 +102,7 @@ def small(task4_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 def trained_entries() -> list[Any]:
     """Each paper's main system; the others among the longer tests."""
     return [
-        pytest.param(e, id=e.address, marks=() if e.is_main else pytest.mark.all)
-        for e in ENTRIES
-        if e.traits.gradient
+        pytest.param(e, id=e.address, marks=() if e.is_main else pytest.mark.all) for e in ENTRIES
     ]
 
 

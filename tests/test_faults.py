@@ -33,7 +33,6 @@ from orchestrator.console.interrupts import SIGNALS, Stop
 from orchestrator.console.progress import Progress
 from orchestrator.pipeline import way as job
 from orchestrator.plan.options import Changes
-from orchestrator.plan.plan import Plan
 from orchestrator.planning.changes import changed
 from orchestrator.planning.duration import parse_duration
 from orchestrator.runs.clock import Clock
@@ -296,9 +295,9 @@ def forget_later_folds(trial: TrialDir) -> None:
 
 def score_folds(run: RunDir, count: int) -> None:
     """Let the plan say how many folds the search scores."""
-    plan = read_json(run.plan)
+    plan = read_json(run.plan_file)
     plan["splits"]["searched"] = count
-    write_json(run.plan, plan)
+    write_json(run.plan_file, plan)
 
 
 FOLD, REFIT = "*/trials/*/fold*/checkpoint.pt.new", "*/refit/checkpoint.pt.new"
@@ -455,7 +454,7 @@ def epoch(search: Search, number: int, up: bool, **more: Any) -> str:
 
 
 def small_search(path: Path, whole: RunDir) -> Search:
-    plan = Plan.from_json(read_json(whole.plan))
+    plan = whole.plan
     return Search(path, plan.search_space(), plan.sampler, None, plan.first_trial)
 
 
@@ -534,17 +533,17 @@ def test_no_durations(text: str) -> None:
 
 def test_all_trials_diverged_is_told_with_the_first_cause(whole: RunDir, tmp_path: Path) -> None:
     """Nothing is left to run, as after a kill before the message."""
-    plan = dataclasses.replace(Plan.from_json(read_json(whole.plan)), trials=2)
     run, study = RunDir(tmp_path), small_search(tmp_path / "study.log", whole)
+    run.plan = dataclasses.replace(whole.plan, trials=2)
     for cause in ("the loss is nan in epoch 2", "the loss is inf in epoch 1"):
         study.diverge(study.ask()[0], cause)
     clock = Clock(run.clock, None)
     with pytest.raises(UserError, match="The first cause: the loss is nan in epoch 2"):
-        sweep.search(run, plan, cast(Job, None), study, Stop(), no_progress(), clock)
+        sweep.search(run, cast(Job, None), study, Stop(), no_progress(), clock)
 
 
 def test_more_trials_change_neither_sampler_nor_pruner(whole: RunDir) -> None:
-    plan = Plan.from_json(read_json(whole.plan))
+    plan = whole.plan
     more = changed(plan, Changes(more_trials=45))
     assert more == dataclasses.replace(plan, trials=50)
 
@@ -564,7 +563,7 @@ RAISED: dict[str, tuple[Exception, str, str, int]] = {
 
 def bare_job(whole: RunDir, run: RunDir) -> Job:
     """What a trial needs that does not come to its training."""
-    plan, none = Plan.from_json(read_json(whole.plan)), cast(Any, None)
+    plan, none = whole.plan, cast(Any, None)
     return Job(str(run.path), run.generation, plan, (), none, none, (), "cpu")
 
 

@@ -50,8 +50,8 @@ def test_the_orchestrator_names_no_paper() -> None:
 # The folders of orchestrator/, each with what it is for: a file may import from folders above its
 # own line, and from its own. What is imported inside functions counts.
 LAYERS = (
-    "runs",  # the run directory: names, locks, the ledger's file
     "plan",  # what is asked for, as data
+    "runs",  # the run directory: its plan, names, locks, the ledger's file
     "console",  # what a run tells, and the signals that end it
     "training",  # one training of one trial
     "search",  # study, journal, pruner, Tune, cluster

@@ -31,9 +31,9 @@ from orchestrator.models.bundle import export
 from orchestrator.models.files import predict_command
 from orchestrator.models.inference import Models, Predictor
 from orchestrator.models.sound import join, windows
-from orchestrator.plan.manner import Manner
 from orchestrator.plan.options import Options
 from orchestrator.plan.plan import Plan
+from orchestrator.plan.stage import Manner
 from orchestrator.plan.variants import decision_variants, variants_of
 from orchestrator.planning.resolve import make_plan
 from orchestrator.runs.files import read_json, write_json
@@ -72,7 +72,7 @@ def run(task4_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
                       max_epochs=4, set=TINY, top_k=2, gpus_per_trial=0,
                       stack="logreg,genetic")  # fmt: skip
     plan, dataset, splits = make_plan(options)
-    write_json(run.plan, plan.to_json())
+    run.write_plan(plan)
     store = open_store(
         dataset, [c.clip_id for c in dataset.clips], 16_000, run.root / "store",
         lambda function, items: map(function, items),
@@ -89,8 +89,8 @@ def run(task4_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
             run_final(job, number, 4, variants)
         write_json(run.members, {"members": [{"trial": number} for number in MEMBERS]})
         rows = make_rows(run, plan)
-        fit_stage(run, plan, rows, Stop(), Progress())
-        score_test_once(run, plan, dataset, store, rows)
+        fit_stage(run, rows, Stop(), Progress())
+        score_test_once(run, dataset, store, rows)
     return run
 
 
@@ -100,7 +100,7 @@ def make_rows(run: RunDir, plan: Plan) -> OutOfFold:
     clips = tuple(f"clip {i}" for i in range(60))
     targets = (generator.random((60, len(plan.classes))) < 0.3).astype(np.float64)
     scores = 0.15 + 0.1 * targets[:, None] + 0.05 * generator.random((60, 2, len(plan.classes)))
-    members = members_of(run, plan, MEMBERS)
+    members = members_of(run, MEMBERS)
     frames = tuple(tuple(np.stack([row] * 5) for row in scores[:, m]) for m in range(2))
     seen = Members(
         tuple(member.name for member in members), clips, plan.classes, scores, frames=frames,
@@ -170,7 +170,7 @@ def test_a_stack_has_the_first_members_events_of_the_tags_that_it_holds_for_pres
 
 def test_a_bundle_says_what_it_is_and_needs_no_run(run: RunDir, bundles: dict[str, Path]) -> None:
     about = read_json(bundles["logreg"] / "bundle.json")
-    plan = Plan.from_json(read_json(run.plan))
+    plan = run.plan
     assert [member["trial"] for member in about["members"]] == list(MEMBERS)
     assert about["members"][0]["config"]["network"]["blocks"] == 2
     assert about["learner"] == "logreg"
@@ -486,7 +486,7 @@ def logged(run: RunDir, uri: str) -> tuple[dict[str, Any], dict[str, Any]]:
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
-    plan = Plan.from_json(read_json(run.plan))
+    plan = run.plan
     experiment = client.get_experiment_by_name(experiment_name(plan))
     assert experiment is not None
     found = client.search_runs([experiment.experiment_id])
@@ -500,7 +500,7 @@ def add_study(run: RunDir) -> None:
     """The search's memory, which tracking reads the trials from."""
     from orchestrator.search.study import Search
 
-    plan = Plan.from_json(read_json(run.plan))
+    plan = run.plan
     search = Search(run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial)
     for number in range(len(PARAMS)):
         search.ask()
@@ -589,7 +589,7 @@ def test_models_load_from_a_tracking_server(
     run: RunDir, bundles: dict[str, Path], task4_folder: Path, tmp_path: Path, server: str
 ) -> None:
     copy = RunDir(Path(shutil.copytree(run.path, tmp_path / "tiny")))
-    write_json(copy.plan, {**read_json(copy.plan), "mlflow": server})
+    write_json(copy.plan_file, {**read_json(copy.plan_file), "mlflow": server})
     add_study(copy)
     sync(copy, models=["logreg", "genetic"])
     check_models(copy, server, bundles, test_files(run, task4_folder)[0])
@@ -599,5 +599,5 @@ def test_an_unscored_run_has_no_model_in_mlflow(run: RunDir, tmp_path: Path) -> 
     copy = RunDir(Path(shutil.copytree(run.path, tmp_path / "tiny")))
     add_study(copy)
     copy.scores.unlink()
-    shown = read_views(copy, Plan.from_json(read_json(copy.plan)), False)
+    shown = read_views(RunDir(copy.path), False)
     assert [view.model for view in shown] == [None] * 6

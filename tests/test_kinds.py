@@ -8,15 +8,27 @@ import numpy as np
 import pytest
 
 from orchestrator.members.choose import note
-from orchestrator.members.rows import Member, OutOfFold
+from orchestrator.members.rows import Member, OutOfFold, _by_other_half, validation_targets
 from orchestrator.members.seen import Members, Targets
 from orchestrator.runs.counts import load_counts
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
+from systems import data
 from systems.data.dataset import Event, Labels
+from systems.data.splits import make_splits, training_data
 from systems.errors import UserError
 from systems.kinds import KINDS, contained, kind
-from systems.metrics import METRICS, clip_metric, metric, named, scored_by, searchable, words_of
+from systems.metrics import (
+    METRICS,
+    clip_interval,
+    clip_metric,
+    metric,
+    named,
+    scored_by,
+    searchable,
+    words_of,
+)
+from systems.training.history import History
 
 IDS, CLASSES = ("x", "y"), ("a", "b", "c")
 
@@ -108,15 +120,15 @@ def test_members_are_noted_by_every_metric_of_their_rows(
     values = np.eye(3)[np.arange(30) % 3]
     scores = r.dirichlet(np.ones(3), size=(30, 2))
     weights = np.where(np.arange(30) < 25, 1.0, 0.0)
-    plan: Any = type("Plan", (), {"metric": own, "mode": "max", "classes": CLASSES, "system": "s",
+    run.plan = type("Plan", (), {"metric": own, "mode": "max", "classes": CLASSES, "system": "s",
                                   "splits": {"folds": [[0, 0]]}})  # fmt: skip
     for number in (0, 1):
         write_json(run.trial(number).result, {"value": 0.5})
         run.trial(number).append_metrics(0, 1, {own: 0.5})
-    members = tuple(Member(run, plan, number, number) for number in (0, 1))
+    members = tuple(Member(run, number, number) for number in (0, 1))
     ids = tuple(f"clip{i}" for i in range(30))
     targets = Targets.of(values, labels, own, weights=weights)
-    note(run, plan, OutOfFold(members, Members(("0", "1"), ids, CLASSES, scores), targets, (1, 1)))
+    note(run, OutOfFold(members, Members(("0", "1"), ids, CLASSES, scores), targets, (1, 1)))
     counted, rows = load_counts(run.validation_counts)
     assert counted == ids[:25]
     assert [row.key for row in rows] == ["best, out of fold", "trial 1, out of fold"]
@@ -127,3 +139,32 @@ def test_members_are_noted_by_every_metric_of_their_rows(
             expected = clip_metric(name, labels)(values[:25], scores[:25, m])
             assert metric(name).value(counts) == expected
         assert noted[m]["out_of_fold"]["value"] == metric(own).value(row.counts[own])
+
+
+def test_an_epoch_a_trial_and_stage_two_value_scores_of_classes_alike() -> None:
+    """By the largest score, as scikit-learn has it; no score is above 0.5 here."""
+    import torch
+    from sklearn.metrics import f1_score
+
+    dataset = data.load("synthetic_classes", None)
+    splits = make_splits(dataset, 0)
+    seen = training_data(dataset, splits, 0, "clip_macro_f1")
+    assert seen.validation is not None
+    truth = seen.validation.targets
+    assert truth is not None
+    r = np.random.default_rng(0)
+    noisy = truth + r.normal(size=truth.shape)
+    scores = (0.4 * noisy / np.abs(noisy).max()).astype(np.float32)
+    history = History()
+    of_epoch = history.judge(1, torch.from_numpy(scores), [], seen)
+    expected = f1_score(truth.argmax(axis=1), scores.argmax(axis=1), average="macro")
+    assert of_epoch == pytest.approx(expected)
+    _, targets = validation_targets(dataset, splits, "clip_macro_f1")
+    assert targets.rows(targets.folds == 0).worth(scores) == of_epoch
+    assert clip_interval("clip_macro_f1", truth, scores, seen.kind).value == of_epoch
+    # And an epoch is chosen so: the second's largest scores are all right, none is above 0.5.
+    right = (0.3 * truth + 0.1).astype(np.float32)
+    rows = targets.rows(targets.folds == 0)
+    halves = np.arange(len(truth)) % 2
+    chosen = _by_other_half(np.stack([scores, right]), rows, halves)
+    np.testing.assert_array_equal(chosen, right)

@@ -33,7 +33,7 @@ def plan() -> Plan:
 
 def test_collect_sums_the_phases_and_is_strict_json(plan: Plan, tmp_path: Path) -> None:
     run = RunDir(tmp_path / "costs")
-    write_json(run.plan, plan.to_json())
+    run.write_plan(plan)
     study = Search(run.path / "study.log", plan.search_space(), plan.sampler, plan.halving,
                    plan.first_trial)  # fmt: skip
     for number in range(3):
@@ -84,12 +84,13 @@ def test_verdicts(
     metric: str, low: float, high: float, claims: bool | None, fitted_on: str, verdict: str | None,
     plan: Plan, tmp_path: Path,
 ) -> None:  # fmt: skip
-    run, name = RunDir(tmp_path), plan.stack[0]
+    run, name = RunDir(tmp_path), plan.stage.learners[0]
+    run.plan = plan
     scores = {"fitted_on": fitted_on, "metric": metric, "versus_best": {"low": low, "high": high}}
     write_json(run.stack(name) / "scores.json", scores)
     if claims is not None:
         write_json(run.comparisons, {"rows": {name: {"claims": claims}}})
-    (row,) = stack_rows(run, plan)
+    (row,) = stack_rows(run)
     assert row["verdict"] == verdict
 
 

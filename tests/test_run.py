@@ -73,7 +73,7 @@ def test_checkpoints_are_gone_and_models_load(whole: RunDir) -> None:
 
 def openings(run: RunDir) -> list[Any]:
     """The run's own lines of the ledger, which all runs of the root share."""
-    run_id = read_json(run.plan)["run_id"]
+    run_id = read_json(run.plan_file)["run_id"]
     return [line for line in read_lines(run.ledger) if line["run_id"] == run_id]
 
 
@@ -95,7 +95,7 @@ def test_mlflow_shows_every_trial(whole: RunDir) -> None:
         tags = store.execute(
             "select t.value from tags t join tags r on t.run_uuid = r.run_uuid where t.key = "
             "'soundsweep.trial' and r.key = 'soundsweep.run_id' and r.value = ?",
-            (read_json(whole.plan)["run_id"],),
+            (read_json(whole.plan_file)["run_id"],),
         ).fetchall()
     assert sorted(int(value) for (value,) in tags) == list(range(5))
 
@@ -273,11 +273,11 @@ CHANGED = {
 
 @pytest.mark.parametrize("option", CHANGED)
 def test_a_run_is_not_resumed_as_another(option: str, whole: RunDir) -> None:
-    before = whole.plan.read_bytes()
+    before = whole.plan_file.read_bytes()
     done = in_process("run", "--resume", "it", *CHANGED[option], cwd=whole.root.parent)
     assert done.returncode == 2
     assert f"was planned with --{option}" in done.stderr
-    assert whole.plan.read_bytes() == before
+    assert whole.plan_file.read_bytes() == before
 
 
 def test_a_name_that_exists_is_refused(whole: RunDir, task4_folder: Path) -> None:

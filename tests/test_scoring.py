@@ -12,6 +12,7 @@ import sed_eval.sound_event
 import stacked
 from scipy.stats import pearsonr
 from sklearn import metrics as judges
+from tracked import make_plan
 
 from orchestrator.planning.checks import check_kinds, check_metric
 from orchestrator.runs.counts import save_counts
@@ -153,6 +154,7 @@ def made_run(folder: Path, truth: Truth, predictions: Predictions, own: str, ord
     run = RunDir(folder)
     counts = {name: array[order] for name, array in counted(predictions, truth, own).items()}
     about = {"who": "trial 0, refitted", "variant": "plain", "learner": None, "best": True}
+    run.write_plan(make_plan(folder.name))
     run.test_counts.parent.mkdir(parents=True)
     save_counts(run.test_counts, [predictions.clip_ids[i] for i in order], [about], [counts])
     return run
@@ -161,8 +163,6 @@ def made_run(folder: Path, truth: Truth, predictions: Predictions, own: str, ord
 @pytest.fixture
 def plans(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two plans of the same data that ask for the same."""
-    monkeypatch.setattr(comparing, "load_plan", lambda run: SimpleNamespace(
-        name=run.path.name, dataset="d", fingerprint="f", classes=("a",)))  # fmt: skip
     monkeypatch.setattr(comparing, "_settings", lambda first, second: {})
 
 

@@ -14,7 +14,6 @@ from orchestrator.models.bundle import export
 from orchestrator.models.inference import Predictor
 from orchestrator.pipeline.clean import removable
 from orchestrator.plan.options import Options
-from orchestrator.plan.plan import load_plan
 from orchestrator.planning.resolve import make_plan, reload
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
@@ -43,7 +42,7 @@ def rate_of(run: RunDir, number: int) -> int:
 
 def test_every_trial_predicts_from_sound_at_its_own_rate(run: RunDir, tmp_path: Path) -> None:
     """Its model, given the sound that is resampled here, says what it said in the run."""
-    plan = load_plan(run)
+    plan = run.plan
     dataset, splits = reload(plan)
     rates = {number: rate_of(run, number) for number in range(4)}
     assert set(rates.values()) == {8000, 16_000}
@@ -63,7 +62,7 @@ def test_every_trial_predicts_from_sound_at_its_own_rate(run: RunDir, tmp_path: 
 
 
 def test_files_and_the_test_part_are_heard_alike(run: RunDir, tmp_path: Path) -> None:
-    data = Path(str(load_plan(run).data)) / "dataset" / "audio"
+    data = Path(str(run.plan.data)) / "dataset" / "audio"
     members = [member["trial"] for member in read_json(run.members)["members"]]
     models = {f"trial:{number}": run.trial(number).refit / "predictions" for number in members}
     for model, folder in {**models, "mean": run.stack("mean")}.items():

@@ -18,6 +18,7 @@ from orchestrator.members.rows import (
     validation_targets,
 )
 from orchestrator.members.seen import Members, Targets
+from orchestrator.plan.stage import StageSettings
 from orchestrator.runs.files import write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.scoring.candidates import Candidate, fitted_on_test
@@ -64,8 +65,8 @@ def member_on_disk(
 ) -> Member:
     """A trial with epochs' clip scores [E, N, K] of each fold, and the best epoch of each."""
     trial = run.trial(number)
-    plan: Any = Any_(metric="clip_macro_f1", mode="max", seed=0, system="s", row_weights={},
-                     splits={"folds": [[0, 0]] * len(folds)})  # fmt: skip
+    run.plan = Any_(metric="clip_macro_f1", mode="max", seed=0, system="s", stage=StageSettings(),
+                    splits={"folds": [[0, 0]] * len(folds)})  # fmt: skip
     for fold, (scores, chosen) in enumerate(zip(folds, best, strict=True)):
         ids = splits.folds[fold].validation
         Predictions.of(ids, CLASSES[: scores.shape[2]], fold, clip_scores=scores[chosen - 1]).save(
@@ -76,7 +77,7 @@ def member_on_disk(
             value = 1.0 if step == chosen else 0.0
             trial.append_metrics(fold, step, {"clip_macro_f1": value})
     write_json(trial.result, {"value": 0.5})
-    return Member(run, plan, number, number)
+    return Member(run, number, number)
 
 
 def found(member: Member, dataset: Dataset, splits: Splits) -> OutOfFold:
@@ -214,9 +215,9 @@ def test_a_fusion_that_its_paper_fitted_on_the_test_part_is_fitted_there_and_say
         Candidate({"who": "trial 0", "learner": None}, nothing),
         Candidate({"who": "exact", "learner": "exact"}, nothing),
     ]
-    plan: Any = Any_(metric="clip_macro_f1", seed=0, fingerprint="f")
+    run.plan = Any_(metric="clip_macro_f1", seed=0, fingerprint="f")
     truth = targets.truth(members.classes)
-    unchanged, second = fitted_on_test(run, plan, members, truth, candidates)
+    unchanged, second = fitted_on_test(run, members, truth, candidates)
     assert unchanged is candidates[0]
     assert second.about["who"] == "exact, fitted on the test part"
     there = learner("exact")

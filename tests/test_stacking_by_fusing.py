@@ -31,9 +31,10 @@ def scores_of(name: str, plan: Plan, data: Set, folder: Path) -> dict[str, dict[
     members, targets = data
     run = RunDir(folder / "run")
     count = len(members.names)
-    refs = members_of(run, plan, range(count))
+    refs = members_of(run, range(count))
     rows = OutOfFold(refs, replace(members, fold=targets.folds), targets, (1,) * count)
-    fit_one(run, replace(plan, classes=members.classes), rows, name, Stop(), Progress())
+    run.plan = replace(plan, classes=members.classes)
+    fit_one(run, rows, name, Stop(), Progress())
     found: dict[str, dict[str, float]] = read_json(run.stack(name) / "scores.json")
     assert [path.name for path in run.stack(name).iterdir() if path.is_dir()] == []
     return found

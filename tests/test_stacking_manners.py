@@ -13,7 +13,7 @@ from scipy.special import softmax
 from scipy.stats import rankdata
 
 from orchestrator.members.seen import Members, Targets
-from orchestrator.plan.manner import Manner
+from orchestrator.plan.stage import Manner
 from orchestrator.stacking.crossfit import cross_fitted
 from orchestrator.stacking.families import learner, learners, load_learner
 from orchestrator.stacking.learner import Learner

@@ -22,7 +22,8 @@ from orchestrator.models.bundle import export
 from orchestrator.models.inference import Predictor
 from orchestrator.pipeline.graph import _go_on_or_begin, biased_teachers, reusable
 from orchestrator.pipeline.stack import _unscored
-from orchestrator.plan.plan import MemberRef, Plan, load_plan
+from orchestrator.plan.plan import MemberRef
+from orchestrator.plan.stage import StageSettings
 from orchestrator.planning import gather, stacks
 from orchestrator.planning.resolve import reload
 from orchestrator.runs.files import read_json, write_json
@@ -61,7 +62,7 @@ def second(whole: RunDir, task4_folder: Path) -> RunDir:
 def mlflow_ids(run: RunDir) -> dict[str, str]:
     """MLflow's run ids of a run's completed trials, by number."""
     client = mlflow.MlflowClient(f"sqlite:///{run.root / 'mlflow.db'}")
-    wanted = read_json(run.plan)["run_id"]
+    wanted = read_json(run.plan_file)["run_id"]
     found = {}
     for experiment in client.search_experiments():
         for one in client.search_runs([experiment.experiment_id]):
@@ -106,7 +107,7 @@ def test_members_of_two_systems_stack_from_their_mlflow_ids_and_a_killed_stack_g
     # The stack is a model: what it predicts of the test files is what it was scored by.
     stored = Predictions.load(run.stack("logreg") / "test.npz")
     bundle = export(run, tmp_path / "bundle", model="logreg")
-    audio = Path(read_json(run.plan)["data"]) / "dataset" / "audio"
+    audio = Path(read_json(run.plan_file)["data"]) / "dataset" / "audio"
     found = Predictor.load(bundle).predict_files([audio / i for i in stored.clip_ids])
     scores = np.array([list(one.tags.values()) for one in found])
     assert stored.clip_scores is not None
@@ -118,7 +119,7 @@ def test_the_best_trials_of_a_system_are_found_over_all_runs(whole: RunDir, seco
     assert [ref.system for ref in found] == ["gcrnn_vat/gcrnn_vat", "gcrnn_vat/gcrnn"]
     assert found[1] == MemberRef(str(second.path), 0, "gcrnn_vat/gcrnn")
     by_name = gather.gather(["it"], [], None, whole.root, None)
-    assert len(by_name) == read_json(whole.plan)["top_k"]
+    assert len(by_name) == read_json(whole.plan_file)["stage"]["top_k"]
     with pytest.raises(UserError, match="no run 'nowhere'"):
         gather.gather(["nowhere"], [], None, whole.root, None)
     with pytest.raises(UserError, match="no MLflow run 000000"):
@@ -139,22 +140,22 @@ def test_members_of_other_rows_are_refused_with_the_reason(
 ) -> None:
     other = RunDir(tmp_path / "other")
     shutil.copytree(second.path, other.path)
-    plan = read_json(other.plan)
-    write_json(other.plan, {**plan, **change, "name": "other",
+    plan = read_json(other.plan_file)
+    write_json(other.plan_file, {**plan, **change, "name": "other",
                             "splits": {**plan["splits"], **change.get("splits", {})}})  # fmt: skip
     members = [gather.best_of(run, 1)[0] for run in (whole, other)]
     with pytest.raises(UserError, match=says):
-        stacks.make_stack_plan(members)
+        stacks.make_stack_plan(members, StageSettings())
 
 
 def test_a_single_training_has_no_rows_to_stack(whole: RunDir, tmp_path: Path) -> None:
     trained = RunDir(tmp_path / "trained")
     shutil.copytree(whole.path, trained.path)
-    plan = read_json(trained.plan)
+    plan = read_json(trained.plan_file)
     splits = {**plan["splits"], "protocol": "hold-out", "digest": "1"}
-    write_json(trained.plan, {**plan, "purpose": "train", "splits": splits})
+    write_json(trained.plan_file, {**plan, "purpose": "train", "splits": splits})
     with pytest.raises(UserError, match="stage two needs predictions of every fold"):
-        stacks.make_stack_plan(gather.best_of(trained, 2))
+        stacks.make_stack_plan(gather.best_of(trained, 2), StageSettings())
 
 
 @pytest.mark.all
@@ -297,13 +298,13 @@ def test_a_fusion_of_fusions_over_seeds_and_folds_predicts_what_it_was_scored_on
     root = tmp_path / "runs"
     # Where nothing is searched, a system that is named twice is trained twice, with other seeds.
     small = RunDir(root / "l.fakepaper.small")
-    plan = read_json(small.plan)
+    plan = read_json(small.plan_file)
     assert (plan["trials"], plan["space"], plan["halving"]) == (2, [], None)
     first, second = (Predictions.load(small.trial(n).predictions(0)) for n in (0, 1))
     assert not np.allclose(first.clip_scores, second.clip_scores)
     run = RunDir(root / "l")
     fusion = read_json(run.results)
-    assert len(read_json(run.plan)["members"]) == 3
+    assert len(read_json(run.plan_file)["members"]) == 3
     assert "geometric mean of folds" in fusion["test"]["rows"][0]["who"]
     # Each fold's own snapshots, of both seeds, predicted the test part.
     seeds = RunDir(root / "l.fakepaper.seeds")
@@ -315,7 +316,7 @@ def test_a_fusion_of_fusions_over_seeds_and_folds_predicts_what_it_was_scored_on
         bundle = export(run, tmp_path / "bundle", model="vote")
         stored = Predictions.load(run.stack("vote") / "test.npz")
         assert stored.clip_scores is not None
-        dataset, _ = reload(load_plan(run))
+        dataset, _ = reload(run.plan)
         wavs = [dataset.source.where(clip_id) for clip_id in stored.clip_ids]
         said = Predictor.load(bundle).predict_files(wavs)
     finally:
@@ -404,8 +405,8 @@ def test_a_run_of_other_rows_does_not_spoil_the_choice_of_a_system(
 ) -> None:
     for name, run in (("a", whole), ("b", whole), ("c", second), ("torn", second)):
         shutil.copytree(run.path, tmp_path / name)
-    write_json(tmp_path / "a" / "plan.json", {**read_json(whole.plan), "name": "a"})
-    other = {**read_json(whole.plan), "name": "b", "fingerprint": "other", "created": "2000"}
+    write_json(tmp_path / "a" / "plan.json", {**read_json(whole.plan_file), "name": "a"})
+    other = {**read_json(whole.plan_file), "name": "b", "fingerprint": "other", "created": "2000"}
     write_json(tmp_path / "b" / "plan.json", other)
     (tmp_path / "torn" / "plan.json").write_text("{")
     found = gather.gather([], ["gcrnn_vat"], 9, tmp_path, None)
@@ -418,15 +419,15 @@ def test_runs_of_one_name_are_told_apart(second: RunDir, tmp_path: Path) -> None
     shutil.copytree(second.path, tmp_path / "second")
     members = [gather.best_of(run, 1)[0] for run in (second, RunDir(tmp_path / "second"))]
     with pytest.raises(UserError, match="have the same name"):
-        stacks.make_stack_plan(members)
+        stacks.make_stack_plan(members, StageSettings())
 
 
 def test_seeds_of_the_same_split_stack(second: RunDir, tmp_path: Path) -> None:
     other = RunDir(tmp_path / "seed")
     shutil.copytree(second.path, other.path)
-    write_json(other.plan, {**read_json(second.plan), "name": "seed", "seed": 1})
+    write_json(other.plan_file, {**read_json(second.plan_file), "name": "seed", "seed": 1})
     members = [gather.best_of(run, 1)[0] for run in (second, other)]
-    stacks._check_alike([load_plan(RunDir(Path(ref.run))) for ref in members])
+    stacks._check_alike([RunDir(Path(ref.run)).plan for ref in members])
 
 
 def test_a_run_of_that_name_that_was_asked_for_otherwise_is_not_gone_on_with(
@@ -434,16 +435,17 @@ def test_a_run_of_that_name_that_was_asked_for_otherwise_is_not_gone_on_with(
 ) -> None:
     folder = RunDir(tmp_path / "second")
     shutil.copytree(second.path, folder.path)
-    plan = replace(load_plan(second), seed=7, stack=("mean",))
-    with pytest.raises(UserError, match=r"asked for otherwise \(seed, stack\)"):
+    plan = replace(second.plan, seed=7, stage=StageSettings(("mean",)))
+    with pytest.raises(UserError, match=r"asked for otherwise \(seed, stage\)"):
         _go_on_or_begin(folder, plan, None, None, Progress())  # type: ignore[arg-type]
 
 
 def test_a_subset_opens_no_labels_and_keeps_the_correction(whole: RunDir, tmp_path: Path) -> None:
     run = RunDir(tmp_path / "it")
     shutil.copytree(whole.path, run.path)
-    assert not _unscored(run, replace(load_plan(run), stack=("genetic",)))
-    assert _unscored(run, replace(load_plan(run), stack=("genetic", "mean")))
+    plan = run.plan
+    assert not _unscored(run, replace(plan, stage=StageSettings(("genetic",))))
+    assert _unscored(run, replace(plan, stage=StageSettings(("genetic", "mean"))))
     before = read_json(run.comparisons)
     write_comparisons(run)
     assert read_json(run.comparisons) == before
@@ -463,18 +465,18 @@ def test_a_full_disk_is_no_reason_to_leave_a_learner_out(
 
         return fit_one
 
-    plan: Any = SimpleNamespace(stack=("mean",))
+    run.plan = SimpleNamespace(stage=StageSettings(("mean",)))
     monkeypatch.setattr(stage, "fit_one", fails(UserError("No space left on device")))
     with pytest.raises(UserError, match="No space left"):
-        stage.fit_stage(run, plan, None, stop, progress)  # type: ignore[arg-type]
+        stage.fit_stage(run, None, stop, progress)  # type: ignore[arg-type]
     assert not (run.stack("mean") / "refused.json").exists()
     monkeypatch.setattr(stage, "fit_one", fails(CannotFit("no rows")))
     monkeypatch.setattr(stage, "diagnose", lambda *_: None)
-    stage.fit_stage(run, plan, None, stop, progress)  # type: ignore[arg-type]
-    assert stage.refused(run, plan) == [{"name": "mean", "why": "no rows"}]
+    stage.fit_stage(run, None, stop, progress)  # type: ignore[arg-type]
+    assert stage.refused(run, ["mean"]) == [{"name": "mean", "why": "no rows"}]
 
 
 def test_a_search_is_not_another_configurations(whole: RunDir) -> None:
-    plan = Plan.from_json(read_json(whole.plan))
+    plan = whole.plan
     assert reusable(plan, whole.root) is not None
     assert reusable(replace(plan, seed=plan.seed + 1), whole.root) is None

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import stacked
 
-from orchestrator.plan.manner import Manner
 from orchestrator.plan.plan import Resources
+from orchestrator.plan.stage import Manner
 from orchestrator.runs.files import read_json
 from orchestrator.stacking import search
 from orchestrator.stacking.families import kind_of, learners, load_learner

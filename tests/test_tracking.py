@@ -198,7 +198,7 @@ def test_more_trials_and_a_meta_learner_that_was_fitted_anew(root: Path) -> None
     run = make_run(root, "more", trials=2)
     add_results(run)
     sync(run)
-    write_json(run.plan, replace(make_plan("more"), trials=30).to_json())
+    run.write_plan(replace(make_plan("more"), trials=30))
     path = run.stack("logreg") / "scores.json"
     write_json(path, {**read_json(path), "members": [1, 0]})
 
@@ -216,7 +216,7 @@ def test_a_plan_must_be_there(tmp_path: Path) -> None:
 
 def test_a_run_without_a_trial_so_far(root: Path) -> None:
     run = RunDir(root / "early")
-    write_json(run.plan, make_plan("early").to_json())
+    run.write_plan(make_plan("early"))
     run.study.touch()  # the driver has only just opened it
     assert sync(run).children == 0
     assert run.study.read_bytes() == b""

@@ -41,7 +41,7 @@ def test_a_server_that_is_down_costs_nothing_and_is_made_up_for(root: Path) -> N
     assert "secret" not in projector.problem + projector.log.read_text()
     assert "\n" not in projector.problem
 
-    write_json(run.plan, {**read_json(run.plan), "mlflow": None})
+    write_json(run.plan_file, {**read_json(run.plan_file), "mlflow": None})
     assert sync(run).children == 4
     _, runs = read_store(run)
     assert len(runs) == 5

@@ -20,6 +20,7 @@ from orchestrator.models.files import as_json, label_track, table
 from orchestrator.models.inference import Predictor
 from orchestrator.plan.options import Options
 from orchestrator.plan.plan import MemberRef
+from orchestrator.plan.stage import StageSettings
 from orchestrator.planning.stacks import make_stack_plan
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
@@ -98,7 +99,7 @@ def test_a_files_tags_are_those_of_the_clip(runs: dict[str, RunDir], tmp_path: P
     best = read_json(run.members)["members"][0]["trial"]
     said = Predictions.load(next((run.trial(best).refit / "predictions").glob("test_*.npz")))
     predictor = Predictor.load(export(run, tmp_path / "bundle"))
-    data = Path(read_json(run.plan)["data"]) / "dataset" / "audio"
+    data = Path(read_json(run.plan_file)["data"]) / "dataset" / "audio"
     found = predictor.predict_files([data / clip_id for clip_id in said.clip_ids])
     tags = np.array([list(one.tags.values()) for one in found])
     np.testing.assert_allclose(tags, said.clip_scores, atol=1e-6)
@@ -112,7 +113,7 @@ def test_a_tagger_among_members_leaves_the_others_their_events(
         MemberRef(str(run.path), read_json(run.members)["members"][0]["trial"], f"fakepaper/{name}")
         for name, run in runs.items()
     ]
-    planned = make_stack_plan(refs, stack="logreg,power", name="both")
+    planned = make_stack_plan(refs, StageSettings(), stack="logreg,power", name="both")
     run = drive_in_process(tmp_path, *planned)
     rows = {row["learner"]: row for row in read_json(run.scores)["rows"]}
     small = runs["small"]
@@ -186,7 +187,7 @@ def test_no_frames_of_some_are_fused_by_a_learner_of_all() -> None:
 
 
 def test_a_gate_names_a_member_that_tells_of_time() -> None:
-    from orchestrator.plan.manner import Manner
+    from orchestrator.plan.stage import Manner
 
     (members, targets), (new, _) = with_a_tagger()
     with pytest.raises(CannotFit, match="member1, which tells of no time"):

@@ -9,7 +9,8 @@ from typing import Any
 
 from orchestrator.plan.plan import Plan, Resources
 from orchestrator.plan.search import HalvingSettings, SamplerSettings
-from orchestrator.runs.files import read_json, write_json
+from orchestrator.plan.stage import StageSettings
+from orchestrator.runs.files import write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.search.study import Search
 from orchestrator.tracking.about import label
@@ -35,7 +36,6 @@ def make_plan(name: str, **changes: Any) -> Plan:
         parts={},
         splits={"protocol": "official", "searched": 1, "digest": "d1", "folds": [[8, 4]]},
         metric="clip_macro_f1",
-        mode="max",
         space=(Parameter("lr", "float", 1e-4, 1e-1, log=True),),
         config={"lr": 1e-3, "front_end": {"bands": 64}},
         first_trial={"lr": 1e-3},
@@ -47,8 +47,7 @@ def make_plan(name: str, **changes: Any) -> Plan:
         sampler=SamplerSettings(1, 3),
         halving=HalvingSettings(1),
         resources=Resources(1, 1, 0.5),
-        stack=("logreg",),
-        top_k=2,
+        stage=StageSettings(("logreg",), top_k=2),
         transductive=False,
         mlflow=None,
         versions={"torch": "2.11.0"},
@@ -60,7 +59,7 @@ def make_plan(name: str, **changes: Any) -> Plan:
 def make_run(root: Path, name: str, trials: int = 4, steps: int = STEPS, **changes: Any) -> RunDir:
     """A run of which trials are complete, stopped, failed, complete ... and the last one runs."""
     run, plan = RunDir(root / name), make_plan(name, **changes)
-    write_json(run.plan, plan.to_json())
+    run.write_plan(plan)
     search = open_search(run, plan)
     for number in range(trials):
         search.ask()
@@ -126,7 +125,7 @@ def read_store(run: RunDir) -> tuple[Any, dict[str, Any]]:
     """The store's client, and all of the run's MLflow runs by name."""
     from mlflow import MlflowClient
 
-    plan = Plan.from_json(read_json(run.plan))
+    plan = run.plan
     client = MlflowClient(tracking_uri=tracking_uri(run))
     experiment = client.get_experiment_by_name(experiment_name(plan))
     assert experiment is not None

@@ -57,11 +57,10 @@ def resume(
     """Go on with a run; ``asked`` are the options on the command line. Returns the exit code."""
     from orchestrator.cli.terminal import Terminal
     from orchestrator.pipeline.launch import resume as go_on
-    from orchestrator.plan.plan import load_plan
     from orchestrator.planning.changes import changed, refuse_other
     from orchestrator.planning.resolve import reload
 
-    plan = load_plan(find_run(name, storage))
+    plan = find_run(name, storage).plan
     refuse_other(plan, asked)
     if dry_run:
         plan = changed(plan, changes)

@@ -47,12 +47,16 @@ def _search_lines(plan: Plan) -> list[tuple[str, str]]:
         return []
     if plan.purpose == "stack":
         return _stack_lines(plan)
+    stage = plan.stage
     share = f", the search at most {plan.search_share:.0%} of it"
     budget = "none" if plan.time_budget is None else f"{_time(plan.time_budget)}{share}"
     moved = f", moved into the space: {plan.moved}" if plan.moved else ""
     return [
         ("time budget", budget),
-        ("stage two", f"{', '.join(plan.stack) or 'none'} over the best {plan.top_k}"),
+        (
+            "stage two",
+            f"{', '.join(stage.learners) or 'none'} over the best {stage.top_k}",
+        ),
         *_manner_lines(plan),
         ("space", ""),
         *((f"  {p.key}", p.text()) for p in plan.space),
@@ -61,13 +65,13 @@ def _search_lines(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _manner_lines(plan: Plan) -> list[tuple[str, str]]:
-    by_fold = ", a meta-learner for each fold" if plan.by_fold else ""
-    return [("  test part by", f"{plan.final}{by_fold}")]
+    by_fold = ", a meta-learner for each fold" if plan.stage.by_fold else ""
+    return [("  test part by", f"{plan.stage.final}{by_fold}")]
 
 
 def _stack_lines(plan: Plan) -> list[tuple[str, str]]:
     return [
-        ("stage two", ", ".join(plan.stack) or "none"),
+        ("stage two", ", ".join(plan.stage.learners) or "none"),
         *_manner_lines(plan),
         ("members", str(len(plan.members))),
         *((f"  {ref.system}", f"{Path(ref.run).name} trial {ref.trial}") for ref in plan.members),

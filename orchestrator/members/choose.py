@@ -25,17 +25,18 @@ from systems.metrics import metric, scored_by
 
 
 def choose(
-    run: RunDir, plan: Plan, job: Job, study: Search, stop: Stop, progress: Progress
+    run: RunDir, job: Job, study: Search, stop: Stop, progress: Progress
 ) -> tuple[Member, ...]:
     """The best ``top_k`` trials, completed over all folds."""
-    numbers = [trial.number for trial in study.best(plan.top_k)]
-    complete(job, members_of(run, plan, numbers), stop, progress)
+    plan = run.plan
+    numbers = [trial.number for trial in study.best(plan.stage.top_k)]
+    complete(job, members_of(run, numbers), stop, progress)
     if run.members.exists():
         before = [member["trial"] for member in read_json(run.members)["members"]]
         if before != numbers:
             run.forget_scores()  # they are of other members
             run.judged.unlink(missing_ok=True)
-    return members_of(run, plan, numbers)
+    return members_of(run, numbers)
 
 
 def missing_folds(members: Sequence[Member]) -> list[tuple[int, int]]:
@@ -69,8 +70,9 @@ def _cpus_of_folds(members: Sequence[Member], plan: Plan) -> dict[tuple[int, int
     return dict(zip(planned, cpus_of_tasks(len(planned), plan.resources), strict=True))
 
 
-def note(run: RunDir, plan: Plan, rows: OutOfFold) -> None:
+def note(run: RunDir, rows: OutOfFold) -> None:
     """Write members.json, and per clip what each member gets right and wrong."""
+    plan = run.plan
     counted = np.flatnonzero(rows.targets.counted())
     truth = rows.targets.rows(counted).truth(plan.classes)
     known = [m for m in scored_by(truth.kind, plan.metric) if m.follows_epochs(truth.kind)]
@@ -128,10 +130,10 @@ def final_tasks(
         wanted = variants_of(plan, decision_variants(member.plan), place)
         trial = member.run.trial(member.number)
         epochs = {fold: chosen for (of, fold), chosen in snapshots.items() if of == place}
-        files = [trial.test_predictions(v, plan.final) for v in wanted]
+        files = [trial.test_predictions(v, plan.stage.final) for v in wanted]
         files += [trial.snapshot_predictions(e, f) for f, chosen in epochs.items() for e in chosen]
         if not all(file.exists() for file in files):
-            task = (member.number, last_step, wanted, plan.final, epochs)
+            task = (member.number, last_step, wanted, plan.stage.final, epochs)
             # Snapshots of folds are to be what the folds' trainings were after these epochs.
             as_folds = any(fold is not None for fold in epochs)
             tasks.append((task, plan.resources.cpus if as_folds else cpus[place]))

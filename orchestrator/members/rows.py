@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from orchestrator.members.seen import Members, Targets, per_member
-from orchestrator.plan.plan import Plan, load_plan
+from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.training.trial import best_step, read_epoch_scores
+from systems import kinds
 from systems.data.dataset import Clip, Dataset
-from systems.data.splits import Splits, clip_targets, cross_fitting_folds
+from systems.data.splits import Splits, clip_targets, cross_fitting_folds, kind_of
 from systems.errors import UserError
 from systems.metrics import clip_metric, metric
 from systems.predictions import Predictions
@@ -32,9 +33,13 @@ class Member:
     """A trial of a run. ``key`` is its number, in a stack over several runs ``RUN/NUMBER``."""
 
     run: RunDir
-    plan: Plan
     number: int
     key: int | str
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of its run."""
+        return self.run.plan
 
     @property
     def name(self) -> str:
@@ -44,18 +49,16 @@ class Member:
         return f"{self.plan.system} {self.key}"
 
 
-def members_of(run: RunDir, plan: Plan, numbers: Sequence[int]) -> tuple[Member, ...]:
+def members_of(run: RunDir, numbers: Sequence[int]) -> tuple[Member, ...]:
     """Trials of the run itself."""
-    return tuple(Member(run, plan, number, number) for number in numbers)
+    return tuple(Member(run, number, number) for number in numbers)
 
 
 def members_of_runs(plan: Plan) -> tuple[Member, ...]:
     """The members of a stack over several runs, in the plan's order."""
     runs = {ref.run: RunDir(_there(ref.run)) for ref in plan.members}
-    plans = {path: load_plan(run) for path, run in runs.items()}
     return tuple(
-        Member(runs[r.run], plans[r.run], r.trial, f"{runs[r.run].path.name}/{r.trial}")
-        for r in plan.members
+        Member(runs[r.run], r.trial, f"{runs[r.run].path.name}/{r.trial}") for r in plan.members
     )
 
 
@@ -100,9 +103,9 @@ def validation_targets(
     ids = tuple(i for fold in splits.folds for i in fold.validation)
     folds = np.concatenate([np.full(len(f.validation), n) for n, f in enumerate(splits.folds)])
     about = {clip.clip_id: clip for clip in dataset.clips}
-    kind = dataset.label_kind(about[ids[0]].part)
+    kind = kind_of(dataset, ids)
     events = None
-    if kind == "events":
+    if "events" in kinds.kind(kind).answers:
         events = tuple(tuple(dataset.labels[about[i].part].values[i]) for i in ids)
     return ids, Targets(
         kind=kind,
@@ -135,7 +138,7 @@ def out_of_fold(
         UserError: a member was trained on a row that it is to be scored on, or its scores are no
             numbers.
     """
-    ids, targets = validation_targets(dataset, splits, plan.metric, plan.row_weights)
+    ids, targets = validation_targets(dataset, splits, plan.metric, plan.stage.row_weights)
     epochs = [_epochs(member, splits) for member in members]
     said = [pooled(member, len(splits.folds)) for member in members]
     for member, predictions in zip(members, said, strict=True):
@@ -264,7 +267,7 @@ def _by_others(
     """Scores [N, K] of all rows, each by an epoch that other rows chose."""
     if len(epochs) == 1:
         halves = cross_fitting_folds(targets.values, targets.groups, plan.seed, most=2)
-        return _by_other_half(epochs[0], targets.values, halves, plan)
+        return _by_other_half(epochs[0], targets, halves)
     chosen = [
         round(statistics.median(b for g, b in enumerate(best) if g != fold))
         for fold in range(len(best))
@@ -273,14 +276,12 @@ def _by_others(
     return np.concatenate(parts)
 
 
-def _by_other_half(
-    epochs: np.ndarray, targets: np.ndarray, halves: np.ndarray, plan: Plan
-) -> np.ndarray:
-    measure, sign = clip_metric(plan.metric), 1 if metric(plan.metric).mode == "max" else -1
-    out = np.empty_like(epochs[0])
+def _by_other_half(epochs: np.ndarray, targets: Targets, halves: np.ndarray) -> np.ndarray:
+    measure, sign = clip_metric(targets.metric, targets.kind), metric(targets.metric).sign
+    truth, out = targets.values, np.empty_like(epochs[0])
     for half in (0, 1):
         chooses = halves != half
-        values = [sign * measure(targets[chooses], scores[chooses]) for scores in epochs]
+        values = [sign * measure(truth[chooses], scores[chooses]) for scores in epochs]
         out[~chooses] = epochs[int(np.argmax(values))][~chooses]
     return out
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from orchestrator.members.rows import Member, best_place, members_of, members_of_runs
 from orchestrator.members.seen import Snapshots
-from orchestrator.plan.plan import Plan, load_plan
+from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir, snapshot_name
 from orchestrator.stacking.families import load_learner
@@ -76,20 +76,19 @@ def export(run: RunDir, folder: Path, *, model: str = "best") -> Path:
                 _export_model(member, variant, plan, trained, model_folder(aside, place, name))
         if choice.learner:
             _copy_learner(run.stack(choice.learner), aside / "learner")
-        write_json(aside / "bundle.json", _describe(run, plan, choice, aside))
+        write_json(aside / "bundle.json", _describe(run, choice, aside))
         os.rename(aside, folder)
     return folder
 
 
 def sources(run: RunDir, model: str) -> list[Path]:
     """The files and folders of a run that a bundle is made from."""
-    plan = _plan(run)
-    choice = _choose(run, plan, model)
-    found = [run.plan, run.members, run.scores]
+    plan, choice = _plan(run), _choose(run, model)
+    found = [run.plan_file, run.members, run.scores]
     for place, (member, variant) in enumerate(zip(choice.members, choice.variants, strict=True)):
         found += _models(plan, choice, place).values()
-        found.append(member.run.trial(member.number).decision(variant, plan.final))
-    return [*found, run.stack(choice.learner) / "learner.json"] if choice.learner else found
+        found.append(member.run.trial(member.number).decision(variant, plan.stage.final))
+    return [*found, run.learner(choice.learner).learner] if choice.learner else found
 
 
 def chosen(run: RunDir, model: str) -> tuple[Plan, _Choice]:
@@ -98,51 +97,52 @@ def chosen(run: RunDir, model: str) -> tuple[Plan, _Choice]:
     Raises:
         UserError: there is no such model, or the run has not come so far.
     """
-    plan = _plan(run)
-    choice = _choose(run, plan, model)
-    _check_finished(run, plan, choice)
+    plan, choice = _plan(run), _choose(run, model)
+    _check_finished(run, choice)
     return plan, choice
 
 
 def finished_models(run: RunDir) -> tuple[str, ...]:
     """The names of a run's models that are there, ``best`` first."""
-    plan = _plan(run)
+    _plan(run)
     found = []
-    for name, choice in _choices(run, plan).items():
+    for name, choice in _choices(run).items():
         with contextlib.suppress(UserError):
-            _check_finished(run, plan, choice)
+            _check_finished(run, choice)
             found.append(name)
     return tuple(found)
 
 
 def _plan(run: RunDir) -> Plan:
-    if not run.plan.exists():
+    if not run.plan_file.exists():
         raise UserError(f"{run.path} holds no run: it has no plan.json.")
-    return load_plan(run)
+    return run.plan
 
 
-def _choose(run: RunDir, plan: Plan, model: str) -> _Choice:
+def _choose(run: RunDir, model: str) -> _Choice:
     """The model of this name. Raises UserError where there is none."""
-    choices = _choices(run, plan)
+    plan = run.plan
+    choices = _choices(run)
     if model not in choices:
         raise unknown(f"model of the run '{plan.name}':", model, choices)
     choice = choices[model]
-    if choice.learner and (run.stack(choice.learner) / "learner.json").exists():
+    if choice.learner and run.learner(choice.learner).learner.exists():
         return replace(choice, epochs=load_learner(run.stack(choice.learner)).snapshots())
     return choice
 
 
-def _choices(run: RunDir, plan: Plan) -> dict[str, _Choice]:
+def _choices(run: RunDir) -> dict[str, _Choice]:
     """All models that the plan names. Raises UserError where the search has not ended."""
+    plan = run.plan
     from orchestrator.plan.variants import decision_variants
 
     if not run.members.exists():
-        raise _unfinished(run, plan, "its search has not ended")
+        raise _unfinished(run, "its search has not ended")
     if plan.purpose == "stack":
         members = members_of_runs(plan)
     else:
         numbers = [member["trial"] for member in read_json(run.members)["members"]]
-        members = members_of(run, plan, numbers)
+        members = members_of(run, numbers)
     own = tuple(next(iter(decision_variants(member.plan))) for member in members)
     place = best_place(members, plan)
     best = members[place : place + 1]
@@ -154,26 +154,28 @@ def _choices(run: RunDir, plan: Plan) -> dict[str, _Choice]:
         f"trial:{member.key}": _Choice((member,), (variant,))
         for member, variant in zip(members, own, strict=True)
     }
-    return choices | {name: _Choice(members, own, name) for name in plan.stack}
+    return choices | {name: _Choice(members, own, name) for name in plan.stage.learners}
 
 
-def _check_finished(run: RunDir, plan: Plan, choice: _Choice) -> None:
-    if choice.learner and (run.stack(choice.learner) / "refused.json").exists():
-        why = read_json(run.stack(choice.learner) / "refused.json")["why"]
+def _check_finished(run: RunDir, choice: _Choice) -> None:
+    plan = run.plan
+    if choice.learner and run.learner(choice.learner).refused.exists():
+        why = read_json(run.learner(choice.learner).refused)["why"]
         raise UserError(f"the meta-learner {choice.learner} could not be fitted: {why}")
-    if choice.learner and not (run.stack(choice.learner) / "scores.json").exists():
-        raise _unfinished(run, plan, f"the meta-learner {choice.learner} has not been fitted")
+    if choice.learner and not run.learner(choice.learner).scores.exists():
+        raise _unfinished(run, f"the meta-learner {choice.learner} has not been fitted")
     missing = [
         f"{member.name} has no final model"
         for place, (member, variant) in enumerate(zip(choice.members, choice.variants, strict=True))
         if not all((m / "model.json").exists() for m in _models(plan, choice, place).values())
-        or not member.run.trial(member.number).decision(variant, plan.final).exists()
+        or not member.run.trial(member.number).decision(variant, plan.stage.final).exists()
     ]
     if missing:
-        raise _unfinished(run, plan, "; ".join(missing))
+        raise _unfinished(run, "; ".join(missing))
 
 
-def _unfinished(run: RunDir, plan: Plan, missing: str) -> UserError:
+def _unfinished(run: RunDir, missing: str) -> UserError:
+    plan = run.plan
     return UserError(
         f"the run '{plan.name}' has not come so far: {missing}. Go on with it first: "
         f"`soundsweep run --resume {run.path}`."
@@ -184,7 +186,7 @@ def _models(plan: Plan, choice: _Choice, place: int) -> dict[str, Path]:
     """The trained models of a member, by name."""
     member = choice.members[place]
     trial = member.run.trial(member.number)
-    if plan.folds_predict():
+    if plan.stage.folds_predict:
         folds = range(len(member.plan.splits["folds"]))
         found = {f"fold{fold}": trial.model(fold) for fold in folds}
     elif member.plan.purpose == "train":
@@ -214,7 +216,7 @@ def _export_model(member: Member, variant: str, plan: Plan, trained: Path, folde
     entry = member.plan.entry()
     fitted = entry.build(_config(member, variant)).load(trained)
     if entry.decision is not None:
-        decision = member.run.trial(member.number).decision(variant, plan.final)
+        decision = member.run.trial(member.number).decision(variant, plan.stage.final)
         fitted = fitted.with_decision(read_json(decision))
     fitted.save(folder)
 
@@ -224,7 +226,8 @@ def _copy_learner(fitted: Path, folder: Path) -> None:
     load_learner(fitted).save(folder)
 
 
-def _describe(run: RunDir, plan: Plan, choice: _Choice, bundle: Path) -> dict[str, Any]:
+def _describe(run: RunDir, choice: _Choice, bundle: Path) -> dict[str, Any]:
+    plan = run.plan
     members = [
         {
             "trial": member.key,
@@ -248,7 +251,7 @@ def _describe(run: RunDir, plan: Plan, choice: _Choice, bundle: Path) -> dict[st
         "frame_hop": first.frame_hop,
         "version": plan.versions.get("soundsweep"),
         "run": {"name": plan.name, "id": plan.run_id},
-        "mean_of_folds": plan.mean_of_folds(),
+        "mean_of_folds": plan.stage.mean_of_folds,
         "dataset": plan.dataset,
         "fingerprint": plan.fingerprint,
         "test": _test_scores(run, choice),

@@ -15,6 +15,7 @@ from orchestrator.models.bundle import export
 from orchestrator.models.inference import FilePrediction, Predictor
 from orchestrator.runs.rundir import RunDir
 from systems.errors import UserError, unknown
+from systems.files import write_whole
 
 OUTPUTS = ("table", "json", "audacity")
 
@@ -133,10 +134,7 @@ def _write_tracks(predictions: Sequence[FilePrediction], folder: Path) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        write_whole(path, text)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}.") from error

@@ -36,6 +36,7 @@ from systems.data.dataset import Event
 from systems.data.files import Files, broken_lines, examine
 from systems.data.store import load_mono
 from systems.errors import UserError, unknown
+from systems.kinds import kind
 from systems.postprocessing.decoding import align_frames
 from systems.postprocessing.pooling import mean_of
 from systems.system import Fitted
@@ -234,7 +235,7 @@ class Predictor:
 
     @property
     def _exclusive(self) -> bool:
-        return bool(self.about["label_kind"] == "class")
+        return kind(self.about["label_kind"]).exclusive
 
     def _member(self, models: Models, blocks: Blocks, duration: float) -> _Member:
         """What a member says of a whole file: the mean of its models, and each."""

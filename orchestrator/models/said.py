@@ -20,11 +20,11 @@ def predictions_of(run: RunDir, model: str, part: str) -> Predictions:
     plan, choice = chosen(run, model)
     member, variant = choice.members[0], choice.variants[0]
     if choice.learner is not None:
-        path = run.stack(choice.learner) / f"{part}.npz"
+        path = run.learner(choice.learner).predictions(part)
     elif part == "out_of_fold":
         return pooled(member, len(member.plan.splits["folds"]))
     else:
-        path = member.run.trial(member.number).test_predictions(variant, plan.final)
+        path = member.run.trial(member.number).test_predictions(variant, plan.stage.final)
     if not path.exists():
         raise UserError(f"{model} of {run.path} has predicted nothing of that part yet.")
     return Predictions.load(path)

@@ -6,11 +6,10 @@ from orchestrator.console.interrupts import Stop
 from orchestrator.console.progress import Progress
 from orchestrator.pipeline.way import run_job
 from orchestrator.plan.options import Changes
-from orchestrator.plan.plan import Plan, load_plan
+from orchestrator.plan.plan import Plan
 from orchestrator.planning.changes import changed
 from orchestrator.planning.checks import check_address
 from orchestrator.planning.resolve import reload
-from orchestrator.runs.files import write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.runs.storage import full_disk_is_told, writable
 from systems.data.dataset import Dataset
@@ -24,7 +23,7 @@ def begin(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits, progress
     Raises:
         UserError: a run of this name exists, or what a user can mend.
     """
-    if folder.plan.exists():
+    if folder.plan_file.exists():
         raise UserError(
             f"a run named '{plan.name}' exists in {folder.root}: give another --name, or go on "
             f"with --resume {plan.name}."
@@ -40,7 +39,7 @@ def go_on(folder: RunDir, changes: Changes, progress: Progress) -> bool:
     Raises:
         UserError: a change that cannot be, or data that is not what it was.
     """
-    plan = changed(load_plan(folder), changes)
+    plan = changed(folder.plan, changes)
     dataset, splits = reload(plan)
     return drive(folder, plan, dataset, splits, progress)
 
@@ -50,7 +49,7 @@ def drive(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits, progress
     progress.planned(plan)
     check_address(plan.ray_address)
     with full_disk_is_told(folder), folder.drive(), Stop() as stop:
-        write_json(folder.plan, plan.to_json())
-        finished = run_job(folder, plan, dataset, splits, stop, progress)
+        folder.write_plan(plan)
+        finished = run_job(folder, dataset, splits, stop, progress)
     progress.done(folder, finished)
     return finished

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.plan.plan import load_plan
 from orchestrator.planning.gather import study_of
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
@@ -60,8 +59,7 @@ def _checkpoints(run: RunDir) -> Iterator[Removable]:
     """Checkpoints that nothing will go on from."""
     if not run.study.exists():
         return
-    plan = load_plan(run)
-    for trial in study_of(run, plan).trials():
+    for trial in study_of(run).trials():
         folder = run.trial(trial.number)
         if trial.state in ENDED:
             for path in sorted(folder.path.glob("fold*/checkpoint*")):

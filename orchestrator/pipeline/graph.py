@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from typing import Any
 from orchestrator.console.progress import Progress
 from orchestrator.pipeline.begin import begin, go_on
 from orchestrator.plan.options import Changes, Options
-from orchestrator.plan.plan import MemberRef, Plan, load_plan
+from orchestrator.plan.plan import MemberRef, Plan
+from orchestrator.plan.signature import TRAINED, Of, differing
+from orchestrator.plan.stage import StageSettings
 from orchestrator.planning import gather, stacks
 from orchestrator.planning.fusions import check_graph, trainings
 from orchestrator.planning.resolve import make_plan
@@ -29,15 +31,6 @@ from systems.data.dataset import Dataset
 from systems.data.splits import Splits
 from systems.errors import UserError
 from systems.registry import Entry, Fusion
-
-# What two runs must share for one to stand for the other.
-_SAME = ("system", "dataset", "fingerprint", "classes", "splits", "metric", "mode", "space",
-         "config", "first_trial", "budget", "seed", "sampler", "halving", "trials", "purpose",
-         "required", "mixed_precision", "final")  # fmt: skip
-# And what only the run that was asked for is told.
-_STAGE = ("stack", "top_k", "stage_trials", "protocol", "transductive", "fusion", "members",
-          "learner_settings", "fitted_on", "by_fold", "pool", "events_of",
-          "row_weights", "fusion_parts")  # fmt: skip
 
 
 def run_graph(options: Options, progress: Progress) -> tuple[RunDir, bool]:
@@ -94,7 +87,7 @@ def _train(
     plan, dataset, splits = make_plan(options)
     plan = replace(plan, required=required, notes=(*plan.notes, *biased_teachers(entry, splits)))
     root = root_of(options.storage)
-    found = reusable(plan, root, _STAGE if last else ())
+    found = reusable(plan, root, stage=last)
     if found is not None:
         progress.say(f"{entry.address}: {found.path.name} is reused")
         return found, True
@@ -122,9 +115,9 @@ def _go_on_or_begin(
     folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits, progress: Progress
 ) -> bool:
     """Begin a run, or go on with the one of this name. Raises UserError where that is another."""
-    if not folder.plan.exists():
+    if not folder.plan_file.exists():
         return begin(folder, plan, dataset, splits, progress)
-    other = _differing(load_plan(folder), plan, (*_SAME, *_STAGE))
+    other = differing(folder.plan, plan, *TRAINED, "stage")
     if other:
         raise UserError(
             f"a run named '{plan.name}' exists in {folder.root} and was asked for otherwise "
@@ -133,36 +126,22 @@ def _go_on_or_begin(
     return go_on(folder, Changes(), progress)
 
 
-def reusable(plan: Plan, root: Path, more: Sequence[str] = ()) -> RunDir | None:
+def reusable(plan: Plan, root: Path, *, stage: bool = False) -> RunDir | None:
     """A finished run below the root that is what this plan would give; of several the first.
 
-    ``more``: further entries of the plan that must be the same.
+    ``stage``: its stage two too.
     """
-    for run, other in gather.runs_below(root):
-        same = not _differing(other, plan, (*_SAME, *more))
-        if same and run.scores.exists() and _is_searched(run, other):
+    of: tuple[Of, ...] = (*TRAINED, "stage") if stage else TRAINED
+    for run in gather.runs_below(root):
+        same = not differing(run.plan, plan, *of)
+        if same and run.scores.exists() and _is_searched(run):
             return run
     return None
 
 
-def _differing(one: Plan, other: Plan, keys: Sequence[str]) -> list[str]:
-    """The entries in which two plans differ."""
-    first, second = one.to_json(), other.to_json()
-    return [key for key in keys if _plain(first[key]) != _plain(second[key])]
-
-
-def _plain(value: Any) -> Any:
-    """A value as a way through JSON leaves it."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return value
-
-
-def _is_searched(run: RunDir, plan: Plan) -> bool:
-    study = gather.study_of(run, plan)
-    return study.asked() >= plan.trials and not study.running()
+def _is_searched(run: RunDir) -> bool:
+    study = gather.study_of(run)
+    return study.asked() >= run.plan.trials and not study.running()
 
 
 def _fuse(
@@ -175,24 +154,26 @@ def _fuse(
     nested = any(part["learner"] is not None for part in parts)
     plan, dataset, splits = stacks.make_stack_plan(
         members,
+        StageSettings(
+            trials=options.stage_trials or 0,
+            final=fusion.final,
+            by_fold=fusion.by_fold,
+            pool=fusion.pool,
+            events_of=_gate(fusion, runs, places),
+            row_weights=fusion.row_weights,
+            parts=tuple(_placed(part, places) for part in parts) if nested else (),
+            settings={fusion.learner: fusion.settings},
+            fitted_on=fusion.fitted_on,
+        ),
         stack=fusion.learner,
-        settings={fusion.learner: fusion.settings},
-        final=fusion.final,
-        by_fold=fusion.by_fold,
-        pool=fusion.pool,
-        events_of=_gate(fusion, runs, places),
-        row_weights=fusion.row_weights,
-        parts=[_placed(part, places) for part in parts] if nested else (),
         name=options.name,
         protocol=options.protocol,
         mlflow=options.mlflow,
         ray_address=options.ray_address,
         fusion=fusion.address,
-        fitted_on=fusion.fitted_on,
-        stage_trials=options.stage_trials or 0,
     )
     finished = _go_on_or_begin(folder, plan, dataset, splits, progress)
-    for row in refused(folder, plan):
+    for row in refused(folder, plan.stage.learners):
         raise UserError(f"{fusion.address} could not be fitted: {row['why']}")
     return folder, finished
 

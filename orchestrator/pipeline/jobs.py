@@ -33,10 +33,10 @@ class Jobs:
     """
 
     def __init__(
-        self, run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Stop,
+        self, run: RunDir, dataset: Dataset, splits: Splits, stop: Stop,
         progress: Progress,
     ) -> None:  # fmt: skip
-        self.run, self.plan = run, plan
+        self.run, self.plan = run, run.plan
         self.dataset, self.splits = dataset, splits
         self.stop, self.progress = stop, progress
         self._jobs: dict[Path, Job] = {}
@@ -69,7 +69,7 @@ class Jobs:
 
     def columns(self, chosen: Sequence[Member]) -> dict[str, np.ndarray] | None:
         """Clip statistics by clip, where a meta-learner uses them; kept in the run directory."""
-        asked = [learner(name, None, self.plan.manner()) for name in self.plan.stack]
+        asked = [learner(name, None, self.plan.stage.manner) for name in self.plan.stage.learners]
         if not any("columns" in {*one.takes, *one.uses} for one in asked):
             return None
         ids = [i for fold in self.splits.folds for i in fold.validation]

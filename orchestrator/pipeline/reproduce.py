@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.console.progress import Progress
 from orchestrator.pipeline.begin import begin, go_on
 from orchestrator.plan.options import Changes, Options
-from orchestrator.plan.plan import Plan, load_plan
+from orchestrator.plan.plan import Plan
 from orchestrator.planning.changes import refuse_other
 from orchestrator.planning.resolve import make_plan
 from orchestrator.report import reproduce as tables
@@ -53,8 +53,8 @@ def reproduce(
     folders = [RunDir(root / f"{name}-{one.suffix}") for one in trainings]
     for training, folder in zip(trainings, folders, strict=True):
         address = training.entry.address
-        if folder.plan.exists():
-            refuse_other(load_plan(folder), {"system": address, **(asked or {})})
+        if folder.plan_file.exists():
+            refuse_other(folder.plan, {"system": address, **(asked or {})})
             finished = go_on(folder, Changes(), progress)
         else:
             one = replace(
@@ -66,7 +66,7 @@ def reproduce(
         if not finished:
             progress.say(f"go on with the same command and --name {name}")
             return None
-    plan, entry = load_plan(folders[0]), trainings[0].entry
+    plan, entry = folders[0].plan, trainings[0].entry
     rows = tables.table(entry.paper, folders)
     notes = _conditions(plan, entry)
     about = {"paper": entry.paper, "runs": [folder.path.name for folder in folders],

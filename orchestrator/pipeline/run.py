@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from orchestrator.plan.plan import Plan, load_plan
+from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
 from systems.errors import UserError
@@ -83,20 +83,21 @@ class Run:
     """
 
     def __init__(self, path: Path, *, interrupted: bool = False) -> None:
-        self.files = RunDir(Path(path))
+        self.path = Path(path)
         self.interrupted = interrupted
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
 
     @property
-    def path(self) -> Path:
-        return self.files.path
+    def files(self) -> RunDir:
+        """Its directory, read anew: a run may go on meanwhile."""
+        return RunDir(self.path)
 
     @property
     def plan(self) -> Plan:
         """What was asked for, resolved. Raises UserError where it cannot be read."""
-        return load_plan(self.files)
+        return self.files.plan
 
     @property
     def results(self) -> Results:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import cast
 
 from orchestrator.console.progress import Progress
 from orchestrator.members.rows import members_of_runs
 from orchestrator.pipeline.begin import begin, drive
-from orchestrator.plan.options import Final, StackOptions
-from orchestrator.plan.plan import Plan, load_plan
+from orchestrator.plan.options import StackOptions, asked_stage
+from orchestrator.plan.plan import Plan
+from orchestrator.plan.stage import StageSettings
 from orchestrator.planning.checks import check_address, check_stage
 from orchestrator.planning.gather import MLFLOW_ID, gather
 from orchestrator.planning.learners import stack_names
 from orchestrator.planning.resolve import reload
 from orchestrator.planning.stacks import make_stack_plan
 from orchestrator.runs.files import read_json
-from orchestrator.runs.rundir import RunDir
+from orchestrator.runs.rundir import LearnerDir, RunDir
 from orchestrator.runs.storage import find_run, root_of
 from orchestrator.stacking.families import kind_of, load_learner
 from orchestrator.stacking.stage import refused, remember
@@ -44,71 +42,85 @@ def stack_runs(options: StackOptions, progress: Progress) -> tuple[RunDir, bool]
     top_k = _checked(options.top_k)
     plan, dataset, splits = make_stack_plan(
         gather(names, options.systems, top_k, root, options.mlflow),
+        asked_stage(options, StageSettings()),
         stack=options.stack or "standard",
-        final=cast(Final, options.final or "refit"),  # check_stage has seen it
-        by_fold=bool(options.by_fold),
         name=options.name,
         protocol=options.protocol,
         mlflow=options.mlflow,
         ray_address=options.ray_address,
-        stage_trials=options.stage_trials or 0,
     )
     folder = RunDir(root / plan.name)
     return folder, begin(folder, plan, dataset, splits, progress)
 
 
 def _stack_within(folder: RunDir, options: StackOptions, progress: Progress) -> tuple[RunDir, bool]:
-    plan = load_plan(folder)
+    plan = folder.plan
     if not folder.members.exists():
         raise UserError(
             f"the search of '{plan.name}' has not ended: soundsweep run --resume {plan.name}."
         )
     _check_within(plan, options)
     dataset, splits = reload(plan)
-    asked = options.stack
+    _checked(options.top_k)
+    asked, stage = options.stack, asked_stage(options, plan.stage)
+    if asked:
+        stage = replace(stage, learners=stack_names(asked, dataset, plan.entry().gives))
     new = replace(
         plan,
-        stack=stack_names(asked, dataset, plan.entry().gives) if asked else plan.stack,
-        top_k=_checked(options.top_k) or plan.top_k,
+        stage=stage,
         mlflow=options.mlflow or plan.mlflow,
         ray_address=options.ray_address or plan.ray_address,
-        final=cast(Final, options.final or plan.final),
-        by_fold=plan.by_fold if options.by_fold is None else options.by_fold,
-        stage_trials=plan.stage_trials if options.stage_trials is None else options.stage_trials,
     )
     check_address(new.ray_address)  # before anything is forgotten
     with folder.drive():
-        _forget_what_is_other(folder, plan, new, new.stack if asked else ())
+        _forget_what_is_other(folder, new, new.stage.learners if asked else (), progress)
     return folder, drive(folder, new, dataset, splits, progress)
 
 
-def _forget_what_is_other(folder: RunDir, plan: Plan, new: Plan, named: Sequence[str]) -> None:
+def _forget_what_is_other(
+    folder: RunDir, new: Plan, named: Sequence[str], progress: Progress
+) -> None:
     """Remove what a new stage two makes again; ``named``: learners that were asked for by name."""
-    for name in named:
-        _renew(folder.stack(name))
-    if new.final != plan.final or _unscored(folder, new):
+    plan = folder.plan
+    renewed = [_renew(folder.learner(name), progress) for name in named]
+    if any(renewed) or new.stage.final != plan.stage.final or _unscored(folder, new):
         folder.scores.unlink(missing_ok=True)  # other models are to be scored
-    if new.stage_trials != plan.stage_trials or _meets_otherwise(plan, new):
+    if new.stage.trials != plan.stage.trials or _meets_otherwise(plan, new):
         remember(folder)
         folder.forget_scores()  # other learners are to be fitted
 
 
-def _renew(learner: Path) -> None:
-    """Let a learner that is asked for by name be fitted again where it was refused, or where no
-    learner that this version reads is there."""
-    (learner / "refused.json").unlink(missing_ok=True)
-    if (learner / "learner.json").exists():
-        try:
-            load_learner(learner)
-        except UserError:
-            shutil.rmtree(learner)
+def _renew(learner: LearnerDir, progress: Progress) -> bool:
+    """Let a learner that is asked for by name be fitted again where it was refused. One that this
+    version cannot read is set aside for it; returns whether that was so.
+
+    Raises:
+        UserError: the disk cannot be read; the learner is left as it is.
+    """
+    learner.refused.unlink(missing_ok=True)
+    if not (learner.learner.exists() or learner.scores.exists()):
+        return False
+    try:
+        load_learner(learner.path)
+        return False
+    except FileNotFoundError as error:
+        why = f"{error.filename} is not there."
+    except OSError as error:
+        raise UserError(f"{learner.path} cannot be read: {error.strerror}.") from error
+    except UserError as error:
+        why = str(error)
+    progress.say(
+        f"{learner.name} is fitted again, what was there is in {learner.set_aside()}: {why}"
+    )
+    return True
 
 
 def _meets_otherwise(plan: Plan, new: Plan) -> bool:
     """Whether fitted meta-learners met their members in another manner than is asked for."""
-    names = {*plan.stack, *new.stack}
-    by_fold = new.by_fold or any(kind_of(name).one_model for name in names)
-    return plan.by_fold != new.by_fold or (by_fold and plan.manner() != new.manner())
+    before, after = plan.stage, new.stage
+    names = {*before.learners, *after.learners}
+    by_fold = after.by_fold or any(kind_of(name).one_model for name in names)
+    return before.by_fold != after.by_fold or (by_fold and before.manner != after.manner)
 
 
 def _check_within(plan: Plan, options: StackOptions) -> None:
@@ -136,8 +148,8 @@ def _unscored(folder: RunDir, plan: Plan) -> bool:
     if not folder.scores.exists():
         return False
     scored = {row["learner"] for row in read_json(folder.scores)["rows"]}
-    left_out = {row["name"] for row in refused(folder, plan)}
-    return not set(plan.stack) <= scored | left_out
+    left_out = {row["name"] for row in refused(folder, plan.stage.learners)}
+    return not set(plan.stage.learners) <= scored | left_out
 
 
 def _checked(top_k: int | None) -> int | None:

@@ -21,9 +21,9 @@ from orchestrator.members.rows import (
     out_of_fold,
     view,
 )
-from orchestrator.plan.plan import Plan, load_plan
+from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json
-from orchestrator.runs.rundir import RunDir
+from orchestrator.runs.rundir import LearnerDir, RunDir
 from orchestrator.stacking.crossfit import fused
 from orchestrator.stacking.families import load_learner
 from orchestrator.stacking.learner import Learner
@@ -39,32 +39,33 @@ class Teacher:
     """A run that another learns from: its best trial, or all members under its meta-learner."""
 
     run: RunDir
-    plan: Plan
     members: tuple[Member, ...]
 
     @classmethod
     def of(cls, path: str) -> Teacher:
         run = RunDir(Path(path))
-        plan = load_plan(run)
+        plan = run.plan
         if plan.purpose == "stack":
-            return cls(run, plan, members_of_runs(plan))
+            return cls(run, members_of_runs(run.plan))
         best = [member["trial"] for member in read_json(run.members)["members"]][:1]
-        return cls(run, plan, members_of(run, plan, best))
+        return cls(run, members_of(run, best))
 
     @property
-    def learner(self) -> Path | None:
+    def plan(self) -> Plan:
+        return self.run.plan
+
+    @property
+    def learner(self) -> LearnerDir | None:
         """Where the meta-learner is; ``None`` of a system."""
-        return self.run.stack(self.plan.stack[0]) if self.plan.purpose == "stack" else None
+        learners = self.plan.stage.learners
+        return self.run.learner(learners[0]) if self.plan.purpose == "stack" else None
 
 
-def prepare(
-    run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, jobs: Callable[[Member], Job]
-) -> None:
+def prepare(run: RunDir, dataset: Dataset, splits: Splits, jobs: Callable[[Member], Job]) -> None:
     """Write the predictions that the plan's system requires; what is there stays.
 
     Args:
         run: the run that is to train.
-        plan: its plan.
         dataset: with its labels, which a teacher's meta-learner is fitted on again.
         splits: of both runs.
         jobs: a member's job, for its models and their sound.
@@ -72,6 +73,7 @@ def prepare(
     Raises:
         UserError: a fusion is required as a fitted system.
     """
+    plan = run.plan
     for name, requirement in plan.entry().requires.items():
         teacher = Teacher.of(plan.required[name])
         if requirement.what == "fitted":
@@ -99,7 +101,7 @@ def _all(
     the first fold's own.
     """
     if teacher.learner is not None:
-        held_out = Predictions.load(teacher.learner / "out_of_fold.npz")
+        held_out = Predictions.load(teacher.learner.out_of_fold)
     else:
         rows = out_of_fold(teacher.members, dataset, splits, teacher.plan)
         held_out = Predictions.of(rows.clip_ids, rows.seen.classes, clip_scores=rows.scores[:, 0])
@@ -119,7 +121,7 @@ def _same_fold(
     said = [_fold_model(member, fold, jobs(member), clips) for member in teacher.members]
     if teacher.learner is None:
         return said[0]
-    learner: Learner = load_learner(teacher.learner)
+    learner: Learner = load_learner(teacher.learner.path)
     if "epoch_scores" in learner.takes or learner.one_model:
         raise UserError(
             f"{teacher.plan.fusion} takes epochs or embeddings, which another fold's learner "

@@ -101,6 +101,7 @@ def _train(
     from systems import config as configs
     from systems.context import Context, seed_of
     from systems.data.splits import training_data
+    from systems.files import write_whole
 
     plan, dataset, splits = make_plan(options_of(name, config))
     asked = plan.trial_config(plan.first_trial)
@@ -110,7 +111,7 @@ def _train(
     try:
         if earlier is not None:
             earlier.to_directory(str(folder))
-        (folder / "config.json").write_text(configs.to_json(asked))
+        write_whole(folder / "config.json", configs.to_json(asked))
 
         def on_report(step: int, metrics: Mapping[str, float]) -> None:
             report({"step": step, **metrics}, folder)

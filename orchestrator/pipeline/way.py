@@ -14,7 +14,7 @@ from orchestrator.members import choose as members
 from orchestrator.members.rows import Member, members_of_runs, out_of_fold
 from orchestrator.pipeline import teachers as required
 from orchestrator.pipeline.jobs import Jobs
-from orchestrator.plan.plan import IN_PROCESS, Plan
+from orchestrator.plan.plan import IN_PROCESS
 from orchestrator.report.report import write_report
 from orchestrator.runs.clock import Clock
 from orchestrator.runs.rundir import RunDir
@@ -28,20 +28,19 @@ from systems.data.dataset import Dataset
 from systems.data.splits import Splits
 
 
-def run_job(
-    run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Stop, progress: Progress
-) -> bool:
+def run_job(run: RunDir, dataset: Dataset, splits: Splits, stop: Stop, progress: Progress) -> bool:
     """Search, complete, stack, score once, report. Returns whether it came to its end.
 
     Raises:
         UserError: what a user can mend; the run directory is whole and can be resumed.
         OSError: the disk is full, say; so too.
     """
+    plan = run.plan
     finished = True
     with progress, Projector(run) as projector:
         progress.say(f"run {run.path}")
         try:
-            _work(run, plan, dataset, splits, stop, progress)
+            _work(run, dataset, splits, stop, progress)
         except Interrupted:
             finished = False
             progress.say("interrupted: what is done is kept")
@@ -67,11 +66,10 @@ def _report_so_far(run: RunDir, progress: Progress) -> None:
         progress.say(f"no report: {cause_in_words(error)}")
 
 
-def _work(
-    run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Stop, progress: Progress
-) -> None:
+def _work(run: RunDir, dataset: Dataset, splits: Splits, stop: Stop, progress: Progress) -> None:
+    plan = run.plan
     clock = Clock(run.clock, plan.search_end())
-    jobs = Jobs(run, plan, dataset, splits, stop, progress)
+    jobs = Jobs(run, dataset, splits, stop, progress)
     with jobs:
         if plan.purpose == "stack":
             chosen = members_of_runs(plan)
@@ -82,25 +80,25 @@ def _work(
             job = jobs.own()
             if plan.entry().requires:
                 progress.phase("what the system learns from", None)
-                required.prepare(run, plan, dataset, splits, jobs.read)
+                required.prepare(run, dataset, splits, jobs.read)
             clock.note()
             study = Search(
                 run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial
             )
-            sweep.search(run, plan, job, study, stop, progress, clock)
-            chosen = members.choose(run, plan, job, study, stop, progress)
+            sweep.search(run, job, study, stop, progress, clock)
+            chosen = members.choose(run, job, study, stop, progress)
         stop.check()
         columns = jobs.columns(chosen)
         rows = out_of_fold(chosen, dataset, splits, plan, columns)
-        members.note(run, plan, rows)
-        stage.fit_stage(run, plan, rows, stop, progress)
-        snapshots = stage.snapshots(run, plan)
+        members.note(run, rows)
+        stage.fit_stage(run, rows, stop, progress)
+        snapshots = stage.snapshots(run)
         for mine in _by_run(chosen):
             if tasks := members.final_tasks(plan, rows, mine[0].run, snapshots):
                 members.finish(plan, jobs.driven(mine[0]), tasks, stop, progress)
         stop.check()
         progress.phase("score the test part", None)
-        scoring.score_test_once(run, plan, dataset, jobs.sound(chosen[0]), rows, columns)
+        scoring.score_test_once(run, dataset, jobs.sound(chosen[0]), rows, columns)
     clock.note()
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from orchestrator.plan.stage import Final, StageSettings
 from systems import DEFAULT_SYSTEM
 
 PROTOCOLS = ("honest", "paper")
 Purpose = Literal["search", "train", "stack"]
-Final = Literal["refit", "fold_mean", "fold_geometric"]
-FINALS: tuple[Final, ...] = ("refit", "fold_mean", "fold_geometric")
-FittedOn = Literal["out_of_fold", "validation", "test"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Options:
     stack: str = "standard"
     top_k: int = 3
     stage_trials: int | None = None
-    final: str | None = None
+    final: Final | None = None
     by_fold: bool | None = None
     repeat: bool = False
     protocol: str = "honest"
@@ -69,7 +67,7 @@ class StackOptions:
     stack: str | None = None
     top_k: int | None = None
     stage_trials: int | None = None
-    final: str | None = None
+    final: Final | None = None
     by_fold: bool | None = None
     protocol: str = "honest"
     name: str | None = None
@@ -91,3 +89,10 @@ class Changes:
     concurrency: int | None = None
     mlflow: str | None = None
     ray_address: str | None = None
+
+
+def asked_stage(options: Options | StackOptions, stage: StageSettings) -> StageSettings:
+    """Stage settings with what a person asks for otherwise; learners' names depend on the data."""
+    given = {"top_k": options.top_k, "trials": options.stage_trials, "final": options.final,
+             "by_fold": options.by_fold}  # fmt: skip
+    return replace(stage, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]

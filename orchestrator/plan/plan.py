@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from orchestrator.plan.manner import Manner, Pool
-from orchestrator.plan.options import Final, FittedOn, Purpose
+from orchestrator.plan.options import Purpose
 from orchestrator.plan.search import HalvingSettings, SamplerSettings
-from orchestrator.runs.files import read_json
-from orchestrator.runs.rundir import RunDir
+from orchestrator.plan.stage import StageSettings
 from search_spaces import Parameter, SearchSpace
 from systems import config as configs
 from systems import registry
 from systems.budget import Budget
-from systems.errors import UserError
-from systems.postprocessing.pooling import Mean
+from systems.kinds import KINDS, kind
+from systems.metrics import metric
 
 IN_PROCESS = "none"  # the Ray address of a run without Ray: all in its own process
 WORKERS_DRIVER_CPUS = 0.1  # of a trial whose work is done by workers: it must not starve them
@@ -64,7 +62,6 @@ class Plan:
     parts: dict[str, dict[str, Any]]
     splits: dict[str, Any]
     metric: str
-    mode: str
     space: tuple[Parameter, ...]
     config: dict[str, Any]
     first_trial: dict[str, Any]
@@ -76,8 +73,7 @@ class Plan:
     sampler: SamplerSettings
     halving: HalvingSettings | None
     resources: Resources
-    stack: tuple[str, ...]
-    top_k: int
+    stage: StageSettings
     transductive: bool
     mlflow: str | None
     purpose: Purpose = "search"
@@ -90,22 +86,18 @@ class Plan:
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     members: tuple[MemberRef, ...] = ()  # of a stack over several runs
-    final: Final = "refit"
-    by_fold: bool = False  # a meta-learner for each fold
-    pool: Pool = "clips"  # what meta-learners fuse
-    events_of: int | None = None  # the place of the member whose events the fused tags gate
-    row_weights: dict[str, dict[str, float]] = field(default_factory=dict)  # column -> value -> w
-    fusion_parts: tuple[dict[str, Any], ...] = ()  # of a fusion of fusions
-    learner_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    stage_trials: int = 0  # of the search of each meta-learner's settings
-    fitted_on: FittedOn = "out_of_fold"
     fusion: str | None = None  # the registered fusion that this run is
     required: dict[str, str] = field(default_factory=dict)  # name -> directory of the run
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
 
     def search_space(self) -> SearchSpace:
-        return SearchSpace(self.metric, "max" if self.mode == "max" else "min", self.space)
+        return SearchSpace(self.metric, self.mode, self.space)
+
+    @property
+    def mode(self) -> Literal["max", "min"]:
+        """Whether more (``max``) or less (``min``) of the metric is better."""
+        return metric(self.metric).mode
 
     def entry(self) -> registry.Entry:
         return registry.get(self.system)
@@ -124,27 +116,13 @@ class Plan:
 
     def final_is_refit(self) -> bool:
         """Whether members train again on all labelled clips; else the fold's model is the model."""
-        return self.purpose != "train" and not self.folds_predict()
-
-    def folds_predict(self) -> bool:
-        """Whether members predict the test part by the mean of their folds' models."""
-        return self.final != "refit"
-
-    def mean_of_folds(self) -> Mean:
-        """How folds' models are averaged."""
-        return "geometric" if self.final == "fold_geometric" else "arithmetic"
+        return self.purpose != "train" and not self.stage.folds_predict
 
     def exclusive(self) -> bool:
         """Whether the classes exclude each other: a clip has one, not tags."""
-        kinds = {about["labels"] for about in self.parts.values()}
-        return "class" in kinds and not kinds & {"tags", "events"}
-
-    def manner(self) -> Manner:
-        """How meta-learners meet the members."""
-        return Manner(
-            self.by_fold, self.mean_of_folds(), self.folds_predict(), self.pool, self.events_of,
-            self.fusion_parts,
-        )  # fmt: skip
+        kinds = [kind(about["labels"]) for about in self.parts.values() if about["labels"] in KINDS]
+        decided = [one for one in kinds if one.decide is not None]
+        return bool(decided) and all(one.exclusive for one in decided)
 
     def search_end(self) -> float | None:
         """The run's time at which its search ends, in seconds; ``None`` for never."""
@@ -158,7 +136,7 @@ class Plan:
         """
         searching = self.trials * self.splits["searched"] * (0.5 if self.halving else 1.0)
         missing = len(self.splits["folds"]) - self.splits["searched"]
-        following = min(self.top_k, self.trials) * (missing + self.final_is_refit())
+        following = min(self.stage.top_k, self.trials) * (missing + self.final_is_refit())
         return min(0.9, max(0.5, searching / (searching + following)))
 
     def to_json(self) -> dict[str, Any]:
@@ -167,46 +145,8 @@ class Plan:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Plan:
         """The inverse of :meth:`to_json` after a way through a file."""
-        halving = value["halving"]
-        budget = value["budget"]
-        fixed = {k: tuple(v) if isinstance(v, list) else v for k, v in budget["fixed"].items()}
-        return cls(
-            **{
-                **value,
-                "classes": tuple(value["classes"]),
-                "space": tuple(
-                    Parameter(**{**p, "choices": tuple(p["choices"])}) for p in value["space"]
-                ),
-                "budget": Budget(budget["text"], fixed, budget["times"], budget["caps"]),
-                "scaled": {key: (pair[0], pair[1]) for key, pair in value["scaled"].items()},
-                "sampler": SamplerSettings(**value["sampler"]),
-                "halving": None if halving is None else HalvingSettings(**halving),
-                "resources": Resources(**value["resources"]),
-                "stack": tuple(value["stack"]),
-                "skipped": tuple((path, why) for path, why in value.get("skipped", ())),
-                "notes": tuple(value.get("notes", ())),
-                "members": tuple(MemberRef(**member) for member in value.get("members", ())),
-                "fusion_parts": tuple(value.get("fusion_parts", ())),
-            }
-        )
+        return configs.from_dict(cls, value)
 
 
 def steps_of(entry: registry.Entry, config: Any) -> int:
     return int(configs.get(config, entry.schedule[0])) if entry.schedule else 1
-
-
-def load_plan(run: RunDir) -> Plan:
-    """A run's plan.
-
-    Raises:
-        UserError: it is not there, or no plan that this version reads.
-    """
-    try:
-        return Plan.from_json(read_json(run.plan))
-    except FileNotFoundError:
-        raise UserError(f"the run {run.path} is not there any more: it has no plan.json.") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{run.plan} is no plan that this version reads ({type(error).__name__}: {error}). "
-            "Restore the file, or move the folder away."
-        ) from error

@@ -6,8 +6,9 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from orchestrator.plan.options import FINALS, PROTOCOLS, Options
+from orchestrator.plan.options import PROTOCOLS, Options
 from orchestrator.plan.plan import IN_PROCESS
+from orchestrator.plan.stage import FINALS
 from search_spaces import SearchSpace
 from systems import config as configs
 from systems import registry

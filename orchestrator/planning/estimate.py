@@ -102,7 +102,7 @@ def _search(plan: Plan, training: float) -> tuple[float, float]:
 
 
 def _following(plan: Plan, training: float) -> float:
-    members = min(plan.top_k, plan.trials)
+    members = min(plan.stage.top_k, plan.trials)
     missing = len(plan.splits["folds"]) - plan.splits["searched"]
     trainings = members * (missing + plan.final_is_refit())
     return trainings * training / min(plan.resources.concurrency, max(trainings, 1))
@@ -117,7 +117,7 @@ def _memory(device: str) -> int:
 
 def _run_bytes(plan: Plan, probe: Probe, validation: int, tested: float) -> int:
     """Models and epoch scores of all trials, checkpoints of those that run, test predictions."""
-    folds, members = len(plan.splits["folds"]), min(plan.top_k, plan.trials)
+    folds, members = len(plan.splits["folds"]), min(plan.stage.top_k, plan.trials)
     epochs = 4 * plan.steps() * validation * len(plan.classes)
     models = (plan.trials * plan.splits["searched"] + members * folds) * (probe.bytes + epochs)
     checkpoints = 4 * probe.bytes * plan.resources.concurrency  # model, its best, Adam's moments

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.plan.plan import MemberRef, Plan, load_plan
+from orchestrator.plan.plan import MemberRef, Plan
+from orchestrator.plan.signature import rows_of
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.search.study import Search
@@ -40,7 +41,7 @@ def gather(
     for name in names:
         found += _of_name(name, top_k, root, mlflow)
     for system in systems:
-        like = load_plan(RunDir(Path(found[0].run))) if found else None
+        like = RunDir(Path(found[0].run)).plan if found else None
         address = registry.get(system).address
         found += _of_system(address, 3 if top_k is None else top_k, root, like)
     return list(dict.fromkeys(found))
@@ -70,7 +71,8 @@ def _of_name(name: str, top_k: int | None, root: Path, mlflow: str | None) -> li
 def _of_system(address: str, top_k: int, root: Path, like: Plan | None) -> list[MemberRef]:
     """The best trials of a system over all runs below the root that predict the same rows."""
     found: list[tuple[Plan, list[MemberRef]]] = []
-    for run, plan in runs_below(root):
+    for run in runs_below(root):
+        plan = run.plan
         if plan.system == address and plan.purpose == "search":
             refs = best_of(run, None, every=True, required=False)
             found += [(plan, refs)] if refs else []
@@ -86,34 +88,35 @@ def _of_system(address: str, top_k: int, root: Path, like: Plan | None) -> list[
     return ranked(alike)[:top_k]
 
 
-def runs_below(root: Path) -> Iterator[tuple[RunDir, Plan]]:
-    """All runs of a storage root and their plans, by name; what has no readable plan is none."""
+def runs_below(root: Path) -> Iterator[RunDir]:
+    """All runs of a storage root by name; what has no readable plan is none."""
     for path in sorted(root.glob("*/plan.json")):
         run = RunDir(path.parent.resolve())
         try:
-            plan = load_plan(run)
+            _ = run.plan
         except UserError:
             continue
-        yield run, plan
+        yield run
 
 
 def best_of(
     run: RunDir, top_k: int | None, *, every: bool = False, required: bool = True
 ) -> list[MemberRef]:
     """The best completed trials of a run, best first; of a stack, the trials that it combines."""
-    plan = load_plan(run)
+    plan = run.plan
     if plan.purpose == "stack":
         return list(plan.members)
-    count = 10**9 if every else (plan.top_k if top_k is None else top_k)
-    trials = study_of(run, plan).best(count) if run.study.exists() else []
+    count = 10**9 if every else (plan.stage.top_k if top_k is None else top_k)
+    trials = study_of(run).best(count) if run.study.exists() else []
     if not trials and required:
         raise UserError(f"the run '{plan.name}' has no completed trial: "
                         f"soundsweep run --resume {run.path}.")  # fmt: skip
     return [MemberRef(str(run.path), trial.number, plan.system) for trial in trials]
 
 
-def study_of(run: RunDir, plan: Plan) -> Search:
+def study_of(run: RunDir) -> Search:
     """The study of a run, to be read."""
+    plan = run.plan
     return Search(
         run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial, read_only=True
     )
@@ -121,7 +124,7 @@ def study_of(run: RunDir, plan: Plan) -> Search:
 
 def ranked(members: Sequence[MemberRef]) -> list[MemberRef]:
     """Best first, by the value that each was selected by; of equals the earlier named."""
-    plan = load_plan(RunDir(Path(members[0].run)))
+    plan = RunDir(Path(members[0].run)).plan
     sign = -1 if metric(plan.metric).mode == "max" else 1
 
     def value(ref: MemberRef) -> float:
@@ -133,17 +136,6 @@ def ranked(members: Sequence[MemberRef]) -> list[MemberRef]:
         return sign * float(read_json(path)["value"])
 
     return sorted(members, key=value)
-
-
-def rows_of(plan: Plan) -> dict[str, Any]:
-    """What runs must share to be stacked. A seed counts by what it draws: the split's digest."""
-    return {
-        "data set": f"{plan.dataset} {plan.fingerprint}",
-        "classes": plan.classes,
-        "split": f"{plan.splits['protocol']}, {plan.splits['digest']}",
-        "kind of predictions": metric(plan.metric).predictions,
-        "metric": plan.metric,
-    }
 
 
 def in_short(value: Any) -> str:

@@ -18,9 +18,10 @@ from typing import Any
 import torch
 
 import search_spaces
-from orchestrator.plan.options import Options, Purpose
+from orchestrator.plan.options import Options, Purpose, asked_stage
 from orchestrator.plan.plan import Plan, Resources, steps_of
 from orchestrator.plan.search import HalvingSettings, SamplerSettings
+from orchestrator.plan.stage import StageSettings
 from orchestrator.planning.checks import check_decision, check_kinds, check_metric, check_options
 from orchestrator.planning.duration import parse_duration
 from orchestrator.planning.learners import stack_names
@@ -82,7 +83,6 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         },
         splits=describe_splits(splits),
         metric=space.metric,
-        mode=space.mode,
         space=space.parameters,
         config=json.loads(configs.to_json(config)),
         first_trial=space.published(config),
@@ -94,8 +94,11 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         sampler=SamplerSettings(options.seed, max(3, min(10, trials // 4))),
         halving=_halving(entry, epochs) if searching and not options.repeat else None,
         resources=resources,
-        stack=stack_names(options.stack, dataset, entry.gives) if searching else (),
-        top_k=options.top_k if searching else trials,
+        stage=replace(
+            asked_stage(options, StageSettings()),
+            learners=stack_names(options.stack, dataset, entry.gives) if searching else (),
+            top_k=options.top_k if searching else trials,
+        ),
         transductive=transductive,
         mlflow=options.mlflow,
         purpose=options.purpose,
@@ -104,9 +107,6 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         ray_address=options.ray_address,
         mixed_precision=resources.gpus > 0,
         skip_broken=options.skip_broken,
-        stage_trials=options.stage_trials or 0,
-        final=options.final or "refit",  # type: ignore[arg-type]  # checked above
-        by_fold=bool(options.by_fold),
         skipped=dataset.skipped,
         notes=(*dataset.notes, *splits.notes),
         versions=_versions(),

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from orchestrator.members.seen import OPTIONAL_KINDS
-from orchestrator.plan.manner import Pool
-from orchestrator.plan.options import Final
-from orchestrator.plan.plan import MemberRef, Plan, load_plan
-from orchestrator.planning.gather import in_short, ranked, rows_of
+from orchestrator.plan.plan import MemberRef, Plan
+from orchestrator.plan.signature import rows_of
+from orchestrator.plan.stage import StageSettings
+from orchestrator.planning.gather import in_short, ranked
 from orchestrator.planning.learners import stack_names
 from orchestrator.planning.resolve import describe_splits, reload
 from orchestrator.runs.rundir import RunDir
@@ -26,24 +25,18 @@ from systems.errors import UserError
 
 def make_stack_plan(
     members: Sequence[MemberRef],
+    stage: StageSettings,
     *,
     stack: str = "standard",
-    settings: Mapping[str, Mapping[str, Any]] | None = None,
-    final: Final = "refit",
-    by_fold: bool = False,
-    pool: Pool = "clips",
-    events_of: int | None = None,
-    parts: Sequence[Mapping[str, Any]] = (),
-    row_weights: Mapping[str, Mapping[str, float]] | None = None,
     name: str | None = None,
     protocol: str = "honest",
     mlflow: str | None = None,
     ray_address: str | None = None,
     fusion: str | None = None,
-    fitted_on: str = "out_of_fold",
-    stage_trials: int = 0,
 ) -> tuple[Plan, Dataset, Splits]:
     """The plan of a stack over members of one or several runs; nothing is written.
+
+    ``stack`` names the meta-learners, as ``--stack`` does; ``stage`` is the rest of stage two.
 
     Raises:
         UserError: fewer than two members, or members whose data set, split, classes, kind of
@@ -52,7 +45,7 @@ def make_stack_plan(
     if not members:
         raise UserError("a stack needs members: name runs, MLflow run ids, or --system.")
     ordered = ranked(members) if fusion is None else list(members)
-    plans = [load_plan(RunDir(Path(ref.run))) for ref in ordered]
+    plans = [RunDir(Path(ref.run)).plan for ref in ordered]
     _check_alike(plans)
     _check_keys(ordered)
     first = plans[0]
@@ -68,20 +61,15 @@ def make_stack_plan(
         trials=0,
         halving=None,
         time_budget=None,
-        top_k=len(ordered),
-        final=final,
-        by_fold=by_fold,
-        pool=pool,
-        events_of=events_of,
-        row_weights={column: dict(w) for column, w in (row_weights or {}).items()},
-        fusion_parts=tuple(dict(part) for part in parts),
+        stage=replace(
+            stage,
+            top_k=len(ordered),
+            fitted_on="out_of_fold" if protocol == "honest" else stage.fitted_on,
+        ),
         fusion=fusion,
         protocol=protocol,
         mlflow=mlflow,
         ray_address=ray_address,
-        stage_trials=stage_trials,
-        learner_settings={key: dict(value) for key, value in (settings or {}).items()},
-        fitted_on="out_of_fold" if protocol == "honest" else fitted_on,  # type: ignore[arg-type]
     )
     dataset, splits = reload(plan)
     digest = describe_splits(splits)["digest"]
@@ -92,10 +80,10 @@ def make_stack_plan(
         )
     gives = _given([p.entry().gives for p in plans])
     names = stack_names(stack, dataset, gives, registered=fusion is not None)
-    if plan.fitted_on == "test":
+    if plan.stage.fitted_on == "test":
         for name_ in names:
-            _check_fits_test(learner(name_, None, plan.manner()), plan.by_fold)
-    return replace(plan, stack=names), dataset, splits
+            _check_fits_test(learner(name_, None, plan.stage.manner), plan.stage.by_fold)
+    return replace(plan, stage=replace(plan.stage, learners=names)), dataset, splits
 
 
 def _given(each: Sequence[Sequence[str]]) -> tuple[str, ...]:

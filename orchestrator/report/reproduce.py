@@ -21,6 +21,7 @@ from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
 from systems import registry
 from systems.errors import UserError
+from systems.files import write_whole
 
 COLUMNS = ("system", "variant", "dataset", "split", "transductive", "metric", "label", "unit",
            "paper", "ours", "sd", "difference", "seeds", "why", "source")  # fmt: skip
@@ -106,7 +107,7 @@ def write(folder: Path, about: Mapping[str, Any], rows: Sequence[Mapping[str, An
     )  # fmt: skip
     page = environment.get_template("reproduce.html.j2").render(about=about, rows=rows)
     target = folder / "index.html"
-    target.write_text(page, encoding="utf-8")
+    write_whole(target, page)
     return target
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.plan.plan import Plan, load_plan
+from orchestrator.plan.plan import Plan
 from orchestrator.report.importance import importances
 from orchestrator.report.published import paper_rows
 from orchestrator.runs.files import best_line, read_json, read_lines, write_json
@@ -20,14 +20,17 @@ from systems.metrics import METRICS, metric, words_of
 from systems.metrics.intervals import DRAWS
 
 SCHEMA = 1
+# Of the plan: it stands elsewhere in the results, or is no one's affair but the run's.
+NOT_SHOWN = ("stage", "first_trial", "members", "required", "mlflow", "ray_address", "search_share",
+             "skip_broken")  # fmt: skip
 
 
 def collect(run: RunDir) -> dict[str, Any]:
     """All results of a run so far; also written to its results.json."""
-    plan = load_plan(run)
+    plan = run.plan
     scores = read_json(run.scores) if run.scores.exists() else None
-    trials = trial_rows(run, plan)
-    stack = stack_rows(run, plan)
+    trials = trial_rows(run)
+    stack = stack_rows(run)
     results = {
         "schema": SCHEMA,
         "run": _about(plan),
@@ -35,11 +38,11 @@ def collect(run: RunDir) -> dict[str, Any]:
         "members": read_json(run.members)["members"] if run.members.exists() else [],
         "stack": stack,
         "judging": {"level": LEVEL, "draws": DRAWS},
-        "refused": refused(run, plan),
+        "refused": refused(run, plan.stage.learners),
         "stage": read_json(run.diagnostics) if stack and run.diagnostics.exists() else None,
         "test": scores,
         "paper": paper_rows(plan, scores),
-        "cost": _cost(run, plan, trials, stack),
+        "cost": _cost(run, trials, stack),
     }
     results["metrics"] = _metrics(results)
     results["importance"], results["importance_why"] = importances(results)
@@ -48,10 +51,11 @@ def collect(run: RunDir) -> dict[str, Any]:
     return results
 
 
-def stack_rows(run: RunDir, plan: Plan) -> list[dict[str, Any]]:
+def stack_rows(run: RunDir) -> list[dict[str, Any]]:
     """The fitted meta-learners, each with its gain as it stands among all that were compared."""
+    plan = run.plan
     compared = read_json(run.comparisons)["rows"] if run.comparisons.exists() else {}
-    paths = {name: run.stack(name) / "scores.json" for name in plan.stack}
+    paths = {name: run.learner(name).scores for name in plan.stage.learners}
     rows = [
         {**read_json(path), "compared": compared.get(name)}
         for name, path in paths.items()
@@ -98,10 +102,9 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _cost(
-    run: RunDir, plan: Plan, trials: list[dict[str, Any]], stack: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _cost(run: RunDir, trials: list[dict[str, Any]], stack: list[dict[str, Any]]) -> dict[str, Any]:
     """Seconds by phase, and what stopping trials early saved."""
+    plan = run.plan
     searched = plan.splits["searched"]
     lines = [line for trial in run.trials() for line in trial.read_metrics()]
     refits = [line for trial in run.trials() for line in read_lines(trial.refit_metrics)]
@@ -130,8 +133,9 @@ def _seconds(rows: Iterable[Mapping[str, Any]]) -> float:
     return float(sum(row["seconds"] for row in rows))
 
 
-def trial_rows(run: RunDir, plan: Plan) -> list[dict[str, Any]]:
+def trial_rows(run: RunDir) -> list[dict[str, Any]]:
     """Every trial: number, state, parameters, metric with interval, steps, seconds, curve."""
+    plan = run.plan
     if not run.study.exists() or run.study.stat().st_size == 0:
         return []
     study = Search(
@@ -165,19 +169,15 @@ def _trial_row(trial: TrialDir, frozen: Any, plan: Plan) -> dict[str, Any]:
 
 def _about(plan: Plan) -> dict[str, Any]:
     whole = plan.to_json()
-    kept = ("name", "run_id", "created", "system", "dataset", "data", "fingerprint", "classes",
-            "parts", "splits", "metric", "mode", "scaled", "moved", "trials", "seed", "resources",
-            "versions", "git_commit", "transductive", "top_k", "purpose", "protocol",
-            "time_budget", "mixed_precision", "skipped", "notes", "final", "fusion", "fitted_on",
-            "stage_trials", "by_fold", "pool", "row_weights")  # fmt: skip
+    of_stage = ("top_k", "final", "fitted_on", "by_fold", "pool", "row_weights")
     entry = plan.entry()
     return {
-        **{key: whole[key] for key in kept},
+        **{key: value for key, value in whole.items() if key not in NOT_SHOWN},
+        **{key: whole["stage"][key] for key in of_stage},
+        "stage_trials": plan.stage.trials,
+        "mode": plan.mode,
         "space": {p.key: p.text() for p in plan.space},
         "set": _changed(plan),
-        "config": whole["config"],
-        "sampler": whole["sampler"],
-        "halving": whole["halving"],
         "budget": plan.budget.text,
         "summary": entry.summary,
         "published_dataset": entry.dataset,
@@ -189,7 +189,7 @@ def _about(plan: Plan) -> dict[str, Any]:
 def _member_runs(plan: Plan) -> list[dict[str, Any]]:
     """Of a stack over several runs: each run whose trials it combines, and what it changed."""
     folders = dict.fromkeys(Path(member.run) for member in plan.members)
-    plans = [load_plan(RunDir(folder)) for folder in folders if (folder / "plan.json").exists()]
+    plans = [RunDir(folder).plan for folder in folders if (folder / "plan.json").exists()]
     return [
         {"name": one.name, "system": one.system, "budget": one.budget.text,
          "scaled": one.scaled, "set": _changed(one), "moved": one.moved}

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from systems.files import write_whole
+
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically: the old file or the whole new one is there, never a part.
@@ -18,11 +20,7 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         ValueError: a number in it is not finite.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
-    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_whole(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:

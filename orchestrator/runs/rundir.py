@@ -1,13 +1,15 @@
 """The run directory: the one truth of a run, and the only code that knows its files.
 
-plan.json              what was asked for, resolved
+plan.json              what was asked for, resolved (RunDir.plan)
 driver                 the lock of the one driver, its generation and heartbeat (driver.py)
 study.log              the search's memory
 trials/00007/          config.json, attempts/, metrics.jsonl, foldN/checkpoint*,
                        model/foldN/, predictions/foldN.npz, result.json,
                        refit/ (metrics.jsonl, model/, predictions/)
 members.json           the best trials, with their out-of-fold scores
-stack/NAME/            a fitted meta-learner, its predictions and scores; search/ of its settings
+stack/NAME/            a fitted meta-learner: learner.json, scores.json or refused.json,
+                       out_of_fold.npz, test.npz, search/ of its settings
+stack.aside/NAME.1/    one that could not be read when it was asked for again
 stack/comparisons.json their gains, corrected for how many they are
 stack/diagnostics.json what the report draws of stage two
 statistics.npz         statistics of the clips, where a meta-learner uses them
@@ -27,12 +29,17 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.runs.driver import Driver, is_driven
 from orchestrator.runs.files import append_step, read_json, read_lines, write_json
+from systems.errors import UserError
+
+if TYPE_CHECKING:  # what only looks for a run loads neither numpy nor the registry
+    from orchestrator.plan.plan import Plan
 
 
 class Superseded(BaseException):
@@ -146,12 +153,49 @@ class TrialDir:
         return [read_json(path) for path in paths]
 
 
+class LearnerDir:
+    """The files of one meta-learner. ``scores`` comes last: where it is, all is."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.name
+        self.learner = path / "learner.json"
+        self.scores = path / "scores.json"
+        self.refused = path / "refused.json"
+        self.out_of_fold = self.predictions("out_of_fold")
+        self.test = self.predictions("test")
+        self.folds = path / "folds"
+        self.alone = path / "alone"
+        self.searched = self.search("final") / "trials.json"
+
+    def predictions(self, part: str) -> Path:
+        """What it says of a part: ``test``, ``out_of_fold``."""
+        return self.path / f"{part}.npz"
+
+    def search(self, where: str) -> Path:
+        """The search of its settings on all rows (``final``), or without those of a fold."""
+        return self.path / "search" / where
+
+    def clear_parts(self) -> None:
+        """Remove what a killed fit would go on from."""
+        for folder in (self.folds, self.alone):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def set_aside(self) -> Path:
+        """Move the folder out of stage two's way, and keep it; returns where it is now."""
+        aside = self.path.parent.with_name("stack.aside")
+        aside.mkdir(exist_ok=True)
+        to = aside / f"{self.name}.{1 + len(list(aside.glob(f'{self.name}.*')))}"
+        self.path.rename(to)
+        return to
+
+
 class RunDir:
     """A run directory. Reading needs nothing; writing needs :meth:`drive`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.plan = path / "plan.json"
+        self.plan_file = path / "plan.json"
         self.study = path / "study.log"
         self.members = path / "members.json"
         self.scores = path / "scores.json"
@@ -167,6 +211,32 @@ class RunDir:
         self.report = path / "report"
         self._driver: Driver | None = None
         self.generation = 0
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What was asked for, read once.
+
+        Raises:
+            UserError: it is not there, or no plan that this version reads.
+        """
+        from orchestrator.plan.plan import Plan
+
+        try:
+            return Plan.from_json(read_json(self.plan_file))
+        except FileNotFoundError:
+            raise UserError(
+                f"the run {self.path} is not there any more: it has no plan.json."
+            ) from None
+        except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{self.plan_file} is no plan that this version reads ({type(error).__name__}: "
+                f"{error}). Restore the file, or move the folder away."
+            ) from error
+
+    def write_plan(self, plan: Plan) -> None:
+        """Write what is asked for from now on."""
+        write_json(self.plan_file, plan.to_json())
+        self.plan = plan
 
     @property
     def root(self) -> Path:
@@ -190,10 +260,14 @@ class RunDir:
     def stack(self, name: str) -> Path:
         return self.path / "stack" / name
 
-    def stacks(self) -> list[Path]:
-        """Folders of all fitted meta-learners."""
+    def learner(self, name: str) -> LearnerDir:
+        return LearnerDir(self.stack(name))
+
+    def learners(self) -> list[LearnerDir]:
+        """All meta-learners that have a folder."""
         folder = self.path / "stack"
-        return sorted(p for p in folder.iterdir() if p.is_dir()) if folder.exists() else []
+        paths = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.exists() else []
+        return [LearnerDir(path) for path in paths]
 
     def forget_scores(self) -> None:
         """Stage two and the test scores, which are made again where they are missing."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from orchestrator.members.rows import OutOfFold
@@ -12,7 +11,7 @@ from orchestrator.members.seen import Members, Targets
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.variants import decision_variants, is_transductive, variants_of
 from orchestrator.runs.files import read_json
-from orchestrator.runs.rundir import RunDir
+from orchestrator.runs.rundir import LearnerDir, RunDir
 from orchestrator.scoring.ledger import FITTED
 from orchestrator.stacking.crossfit import fused
 from orchestrator.stacking.families import load_learner
@@ -30,7 +29,7 @@ class Candidate:
 
     def in_ledger(self, plan: Plan) -> str:
         """What the ledger calls it."""
-        fitted = self.about["learner"] is not None and plan.fitted_on == "test"
+        fitted = self.about["learner"] is not None and plan.stage.fitted_on == "test"
         parts = (self.about["who"], self.about["variant"], FITTED * fitted)
         return ", ".join(filter(None, parts))
 
@@ -38,7 +37,7 @@ class Candidate:
 def final_models(plan: Plan, rows: OutOfFold) -> list[Candidate]:
     """Members' final models, each under its decision variants."""
     how = {"refit": "refitted", "fold_mean": "mean of folds",
-           "fold_geometric": "geometric mean of folds"}[plan.final]  # fmt: skip
+           "fold_geometric": "geometric mean of folds"}[plan.stage.final]  # fmt: skip
     found = []
     for place, member in enumerate(rows.members):
         trial, variants = member.run.trial(member.number), decision_variants(member.plan)
@@ -51,34 +50,37 @@ def final_models(plan: Plan, rows: OutOfFold) -> list[Candidate]:
                 "variant": variant,
                 "best": place == rows.best,
                 "transductive": is_transductive(member.plan, variants[variant]),
-                "refinement": read_json(trial.decision(variant, plan.final)),
+                "refinement": read_json(trial.decision(variant, plan.stage.final)),
             }
-            predictions = Predictions.load(trial.test_predictions(variant, plan.final))
+            predictions = Predictions.load(trial.test_predictions(variant, plan.stage.final))
             found.append(Candidate(about, predictions))
     return found
 
 
-def meta_learners(run: RunDir, plan: Plan, test: Members, labels: str) -> list[Candidate]:
+def meta_learners(run: RunDir, test: Members, labels: str) -> list[Candidate]:
     """The fitted meta-learners and what they say of the test part, whose labels' kind is told.
 
     One that could not be fitted is left out: the report says why.
     """
+    plan = run.plan
     found = []
-    for name in plan.stack:
-        if (run.stack(name) / "scores.json").exists():
-            fitted = load_learner(run.stack(name))
-            said = _say(run.stack(name), plan, fitted, test, labels)
+    for name in plan.stage.learners:
+        folder = run.learner(name)
+        if folder.scores.exists():
+            fitted = load_learner(folder.path)
+            said = _say(folder, plan, fitted, test, labels)
             found.append(Candidate(_about(name, fitted.title), said))
     return found
 
 
 def fitted_on_test(
-    run: RunDir, plan: Plan, test: Members, truth: Truth, candidates: Sequence[Candidate]
+    run: RunDir, test: Members, truth: Truth, candidates: Sequence[Candidate]
 ) -> list[Candidate]:
     """The same, meta-learners fitted again on the test part: such a figure is no estimate.
 
     As a paper did it; only under ``--protocol paper``, which the ledger and the report say.
     """
+    plan = run.plan
     targets = Targets.of(truth.values, truth.kind, plan.metric, events=truth.events)
     found = []
     for candidate in candidates:
@@ -86,10 +88,10 @@ def fitted_on_test(
         if about["learner"] is None:
             found.append(candidate)
             continue
-        folder = run.stack(about["learner"])
-        refitted = load_learner(folder)
+        folder = run.learner(about["learner"])
+        refitted = load_learner(folder.path)
         refitted.fit(test, targets, plan.seed)
-        refitted.save(folder)  # what is scored is what predicts
+        refitted.save(folder.path)  # what is scored is what predicts
         said = _say(folder, plan, refitted, test, truth.kind)
         found.append(Candidate({**about, "who": f"{about['who']}, {FITTED}"}, said))
     return found
@@ -100,9 +102,11 @@ def _about(name: str, title: str) -> dict[str, Any]:
             "transductive": False, "refinement": None}  # fmt: skip
 
 
-def _say(folder: Path, plan: Plan, learner: Learner, test: Members, labels: str) -> Predictions:
+def _say(
+    folder: LearnerDir, plan: Plan, learner: Learner, test: Members, labels: str
+) -> Predictions:
     """What a learner says of the test part, kept in its folder."""
     said = fused(learner, test).with_data(fingerprint=plan.fingerprint, splits="test")
-    said.save(folder / "test.npz")
+    said.save(folder.test)
     # Stage two fuses values and ranks as it fuses clip scores, and keeps them under that name.
     return replace(said, **{kind(labels).dense: said.clip_scores})  # type: ignore[arg-type]

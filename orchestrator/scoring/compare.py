@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.plan.plan import Plan, load_plan
+from orchestrator.plan.plan import Plan
+from orchestrator.plan.signature import differing
 from orchestrator.runs.counts import Scored, load_counts
 from orchestrator.runs.rundir import RunDir
 from systems import config as configs
@@ -27,14 +28,13 @@ def compare(first: RunDir, second: RunDir) -> dict[str, Any]:
     Raises:
         UserError: the runs are not of the same data and classes, or one has scored nothing.
     """
-    plans = [load_plan(run) for run in (first, second)]
-    for what in ("dataset", "fingerprint", "classes"):
+    plans = [run.plan for run in (first, second)]
+    for what in differing(plans[0], plans[1], "data"):
         values = [getattr(plan, what) for plan in plans]
-        if values[0] != values[1]:
-            raise UserError(
-                f"{plans[0].name} and {plans[1].name} cannot be compared: their {what} differs "
-                f"({values[0]} and {values[1]})."
-            )
+        raise UserError(
+            f"{plans[0].name} and {plans[1].name} cannot be compared: their {what} differs "
+            f"({values[0]} and {values[1]})."
+        )
     rows: list[dict[str, Any]] = []
     for part in ("validation", "test"):
         paths = [getattr(run, f"{part}_counts") for run in (first, second)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 
 from systems.data.dataset import Event
 from systems.data.store import WaveformStore
+from systems.files import whole
 from systems.frontend.log_mel import LogMel, LogMelFrontEnd
 from systems.kinds import Truth, kind
 from systems.metrics.metric import decided
@@ -124,11 +124,9 @@ def _times(events: Sequence[Event]) -> list[list[Any]]:
 
 def _write_sound(path: Path, waveform: np.ndarray, rate: int) -> None:
     """A mono 16-bit FLAC, written aside and renamed; made softer only where it would clip."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     peak = max(1.0, float(np.abs(waveform).max(initial=0.0)))
-    temporary = path.with_name(path.name + ".new")
-    soundfile.write(temporary, waveform / peak, rate, format="FLAC", subtype="PCM_16")
-    os.replace(temporary, path)
+    with whole(path) as temporary:
+        soundfile.write(temporary, waveform / peak, rate, format="FLAC", subtype="PCM_16")
 
 
 def _picture(front_end: LogMelFrontEnd, store: WaveformStore, clip_id: str) -> Mapping[str, Any]:

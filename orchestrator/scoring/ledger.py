@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import append_line, read_lines
 from orchestrator.runs.rundir import RunDir
 from systems.data.dataset import Dataset, Labels
@@ -14,9 +13,10 @@ FITTED = "fitted on the test part"
 
 
 def open_test_labels(
-    run: RunDir, plan: Plan, dataset: Dataset, predictions: Sequence[str]
+    run: RunDir, dataset: Dataset, predictions: Sequence[str]
 ) -> tuple[Labels, int]:
     """Write the ledger entry, then open the labels; also how often this data has been opened."""
+    plan = run.plan
     entry = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "fingerprint": plan.fingerprint,

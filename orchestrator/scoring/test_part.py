@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from orchestrator.members.rows import OutOfFold
-from orchestrator.plan.plan import Plan
 from orchestrator.runs.counts import save_counts
 from orchestrator.runs.files import write_json
 from orchestrator.runs.rundir import RunDir
@@ -22,24 +21,25 @@ from systems.kinds import kind
 
 
 def score_test_once(
-    run: RunDir, plan: Plan, dataset: Dataset, store: WaveformStore, rows: OutOfFold,
+    run: RunDir, dataset: Dataset, store: WaveformStore, rows: OutOfFold,
     columns: Mapping[str, np.ndarray] | None = None,
 ) -> None:  # fmt: skip
     """Score final models, the paper's decision variants and the meta-learners, in one opening.
 
     Does nothing where scores.json is there.
     """
+    plan = run.plan
     if run.scores.exists():
         return
     about_labels = kind(dataset.label_kind(dataset.test_part))
     test = test_rows(plan, dataset, rows, columns)
-    candidates = [*final_models(plan, rows), *meta_learners(run, plan, test, about_labels.name)]
+    candidates = [*final_models(plan, rows), *meta_learners(run, test, about_labels.name)]
     names = [candidate.in_ledger(plan) for candidate in candidates]
 
-    labels, openings = open_test_labels(run, plan, dataset, names)
+    labels, openings = open_test_labels(run, dataset, names)
     truth = about_labels.truth(labels, test.clip_ids, plan.classes)
-    if plan.fitted_on == "test":
-        candidates = fitted_on_test(run, plan, test, truth, candidates)
+    if plan.stage.fitted_on == "test":
+        candidates = fitted_on_test(run, test, truth, candidates)
 
     scores = [score(candidate.predictions, truth, plan.metric) for candidate in candidates]
     first = candidates[0].predictions

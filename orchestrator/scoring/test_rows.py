@@ -28,7 +28,7 @@ def test_rows(
     trained_on = {clip.clip_id for clip in dataset.role("labelled")}
     members = [(m, m.run.trial(m.number), next(iter(decision_variants(m.plan))))
                for m in rows.members]  # fmt: skip
-    predictions = [Predictions.load(t.test_predictions(v, plan.final)) for _, t, v in members]
+    predictions = [Predictions.load(t.test_predictions(v, plan.stage.final)) for _, t, v in members]
     for member, one in zip(rows.members, predictions, strict=True):
         refuse_seen(member.name, trained_on.intersection(one.clip_ids))
     dense = kind(dataset.label_kind(dataset.test_part)).dense
@@ -37,7 +37,7 @@ def test_rows(
     seen = view(rows.members, predictions, scores, clips, columns)
     trials = [trial for _, trial, _ in members]
     of_folds = None
-    if plan.folds_predict():
+    if plan.stage.folds_predict:
         of_folds = tuple(
             _of_fold(rows.members, trials, fold, clips, columns, dense)
             for fold in range(len(plan.splits["folds"]))

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.console.interrupts import Stop
 from orchestrator.console.progress import Progress
-from orchestrator.plan.plan import IN_PROCESS, Plan, Resources
+from orchestrator.plan.plan import IN_PROCESS, Resources
 from orchestrator.runs.clock import Clock
 from orchestrator.runs.rundir import RunDir
 from orchestrator.search import in_process
@@ -23,13 +23,14 @@ Trial = Callable[[Any, int, dict[str, Any], Callable[[dict[str, Any]], None]], d
 
 
 def search(
-    run: RunDir, plan: Plan, job: Job, study: Search, stop: Stop, progress: Progress, clock: Clock
+    run: RunDir, job: Job, study: Search, stop: Stop, progress: Progress, clock: Clock
 ) -> None:
     """Run what is missing of the search: adopted trials first, then new ones.
 
     Raises:
         UserError: no trial completed, or the run was halted, by a full disk say.
     """
+    plan = run.plan
     if study.running() or (study.asked() < plan.trials and not is_over(study, clock)):
         progress.phase(
             f"search: {plan.trials} trials, {plan.resources.concurrency} at a time", plan.trials

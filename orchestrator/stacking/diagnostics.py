@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from orchestrator.members.rows import OutOfFold
-from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.stacking.families import load_learner
@@ -22,7 +21,7 @@ SHOWN = 4  # learners in the reliability diagram
 THRESHOLDS = np.round(np.linspace(0, 1, 41), 3)
 
 
-def diagnose(run: RunDir, plan: Plan, rows: OutOfFold) -> None:
+def diagnose(run: RunDir, rows: OutOfFold) -> None:
     """Write RUN/stack/diagnostics.json, of the rows that count."""
     counted = rows.targets.counted()
     rows = replace(rows, seen=rows.seen.rows(counted), targets=rows.targets.rows(counted))
@@ -33,8 +32,8 @@ def diagnose(run: RunDir, plan: Plan, rows: OutOfFold) -> None:
             "members": list(rows.seen.names),
             "correlation": correlation(rows),
             "gain": gain(rows),
-            "reliability": _reliabilities(run, plan, rows, counted) if discrete else [],
-            "thresholds": _thresholds(run, plan, rows) if discrete else None,
+            "reliability": _reliabilities(run, rows, counted) if discrete else [],
+            "thresholds": _thresholds(run, rows) if discrete else None,
         },
     )
 
@@ -84,26 +83,26 @@ def reliability(targets: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _reliabilities(
-    run: RunDir, plan: Plan, rows: OutOfFold, counted: np.ndarray
-) -> list[dict[str, Any]]:
+def _reliabilities(run: RunDir, rows: OutOfFold, counted: np.ndarray) -> list[dict[str, Any]]:
     """Of the best member, and of the learners with the best metric."""
+    plan = run.plan
     best = rows.scores[:, rows.best]
     found = [{"who": rows.seen.names[rows.best], **reliability(rows.targets.values, best)}]
-    paths = [run.stack(name) for name in plan.stack if (run.stack(name) / "scores.json").exists()]
-    scores = [(read_json(path / "scores.json"), path) for path in paths]
-    own = [(s["out_of_fold"]["value"], s["title"], path) for s, path in scores
+    folders = [one for one in map(run.learner, plan.stage.learners) if one.scores.exists()]
+    scores = [(read_json(folder.scores), folder) for folder in folders]
+    own = [(s["out_of_fold"]["value"], s["title"], folder) for s, folder in scores
            if s["metric"] == plan.metric]  # fmt: skip
     sign = -1 if plan.mode == "max" else 1
-    for _, title, path in sorted(own, key=lambda row: sign * row[0])[:SHOWN]:
-        fused = Predictions.load(path / "out_of_fold.npz").clip_scores
+    for _, title, folder in sorted(own, key=lambda row: sign * row[0])[:SHOWN]:
+        fused = Predictions.load(folder.out_of_fold).clip_scores
         assert fused is not None
         found.append({"who": title, **reliability(rows.targets.values, fused[counted])})
     return found
 
 
-def _thresholds(run: RunDir, plan: Plan, rows: OutOfFold) -> dict[str, Any]:
+def _thresholds(run: RunDir, rows: OutOfFold) -> dict[str, Any]:
     """F1 of the members' mean scores at each threshold, by class, and the thresholds chosen."""
+    plan = run.plan
     mean, truth = rows.scores.mean(axis=1), rows.targets.values > 0.5
     curves = {}
     for k, name in enumerate(plan.classes):
@@ -113,8 +112,8 @@ def _thresholds(run: RunDir, plan: Plan, rows: OutOfFold) -> dict[str, Any]:
         counts = np.stack([hits, found - hits, truth[:, k].sum() - hits], axis=-1)
         curves[name] = f1_of_counts(counts).round(4).tolist()
     chosen = {}
-    for name in plan.stack:
-        if (run.stack(name) / "scores.json").exists():
+    for name in plan.stage.learners:
+        if run.learner(name).scores.exists():
             learner = load_learner(run.stack(name))
             bounds = learner.state().get("thresholds")
             if bounds is not None and learner.judged_by is None and name != "rank_mean":

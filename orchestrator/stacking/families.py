@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from orchestrator.plan.manner import Manner
+from orchestrator.plan.stage import Manner
+from orchestrator.runs.files import read_json
+from orchestrator.runs.rundir import LearnerDir
 from orchestrator.stacking.learner import Learner
+from orchestrator.stacking.wrappers.around import Around
 from orchestrator.stacking.wrappers.chosen import OverChosen
 from orchestrator.stacking.wrappers.frame_pooling import FramePooled
 from orchestrator.stacking.wrappers.gate import Gated
@@ -24,6 +26,11 @@ MODULES = (
     "calibration_fusion", "classwise", "domains", "thresholds", "event_thresholds", "boosting",
     "support_vectors", "networks",
 )  # fmt: skip
+
+# How a state that is no plain learner's says which wrapper it is of.
+WRAPPERS: dict[str, type[Around]] = {
+    one.kind: one for one in (PerFold, OverChosen, Gated, Nested, FramePooled)
+}
 
 
 @cache
@@ -80,15 +87,18 @@ def load_learner(folder: Path) -> Learner:
 
     Raises:
         UserError: it is none that this version reads.
+        OSError: a file of it cannot be read.
     """
     try:
-        fitted = _restored(json.loads((folder / "learner.json").read_text(encoding="utf-8")))
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        fitted = _restored(read_json(LearnerDir(folder).learner))
+        fitted.load_parts(folder)
+    except OSError:  # of the disk, not of what is on it
+        raise
+    except Exception as error:  # each library that reads parts has its own
         raise UserError(
             f"{folder} holds no meta-learner that this version reads ({type(error).__name__}: "
             f"{error}). Fit it again: soundsweep stack RUN --stack {folder.name}."
         ) from error
-    fitted.load_parts(folder)
     return fitted
 
 
@@ -103,22 +113,7 @@ def _restored(about: Mapping[str, Any]) -> Learner:
 
 def _around(kind: type[Learner], settings: Any, state: Mapping[str, Any]) -> Learner:
     """A fresh learner in the wrappers that its state tells of."""
-    if "per_fold" in state:
-        first = next(iter(state["per_fold"].values()))
-        return PerFold(
-            lambda: _around(kind, settings, first), state["mean"], state["folds_predict"]
-        )
-    if "inner" not in state:
+    if "kind" not in state:
         return kind(settings)
-    inner = _around(kind, settings, state["inner"])
-    if "over" in state:
-        return OverChosen(inner, state["over"], state["count"])
-    if "events_of" in state:
-        return Gated(inner, state["events_of"])
-    if "parts" in state:
-        parts = [
-            Part(p["name"], tuple(p["places"]), _restored(p["learner"]) if p["learner"] else None)
-            for p in state["parts"]
-        ]
-        return Nested(inner, parts)
-    return FramePooled(inner, state["pool"])
+    wrapper = WRAPPERS[state["kind"]]
+    return wrapper.rebuilt(dict(state), lambda inner: _around(kind, settings, inner), _restored)

@@ -48,7 +48,7 @@ class Judgement:
         """The inverse of :meth:`to_json`; further keys are left alone."""
         return cls(
             value["metric"], Interval(**value["out_of_fold"]), Difference(**value["versus_best"]),
-            value.get("z_p"),
+            value["z_p"],
         )  # fmt: skip
 
 

@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from orchestrator.members.seen import Kind, Members, Snapshots, Targets
+from orchestrator.runs.files import write_json
+from orchestrator.runs.rundir import LearnerDir
 from systems import config as configs
 from systems.data.dataset import Event, LabelKind
 from systems.postprocessing.decoding import Decoding, decode
@@ -141,7 +143,4 @@ class Learner(ABC):
         """Write the learner to a folder; ``learner.json`` comes last: where it is, all is."""
         folder.mkdir(parents=True, exist_ok=True)
         self.save_parts(folder)
-        temporary = folder / "learner.json.new"
-        text = json.dumps(self.described(), indent=1, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(folder / "learner.json")
+        write_json(LearnerDir(folder).learner, self.described())

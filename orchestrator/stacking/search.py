@@ -16,9 +16,9 @@ import numpy as np
 from orchestrator.console.interrupts import Interrupted, Stop
 from orchestrator.console.progress import Progress
 from orchestrator.members.seen import Members, Targets
-from orchestrator.plan.manner import Manner
 from orchestrator.plan.plan import Resources
 from orchestrator.plan.search import SamplerSettings
+from orchestrator.plan.stage import Manner
 from orchestrator.runs.clock import Clock
 from orchestrator.runs.files import write_json
 from orchestrator.runs.rundir import RunDir

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from orchestrator.members.rows import OutOfFold
 from orchestrator.members.seen import Members, Snapshots, Targets, joined
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json, write_json
-from orchestrator.runs.rundir import RunDir
+from orchestrator.runs.rundir import LearnerDir, RunDir
 from orchestrator.stacking.crossfit import fold_masks, fused, in_order, outer_folds
 from orchestrator.stacking.diagnostics import diagnose
 from orchestrator.stacking.families import kind_of, learner, load_learner
@@ -33,7 +32,7 @@ from systems.predictions import Predictions
 Fit = Callable[[Members, Targets, str], Learner]
 
 
-def fit_stage(run: RunDir, plan: Plan, rows: OutOfFold, stop: Stop, progress: Progress) -> None:
+def fit_stage(run: RunDir, rows: OutOfFold, stop: Stop, progress: Progress) -> None:
     """Fit what is missing of the plan's meta-learners, then compare all of them.
 
     A learner that these rows cannot fit is named, with the reason, here and in the report; the
@@ -42,63 +41,62 @@ def fit_stage(run: RunDir, plan: Plan, rows: OutOfFold, stop: Stop, progress: Pr
     Raises:
         UserError: what is no fault of the rows, as a full disk: the stage goes on when resumed.
     """
-    for name in plan.stack:
-        folder = run.stack(name)
-        if (folder / "scores.json").exists() or (folder / "refused.json").exists():
+    plan = run.plan
+    for name in plan.stage.learners:
+        folder = run.learner(name)
+        if folder.scores.exists() or folder.refused.exists():
             continue
         stop.check()
         progress.phase(f"stage two: {name}", None)
         try:
-            fit_one(run, plan, rows, name, stop, progress)
+            fit_one(run, rows, name, stop, progress)
         except (CannotFit, ValueError, np.linalg.LinAlgError) as error:
             why = str(error) if isinstance(error, CannotFit) else f"{type(error).__name__}: {error}"
             progress.say(f"stage two: {name} is left out: {why}")
-            write_json(folder / "refused.json", {"name": name, "why": why})
+            write_json(folder.refused, {"name": name, "why": why})
     write_comparisons(run)
-    diagnose(run, plan, rows)
+    diagnose(run, rows)
 
 
-def fit_one(
-    run: RunDir, plan: Plan, rows: OutOfFold, name: str, stop: Stop, progress: Progress
-) -> None:
+def fit_one(run: RunDir, rows: OutOfFold, name: str, stop: Stop, progress: Progress) -> None:
     """Cross-fit, judge, fit on all rows, and write learner, predictions and, last, scores.
 
     Raises:
         CannotFit: the rows lack what the learner takes, or cannot fit it.
     """
+    plan = run.plan
     began = time.monotonic()
-    folder = run.stack(name)
+    folder = run.learner(name)
     _check_kinds(name, plan, rows)
     fit = _fit(folder, plan, name, stop, progress)
     final = fit(rows.seen, rows.targets, "final")
-    if plan.fitted_on == "out_of_fold":
-        predictions = _crossed(folder / "folds", fit, rows, plan, stop)
+    if plan.stage.fitted_on == "out_of_fold":
+        predictions = _crossed(folder.folds, fit, rows, plan, stop)
     else:  # as the paper did: on the rows that it was fitted on
         predictions = fused(final, rows.seen)
     judgement = _judged(final, predictions, rows, plan)
     by_fusing = _gain_by_fusing(folder, fit, predictions, final, rows, plan, stop)
     predictions.with_data(fingerprint=plan.fingerprint, splits=plan.splits["digest"]).save(
-        folder / "out_of_fold.npz"
+        folder.out_of_fold
     )
-    final.save(folder)
+    final.save(folder.path)
     write_json(
-        folder / "scores.json",
+        folder.scores,
         {
             "name": name,
             "title": final.title,
             "source": final.source,
             "members": [member.key for member in rows.members],
             "parameters": final.parameters(),
-            "searched": plan.stage_trials,
-            "fitted_on": plan.fitted_on,
+            "searched": plan.stage.trials,
+            "fitted_on": plan.stage.fitted_on,
             **judgement.to_json(),
             "by_fusing": by_fusing,
             "weights": final.weights(),
             "seconds": time.monotonic() - began,
         },
     )
-    for part in ("folds", "alone"):
-        shutil.rmtree(folder / part, ignore_errors=True)
+    folder.clear_parts()
 
 
 def write_comparisons(run: RunDir) -> None:
@@ -108,7 +106,7 @@ def write_comparisons(run: RunDir) -> None:
     those that were fitted in another manner before (:func:`remember`): asking for the good ones
     alone, or trying until one is good, must not make them better.
     """
-    paths = {folder.name: folder / "scores.json" for folder in run.stacks()}
+    paths = {folder.name: folder.scores for folder in run.learners()}
     judged = {
         name: Judgement.from_json(read_json(path)) for name, path in paths.items() if path.exists()
     }
@@ -129,32 +127,32 @@ def remember(run: RunDir) -> None:
 
 
 def _check_kinds(name: str, plan: Plan, rows: OutOfFold) -> None:
-    asked = learner(name, None, plan.manner())
+    asked = learner(name, None, plan.stage.manner)
     missing = set(asked.takes) - rows.seen.kinds()
     if missing:
         raise CannotFit(f"it takes {', '.join(sorted(missing))}, which the members do not give.")
-    if asked.one_model and not plan.folds_predict():
+    if asked.one_model and not plan.stage.folds_predict:
         raise CannotFit(
             "the embeddings of two trainings do not correspond, so a refit's would mean nothing to "
             "it: let the folds' models predict (--final fold_mean)."
         )
 
 
-def _fit(folder: Path, plan: Plan, name: str, stop: Stop, progress: Progress) -> Fit:
+def _fit(folder: LearnerDir, plan: Plan, name: str, stop: Stop, progress: Progress) -> Fit:
     """(members, targets, where a search may keep its trials) -> a fitted learner."""
-    given = plan.learner_settings.get(name, {})
+    given = plan.stage.settings.get(name, {})
     settings = configs.replace(kind_of(name).Settings(), given)
 
     def fit(members: Members, targets: Targets, where: str) -> Learner:
         counted = targets.counted()
         members, targets = members.rows(counted), targets.rows(counted)
-        if plan.stage_trials > 0:
+        if plan.stage.trials > 0:
             return searched(
-                folder / "search" / where, name, settings, plan.manner(), members, targets,
-                plan.seed, plan.stage_trials, plan.fusion is None, plan.resources, stop, progress,
+                folder.search(where), name, settings, plan.stage.manner, members, targets,
+                plan.seed, plan.stage.trials, plan.fusion is None, plan.resources, stop, progress,
                 plan.ray_address,
             )  # fmt: skip
-        made = learner(name, settings, plan.manner())
+        made = learner(name, settings, plan.stage.manner)
         made.fit(members, targets, plan.seed)
         return made
 
@@ -175,8 +173,8 @@ def _crossed(parts_in: Path, fit: Fit, rows: OutOfFold, plan: Plan, stop: Stop) 
 
 
 def _gain_by_fusing(
-    folder: Path, fit: Fit, fused_rows: Predictions, final: Learner, rows: OutOfFold, plan: Plan,
-    stop: Stop,
+    folder: LearnerDir, fit: Fit, fused_rows: Predictions, final: Learner, rows: OutOfFold,
+    plan: Plan, stop: Stop,
 ) -> dict[str, Any] | None:  # fmt: skip
     """The gain over the same learner on the best member alone.
 
@@ -184,15 +182,15 @@ def _gain_by_fusing(
     nothing can be told apart: a learner that leaves one member as it is, one member, settings or
     members that are searched, or a fusion whose members have places (gates, fusions of fusions).
     """
-    placed = plan.fusion_parts or plan.events_of is not None
-    if not final.betters_one or len(rows.members) < 2 or plan.stage_trials or placed:
+    placed = plan.stage.parts or plan.stage.events_of is not None
+    if not final.betters_one or len(rows.members) < 2 or plan.stage.trials or placed:
         return None
-    if plan.fitted_on != "out_of_fold":
+    if plan.stage.fitted_on != "out_of_fold":
         return None
     best = (rows.best,)
     single = replace(rows, members=(rows.members[rows.best],), seen=rows.seen.only(best), best=0)
     try:
-        alone = _crossed(folder / "alone", fit, single, plan, stop)
+        alone = _crossed(folder.alone, fit, single, plan, stop)
     except CannotFit:  # what all members can fit need not be so for one
         return None
     return _judged(final, fused_rows, rows, plan, alone).versus_best._asdict()
@@ -233,13 +231,14 @@ def _best_events(judged_by: str, rows: OutOfFold) -> tuple[tuple[Event, ...], ..
     return rows.seen.events_of(max(told, key=lambda m: worth[m]))
 
 
-def refused(run: RunDir, plan: Plan) -> list[dict[str, Any]]:
-    """The meta-learners that the rows could not fit, and why."""
-    paths = (run.stack(name) / "refused.json" for name in plan.stack)
+def refused(run: RunDir, learners: Sequence[str]) -> list[dict[str, Any]]:
+    """Those of the meta-learners that the rows could not fit, and why."""
+    paths = (run.learner(name).refused for name in learners)
     return [read_json(path) for path in paths if path.exists()]
 
 
-def snapshots(run: RunDir, plan: Plan) -> Snapshots:
+def snapshots(run: RunDir) -> Snapshots:
     """The epochs whose models the fitted meta-learners ask for."""
-    fitted = [run.stack(name) for name in plan.stack]
-    return joined(load_learner(f).snapshots() for f in fitted if (f / "scores.json").exists())
+    plan = run.plan
+    fitted = [one for one in map(run.learner, plan.stage.learners) if one.scores.exists()]
+    return joined(load_learner(one.path).snapshots() for one in fitted)

@@ -32,9 +32,9 @@ def plan_params(plan: Plan) -> dict[str, str]:
             ("seed",): plan.seed,
             ("metric",): plan.metric,
             ("mode",): plan.mode,
-            ("protocol",): plan.splits.get("protocol"),
-            ("stack",): ",".join(plan.stack) or "none",
-            ("top_k",): plan.top_k,
+            ("protocol",): plan.splits["protocol"],
+            ("stack",): ",".join(plan.stage.learners) or "none",
+            ("top_k",): plan.stage.top_k,
             ("cpus",): plan.resources.cpus,
             ("gpus",): plan.resources.gpus,
             **{("config", key): value for key, value in flat(plan.config)},
@@ -44,8 +44,9 @@ def plan_params(plan: Plan) -> dict[str, str]:
     )
 
 
-def plan_tags(run: RunDir, plan: Plan) -> dict[str, str]:
+def plan_tags(run: RunDir) -> dict[str, str]:
     """Tags of the parent alone."""
+    plan = run.plan
     about = {
         "data": plan.data,
         "created": plan.created,
@@ -64,10 +65,10 @@ def shared_tags(plan: Plan) -> dict[str, str]:
         "paper": plan.system.split("/")[0],
         "dataset": plan.dataset,
         "fingerprint": plan.fingerprint,
-        "protocol": plan.splits.get("protocol"),
-        "splits": plan.splits.get("digest"),
+        "protocol": plan.splits["protocol"],
+        "splits": plan.splits["digest"],
         "scored_by": plan.protocol,  # honest, or as the paper did
-        "fitted_on": plan.fitted_on,
+        "fitted_on": plan.stage.fitted_on,
         "fusion": plan.fusion,
         "git_commit": plan.git_commit,
         "seed": plan.seed,

@@ -25,7 +25,7 @@ NOWHERE = "none"  # as a tracking URI: the run is not shown in MLflow
 
 def tracking_uri(run: RunDir) -> str:
     """The MLflow store of a run: what its plan names, else SQLite in the storage root."""
-    return read_json(run.plan)["mlflow"] or f"sqlite:///{run.root.resolve() / 'mlflow.db'}"
+    return read_json(run.plan_file)["mlflow"] or f"sqlite:///{run.root.resolve() / 'mlflow.db'}"
 
 
 def make_client(uri: str) -> Any:

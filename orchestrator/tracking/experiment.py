@@ -25,14 +25,15 @@ def experiment_name(plan: Plan) -> str:
     return f"soundsweep/{plan.dataset}"
 
 
-def open_experiment(client: Any, run: RunDir, plan: Plan) -> str:
+def open_experiment(client: Any, run: RunDir) -> str:
     """The id of the experiment, which is made where it is missing and told its kind and columns.
 
     Raises:
         UserError: it has been deleted.
     """
+    plan = run.plan
     name = experiment_name(plan)
-    found = client.get_experiment_by_name(name) or _create(client, name, run, plan)
+    found = client.get_experiment_by_name(name) or _create(client, name, run)
     if found.lifecycle_stage != "active":
         raise UserError(
             f"the MLflow experiment '{name}' has been deleted: restore it "
@@ -50,8 +51,9 @@ def open_experiment(client: Any, run: RunDir, plan: Plan) -> str:
     return number
 
 
-def _create(client: Any, name: str, run: RunDir, plan: Plan) -> Any:
+def _create(client: Any, name: str, run: RunDir) -> Any:
     # By default artifacts would go to the folder that a process happens to be in.
+    plan = run.plan
     location = None if plan.mlflow else (run.root.resolve() / "mlartifacts").as_uri()
     try:
         client.create_experiment(name, artifact_location=location)

@@ -73,7 +73,8 @@ def noted(run: RunDir, state: str, uri: str, models: Iterable[str]) -> Synced | 
             return None
     except (OSError, ValueError, KeyError, TypeError):  # none, or one of another version
         return None
-    return synced if _runs_in(uri, read_json(run.plan)["run_id"]) == 1 + synced.children else None
+    run_id = read_json(run.plan_file)["run_id"]
+    return synced if _runs_in(uri, run_id) == 1 + synced.children else None
 
 
 def _runs_in(uri: str, run_id: str) -> int | None:

@@ -64,7 +64,7 @@ def sync(run: RunDir, *, driving: bool | None = None, models: Sequence[str] = ()
         UserError: there is no plan, no such meta-learner, or the store cannot be reached or
             refuses; what was sent stays, and the next sync sends the rest.
     """
-    if not run.plan.exists():
+    if not run.plan_file.exists():
         raise UserError(f"{run.path} holds no run: it has no plan.json.")
     if tracking_uri(run) == NOWHERE:
         raise UserError(
@@ -93,21 +93,20 @@ def sync(run: RunDir, *, driving: bool | None = None, models: Sequence[str] = ()
 
 
 def _put(uri: str, run: RunDir, driven: bool, models: Sequence[str]) -> Synced:
-    from orchestrator.plan.plan import load_plan  # these import torch
     from orchestrator.tracking.experiment import experiment_name, open_experiment
     from orchestrator.tracking.models import LOGGED, MODEL, Models
     from orchestrator.tracking.names import TAG
     from orchestrator.tracking.store import Store
     from orchestrator.tracking.views import best_models, read_views
 
-    plan = load_plan(run)
-    views = read_views(run, plan, driven)
+    plan = run.plan
+    views = read_views(run, driven)
     there = [view.model for view in views if view.model]
     for name in set(models) - set(there):
         raise unknown("model of a run whose test part is scored:", name, there)
     wanted = {*best_models(plan, views), *models}
     client = make_client(uri)
-    experiment = open_experiment(client, run, plan)
+    experiment = open_experiment(client, run)
     store = Store(client, experiment, plan)
     parent = store.put(views[0], None)
     ids = [parent, *(store.put(view, parent) for view in views[1:])]

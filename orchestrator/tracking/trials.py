@@ -28,7 +28,8 @@ class Trial:
     seconds: float
 
 
-def read_trials(run: RunDir, plan: Plan, driving: bool) -> list[Trial]:
+def read_trials(run: RunDir, driving: bool) -> list[Trial]:
+    plan = run.plan
     if not run.study.exists() or b"\n" not in run.study.read_bytes():  # nothing is in it yet
         return []
     search = Search(

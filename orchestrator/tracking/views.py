@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json
-from orchestrator.runs.rundir import RunDir
+from orchestrator.runs.rundir import LearnerDir, RunDir
 from orchestrator.search.study import cause_of
 from orchestrator.tracking.about import (
     device_tag,
@@ -58,18 +58,19 @@ _STATUS = {
 }
 
 
-def read_views(run: RunDir, plan: Plan, driving: bool) -> list[View]:
+def read_views(run: RunDir, driving: bool) -> list[View]:
     """The parent's view, then those of its children."""
+    plan = run.plan
     results = read_json(run.results) if run.results.exists() else {}
     members = read_json(run.members)["members"] if run.members.exists() else []
     numbers = [member["trial"] for member in members]
-    trials = read_trials(run, plan, driving)
+    trials = read_trials(run, driving)
     test = _test(run, results, driving)
-    stacks = [folder for folder in run.stacks() if (folder / "scores.json").exists()]
+    stacks = [folder for folder in run.learners() if folder.scores.exists()]
     return [
-        _parent_view(run, plan, trials, results, test, driving),
-        *(_trial_view(run, plan, trial, results, numbers, test) for trial in trials),
-        *(_stack_view(run, plan, folder, test) for folder in stacks),
+        _parent_view(run, trials, results, test, driving),
+        *(_trial_view(run, trial, results, numbers, test) for trial in trials),
+        *(_stack_view(run, folder, test) for folder in stacks),
         *(view for folder in stacks for view in _stage_views(plan, folder)),
     ]
 
@@ -95,9 +96,10 @@ def _test(run: RunDir, results: Mapping[str, Any], driving: bool) -> list[dict[s
 
 
 def _parent_view(
-    run: RunDir, plan: Plan, trials: Sequence[Trial], results: Mapping[str, Any],
+    run: RunDir, trials: Sequence[Trial], results: Mapping[str, Any],
     test: Sequence[Mapping[str, Any]], driving: bool,
 ) -> View:  # fmt: skip
+    plan = run.plan
     start = milliseconds(datetime.strptime(plan.created, "%Y-%m-%dT%H:%M:%S%z").timestamp())
     state = _state(trials, bool(test), driving)
     ends = [t.end for t in trials if t.end is not None]
@@ -109,13 +111,13 @@ def _parent_view(
         start=start,
         end=max(ends, default=start),
         params=plan_params(plan),
-        tags={**plan_tags(run, plan), **device_tag(trials), TAG + "state": state},
+        tags={**plan_tags(run), **device_tag(trials), TAG + "state": state},
         metrics={
             **search_metrics(plan, trials),
             **({} if driving else whole_cost(plan, trials, results)),
             **test_metrics([row for row in test if row["best"]]),
         },
-        artifacts=[run.plan, run.results, run.report],
+        artifacts=[run.plan_file, run.results, run.report],
     )
 
 
@@ -131,9 +133,10 @@ def _state(trials: Sequence[Trial], scored: bool, driving: bool) -> str:
 
 
 def _trial_view(
-    run: RunDir, plan: Plan, trial: Trial, results: Mapping[str, Any], members: Sequence[int],
+    run: RunDir, trial: Trial, results: Mapping[str, Any], members: Sequence[int],
     test: Sequence[Mapping[str, Any]],
 ) -> View:  # fmt: skip
+    plan = run.plan
     number = trial.frozen.number
     folder = run.trial(number)
     tags = {
@@ -166,8 +169,9 @@ def _trial_view(
     )
 
 
-def _stack_view(run: RunDir, plan: Plan, folder: Path, test: Sequence[Mapping[str, Any]]) -> View:
-    path = folder / "scores.json"
+def _stack_view(run: RunDir, folder: LearnerDir, test: Sequence[Mapping[str, Any]]) -> View:
+    plan = run.plan
+    path = folder.scores
     scores, when = read_json(path), path.stat().st_mtime
     members = ",".join(map(str, scores["members"]))
     params = {"members": members, **dict(flat(scores.get("parameters") or {}))}
@@ -188,7 +192,7 @@ def _stack_view(run: RunDir, plan: Plan, folder: Path, test: Sequence[Mapping[st
             **stack_metrics(scores),
             **test_metrics([row for row in test if row["learner"] == scores["name"]]),
         },
-        artifacts=[path, *(folder / n for n in ("learner.json", "out_of_fold.npz", "test.npz"))],
+        artifacts=[path, folder.learner, folder.out_of_fold, folder.test],
         model=scores["name"] if run.scores.exists() else None,
     )
 
@@ -198,9 +202,9 @@ def _params(plan: Plan, params: Mapping[str, Any]) -> dict[str, str]:
     return texts({(key,): value for key, value in {"system": system_of(plan), **params}.items()})
 
 
-def _stage_views(plan: Plan, folder: Path) -> list[View]:
+def _stage_views(plan: Plan, folder: LearnerDir) -> list[View]:
     """The trials of the search of a meta-learner's settings, over all rows."""
-    path = folder / "search" / "final" / "trials.json"
+    path = folder.searched
     if not path.exists():
         return []
     when = milliseconds(path.stat().st_mtime)

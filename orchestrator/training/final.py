@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.plan.options import Final
+from orchestrator.plan.stage import Final
 from orchestrator.runs.files import write_json
 from orchestrator.training.job import Job, Task
 from orchestrator.training.trained import trained

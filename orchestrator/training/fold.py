@@ -14,6 +14,7 @@ from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import append_step
 from orchestrator.runs.rundir import TrialDir
 from orchestrator.training.job import Job, Report, Task
+from systems.files import whole
 from systems.predictions import Predictions
 from systems.system import Fitted
 
@@ -65,8 +66,8 @@ def _keep_validation(job: Job, fold: int, trial: TrialDir, fitted: Fitted) -> No
     if not history.validation_scores:  # a system without epochs: nothing was chosen
         return
     epochs = np.stack([scores.numpy() for scores in history.validation_scores])
-    trial.epoch_scores(fold).parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(trial.epoch_scores(fold), scores=epochs)
+    with whole(trial.epoch_scores(fold)) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, scores=epochs)
     assert clips is not None
     if history.crossed_frames:
         sound = job.waveforms(job.config(trial))

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from orchestrator.plan.plan import load_plan
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
 from systems.predictions import Predictions
@@ -31,7 +30,7 @@ def loaders(
 
 def _load_fitted(directory: str, requirement: Requirement, fold: int | None) -> Any:
     run = RunDir(Path(directory))
-    plan, best = load_plan(run), read_json(run.members)["members"][0]["trial"]
+    plan, best = run.plan, read_json(run.members)["members"][0]["trial"]
     trial = run.trial(best)
     config = plan.trial_config(read_json(trial.config)["params"])
     one = requirement.rows == "same_fold" and fold is not None

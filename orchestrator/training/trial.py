@@ -99,7 +99,8 @@ def _train_folds(
         best_steps.append(train_fold(job, trial.number, fold, report))
         scores.append(_best_scores(trial, fold))
     targets = np.concatenate([job.folds[f].validation.targets for f in range(len(scores))])  # type: ignore[union-attr]
-    value, low, high = clip_interval(plan.metric, targets, np.concatenate(scores))
+    kind = job.folds[0].kind
+    value, low, high = clip_interval(plan.metric, targets, np.concatenate(scores), kind)
     return {"outcome": "complete", "value": value, "interval": [low, high],
             "best_steps": best_steps}  # fmt: skip
 

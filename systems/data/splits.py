@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from systems.data.dataset import Clip, ClipSet, Dataset
+from systems.data.dataset import Clip, ClipSet, Dataset, LabelKind
 from systems.errors import UserError
 
 FOLDS = 5
@@ -55,7 +55,8 @@ class TrainingData:
     ``validation`` is ``None`` in a refit on all training data. Clips of other roles come without
     targets. ``classes`` are in the order of the columns of every target and score. ``metric`` names
     what the validation part is scored by. ``halves`` [N] deals the validation clips, whole groups
-    at a time, into 0 and 1: each half may choose an epoch for the other.
+    at a time, into 0 and 1: each half may choose an epoch for the other. ``kind`` is that of the
+    labels: by it scores become decisions.
     """
 
     classes: tuple[str, ...]
@@ -64,6 +65,7 @@ class TrainingData:
     unlabelled: Mapping[str, ClipSet] = field(default_factory=dict)
     metric: str = "clip_macro_f1"
     halves: np.ndarray | None = None
+    kind: LabelKind = "tags"
 
 
 def make_splits(dataset: Dataset, seed: int) -> Splits:
@@ -192,7 +194,14 @@ def training_data(
         unlabelled={role: ClipSet(ids) for role, ids in splits.unlabelled.items()},
         metric=metric,
         halves=halves,
+        kind=kind_of(dataset, train if fold is None else splits.folds[fold].validation),
     )
+
+
+def kind_of(dataset: Dataset, clip_ids: Sequence[str]) -> LabelKind:
+    """The kind of the labels of clips of one open part."""
+    part_of = {clip.clip_id: clip.part for clip in dataset.clips}
+    return dataset.label_kind(part_of[clip_ids[0]])
 
 
 def _halves(dataset: Dataset, clips: ClipSet) -> np.ndarray | None:

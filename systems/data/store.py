@@ -24,6 +24,7 @@ import soxr
 from systems.data.dataset import Dataset, Source
 from systems.data.files import MEND, broken_lines, fault
 from systems.errors import UserError
+from systems.files import write_whole
 
 Map = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 CHUNK = 16  # clips a worker decodes before it says so
@@ -153,10 +154,8 @@ def _build(
             f"{len(broken)} of {len(places)} clips of {dataset.name} cannot be used:\n"
             f"{broken_lines(sorted(broken))}\n{MEND}"
         )
-    temporary = folder / "index.json.new"
     clips = [place[:3] for place in places]
-    temporary.write_text(json.dumps({"rate": rate, "clips": clips}))
-    os.replace(temporary, folder / "index.json")
+    write_whole(folder / "index.json", json.dumps({"rate": rate, "clips": clips}))
     done_log.unlink()
 
 

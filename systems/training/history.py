@@ -45,7 +45,7 @@ class History:
         assert data.validation is not None
         truth, scores = data.validation.targets, clips.numpy()
         assert truth is not None
-        measure, sign = clip_metric(data.metric), _sign(data.metric)
+        measure, sign = clip_metric(data.metric, data.kind), _sign(data.metric)
         value = measure(truth, scores)
         self.validation_scores.append(clips)
         if sign * value > self.best_worth:

@@ -73,7 +73,6 @@ class GeometricMean(FixedMean):
 
     name = "geometric"
     title = "geometric mean"
-    standard = True
     source = (
         "vggish_finetune_attention; background_norm_pseudo_label; densenet_label_noise, Eq. 8 "
         "(weighted)"

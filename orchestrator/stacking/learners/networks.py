@@ -148,14 +148,14 @@ class SmallNetwork(Learner):
 
     def state(self) -> dict[str, Any]:
         return {
-            "kind": self.kind, "inputs": self.inputs, "outputs": self.outputs,
+            "labels": self.kind, "inputs": self.inputs, "outputs": self.outputs,
             "mean": self.mean.tolist(), "scale": self.scale.tolist(),
             "centre": self.centre.tolist(), "spread": self.spread.tolist(),
             "constant": self.constant,
         }  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.kind, self.inputs, self.outputs = state["kind"], state["inputs"], state["outputs"]
+        self.kind, self.inputs, self.outputs = state["labels"], state["inputs"], state["outputs"]
         self.mean, self.scale = np.array(state["mean"]), np.array(state["scale"])
         self.centre, self.spread = np.array(state["centre"]), np.array(state["spread"])
         self.constant = list(state["constant"])

@@ -41,7 +41,6 @@ class Selection(Weighted):
 
     name = "selection"
     title = "ensemble selection with replacement"
-    standard = True
     source = "nnf_cnn_ensemble (200 rounds from the best network)"
     labels = ("tags", "class", "events", "values")
     Settings = Rounds

@@ -136,7 +136,6 @@ class GeneticThresholds(SearchedThresholds):
 
     name = "genetic"
     title = "genetic per-class thresholds on the mean"
-    standard = True
     source = "ten_thresholds_genetic, Section 4.4 (which states no settings: these are ours)"
     Settings = Genetic
 

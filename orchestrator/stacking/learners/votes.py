@@ -59,7 +59,6 @@ class MajorityVote(FixedMean):
 
     name = "vote"
     title = "majority vote"
-    standard = True
     source = (
         "mask_panns_mixup; multiscale_crnn; feature_analysis_ensemble; deepsaga_evolution (higher "
         "ranks have more votes)"

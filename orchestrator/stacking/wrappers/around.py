@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,8 +19,16 @@ ABOUT = (
 )  # fmt: skip
 
 
+Restore = Callable[[dict[str, Any]], Learner]  # a state, or a description -> a fresh learner
+
+
 class Around(Learner):
-    """The base of wrappers: name, title, settings and kinds are the inner learner's."""
+    """The base of wrappers: name, title, settings and kinds are the inner learner's.
+
+    ``kind``: what its state calls it, by which it is made again.
+    """
+
+    kind: ClassVar[str]
 
     def __init__(self, inner: Learner) -> None:
         super().__init__(inner.settings)
@@ -54,8 +64,17 @@ class Around(Learner):
     def parameters(self) -> dict[str, Any]:
         return self.inner.parameters()
 
+    @classmethod
+    @abstractmethod
+    def rebuilt(cls, state: dict[str, Any], inner: Restore, described: Restore) -> Around:
+        """A fresh wrapper from its state, for :meth:`restore`.
+
+        ``inner`` makes the learner within from its state, ``described`` another learner, a part
+        say, from what :meth:`Learner.described` says of it.
+        """
+
     def state(self) -> dict[str, Any]:
-        return {"inner": self.inner.state()}
+        return {"kind": self.kind, "inner": self.inner.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.inner.restore(state["inner"])

@@ -9,12 +9,14 @@ import numpy as np
 
 from orchestrator.members.seen import Members, Snapshots, Targets
 from orchestrator.stacking.learner import Learner
-from orchestrator.stacking.wrappers.around import Around
+from orchestrator.stacking.wrappers.around import Around, Restore
 from systems.data.dataset import Event
 
 
 class OverChosen(Around):
     """A learner that gets some of the members, by place; it is told and shown as over all."""
+
+    kind = "over"
 
     def __init__(self, inner: Learner, chosen: Sequence[int], count: int) -> None:
         super().__init__(inner)
@@ -54,6 +56,10 @@ class OverChosen(Around):
     def _of_all(self, weights: Sequence[float]) -> list[float]:
         each = dict(zip(self.chosen, weights, strict=True))
         return [each.get(m, 0.0) for m in range(self.count)]
+
+    @classmethod
+    def rebuilt(cls, state: dict[str, Any], inner: Restore, described: Restore) -> OverChosen:
+        return cls(inner(state["inner"]), state["over"], state["count"])
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "over": list(self.chosen), "count": self.count}

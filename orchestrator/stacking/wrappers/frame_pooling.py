@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from orchestrator.members.seen import Members, Targets
-from orchestrator.plan.manner import Pool
+from orchestrator.plan.stage import Pool
 from orchestrator.stacking.learner import Learner
 from orchestrator.stacking.learners.votes import votes
-from orchestrator.stacking.wrappers.around import Around
+from orchestrator.stacking.wrappers.around import Around, Restore
 from systems.errors import CannotFit
 
 
@@ -19,6 +19,8 @@ class FramePooled(Around):
 
     It is fitted on clip scores. Source: nnf_cnn_ensemble (average and majority vote over chunks).
     """
+
+    kind = "frame_pooled"
 
     def __init__(self, inner: Learner, pool: Pool) -> None:
         super().__init__(inner)
@@ -36,7 +38,7 @@ class FramePooled(Around):
                 "votes over frames take members that all give frame scores, and a learner that "
                 "fuses them."
             )
-        self.exclusive = targets.kind == "class"
+        self.exclusive = targets.exclusive
         super().fit(members, targets, seed)
 
     def predict(self, members: Members) -> np.ndarray:
@@ -47,6 +49,10 @@ class FramePooled(Around):
         return np.stack(
             [votes(clip[:, None], self.exclusive)[:, 0].mean(axis=0) for clip in frames]
         )
+
+    @classmethod
+    def rebuilt(cls, state: dict[str, Any], inner: Restore, described: Restore) -> FramePooled:
+        return cls(inner(state["inner"]), state["pool"])
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "pool": self.pool, "exclusive": self.exclusive}

@@ -8,7 +8,7 @@ import numpy as np
 
 from orchestrator.members.seen import Members, Targets
 from orchestrator.stacking.learner import Learner
-from orchestrator.stacking.wrappers.around import Around
+from orchestrator.stacking.wrappers.around import Around, Restore
 from systems.data.dataset import Event
 from systems.errors import CannotFit
 
@@ -18,6 +18,8 @@ class Gated(Around):
 
     Source: multiscale_crnn (the vote of three taggers masks the frames of one).
     """
+
+    kind = "gated"
 
     def __init__(self, inner: Learner, events_of: int) -> None:
         super().__init__(inner)
@@ -32,7 +34,7 @@ class Gated(Around):
         if self.events_of not in members.with_events():
             who = members.names[self.events_of]
             raise CannotFit(f"it keeps the events of {who}, which tells of no time.")
-        self.exclusive = targets.kind == "class"
+        self.exclusive = targets.exclusive
         super().fit(members, targets, seed)
 
     def events(self, members: Members) -> tuple[tuple[Event, ...], ...] | None:
@@ -45,6 +47,10 @@ class Gated(Around):
 
     def sees(self, members: Members) -> Members:
         return members.only([self.events_of])
+
+    @classmethod
+    def rebuilt(cls, state: dict[str, Any], inner: Restore, described: Restore) -> Gated:
+        return cls(inner(state["inner"]), state["events_of"])
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "events_of": self.events_of, "exclusive": self.exclusive}

@@ -12,7 +12,7 @@ import numpy as np
 from orchestrator.members.seen import Members, Snapshots, Targets, joined, per_member
 from orchestrator.stacking.crossfit import cross_fitted
 from orchestrator.stacking.learner import Learner
-from orchestrator.stacking.wrappers.around import Around
+from orchestrator.stacking.wrappers.around import Around, Restore
 from systems.data.dataset import Event
 from systems.errors import CannotFit
 
@@ -33,6 +33,8 @@ class Nested(Around):
     a cross-fitting of the whole is a nested one. Sources: mask_panns_mixup (late_fusion_vote),
     bird_domain_tuning (submission).
     """
+
+    kind = "nested"
 
     def __init__(self, outer: Learner, parts: Sequence[Part]) -> None:
         super().__init__(outer)
@@ -125,6 +127,14 @@ class Nested(Around):
     def weights(self) -> dict[str, Any] | None:
         """None: the outer learner's weights are of parts, not of members."""
         return None
+
+    @classmethod
+    def rebuilt(cls, state: dict[str, Any], inner: Restore, described: Restore) -> Nested:
+        parts = [
+            Part(p["name"], tuple(p["places"]), described(p["learner"]) if p["learner"] else None)
+            for p in state["parts"]
+        ]
+        return cls(inner(state["inner"]), parts)
 
     def state(self) -> dict[str, Any]:
         parts = [

@@ -10,7 +10,7 @@ import numpy as np
 
 from orchestrator.members.seen import Members, Snapshots, Targets, joined
 from orchestrator.stacking.learner import Learner
-from orchestrator.stacking.wrappers.around import Around
+from orchestrator.stacking.wrappers.around import Around, Restore
 from systems.data.dataset import Event
 from systems.errors import CannotFit
 from systems.postprocessing.pooling import Mean, mean_of
@@ -40,6 +40,8 @@ class PerFold(Around):
         mean: how folds' results are combined.
         folds_predict: whether the final models are the folds' (else a refit).
     """
+
+    kind = "per_fold"
 
     def __init__(self, made: Callable[[], Learner], mean: Mean, folds_predict: bool) -> None:
         super().__init__(made())
@@ -118,8 +120,14 @@ class PerFold(Around):
         return {name: np.mean([one[name] for one in known], axis=0).tolist()
                 for name in sorted(shared)}  # fmt: skip
 
+    @classmethod
+    def rebuilt(cls, state: dict[str, Any], inner: Restore, described: Restore) -> PerFold:
+        first = next(iter(state["per_fold"].values()))
+        return cls(lambda: inner(first), state["mean"], state["folds_predict"])
+
     def state(self) -> dict[str, Any]:
         return {
+            "kind": self.kind,
             "per_fold": {str(fold): one.state() for fold, one in self.by_fold.items()},
             "mean": self.mean, "folds_predict": self.folds_predict, "exclusive": self.exclusive,
         }  # fmt: skip
