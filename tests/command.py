@@ -14,7 +14,9 @@ TINY = (
     "--max-epochs", "6", "--set", "training.steps_per_epoch=2", "--set", "network.width=8",
     "--set", "network.recurrent_units=8", "--concurrency", "1",
 )  # fmt: skip
-SEARCH = (*TINY, "--trials", "5", "--top-k", "2", "--stack", "logreg,genetic")
+SEARCH = (
+    *TINY, "--trials", "5", "--top-k", "2", "--stack", "logreg,genetic", "--final", "refit",
+)  # fmt: skip
 
 
 def soundsweep(*arguments: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:

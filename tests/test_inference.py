@@ -70,7 +70,7 @@ def run(task4_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     run = RunDir(tmp_path_factory.mktemp("root") / "tiny")
     options = Options("search", "gcrnn_vat", data=str(task4_folder), name="tiny", budget="quick",
                       max_epochs=4, set=TINY, top_k=2, gpus_per_trial=0,
-                      stack="logreg,genetic")  # fmt: skip
+                      stack="logreg,genetic", final="refit")  # fmt: skip
     plan, dataset, splits = make_plan(options)
     write_json(run.plan, plan.to_json())
     store = open_store(

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 import search_spaces
-from orchestrator.plan.options import Options, Purpose
+from orchestrator.plan.options import Final, Options, Purpose
 from orchestrator.plan.plan import Plan, Resources, steps_of
 from orchestrator.plan.search import HalvingSettings, SamplerSettings
 from orchestrator.planning.checks import check_decision, check_kinds, check_metric, check_options
@@ -105,7 +105,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         mixed_precision=resources.gpus > 0,
         skip_broken=options.skip_broken,
         stage_trials=options.stage_trials or 0,
-        final=options.final or "refit",  # type: ignore[arg-type]  # checked above
+        final=options.final or _final(options, budget_text),  # type: ignore[arg-type]  # checked
         by_fold=bool(options.by_fold),
         skipped=dataset.skipped,
         notes=(*dataset.notes, *splits.notes),
@@ -193,6 +193,11 @@ def _trials(options: Options, budget: str) -> int:
     if options.purpose == "train":
         return 1
     return QUICK_TRIALS if budget == "quick" else PAPER_TRIALS
+
+
+def _final(options: Options, budget: str) -> Final:
+    """Under the quick budget the folds' models, which are there, predict: no refit is waited for."""
+    return "fold_mean" if budget == "quick" and options.purpose == "search" else "refit"
 
 
 def _resources(options: Options, entry: registry.Entry) -> Resources:
