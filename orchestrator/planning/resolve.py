@@ -196,7 +196,7 @@ def _trials(options: Options, budget: str) -> int:
 
 
 def _final(options: Options, budget: str) -> Final:
-    """Under the quick budget the folds' models, which are there, predict: no refit is waited for."""
+    """Of a quick run the folds' models predict, which are there: no refit is waited for."""
     return "fold_mean" if budget == "quick" and options.purpose == "search" else "refit"
 
 
