@@ -57,7 +57,8 @@ from systems.predictions import Predictions
 
 TINY = {
     "network.width": 8, "network.recurrent_units": 8, "training.steps_per_epoch": 12,
-    "training.learning_rate": 0.01, "front_end.window": 1024,
+    "training.learning_rate": 0.01, "front_end.window": 1024, "front_end.hop": 664,
+    "front_end.bands": 64, "training.labelled": 15, "training.unlabelled": 5,
 }  # fmt: skip
 PARAMS: list[dict[str, Any]] = [{}, {"network.blocks": 2}, {"vat.weight": 0.5}]
 MEMBERS = (1, 0)  # the best first
