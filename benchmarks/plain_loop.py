@@ -205,6 +205,7 @@ def search(given: argparse.Namespace, seed: int, root: Path) -> RunDir:
         sys.executable, "-m", "orchestrator.run", "run", "--system", given.system, "--seed",
         str(seed), "--trials", str(given.trials), "--budget", given.budget, "--gpus-per-trial", "0",
         "--concurrency", str(given.concurrency), "--stack", "none", "--top-k", "1",
+        "--final", "refit",
         "--storage", str(root), "--name", f"seed{seed}",
     ]  # fmt: skip
     for option, value in (("--dataset", given.dataset), ("--data", given.data)):

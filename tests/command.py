@@ -12,9 +12,14 @@ import pytest
 
 TINY = (
     "--max-epochs", "6", "--set", "training.steps_per_epoch=2", "--set", "network.width=8",
-    "--set", "network.recurrent_units=8", "--concurrency", "1",
+    "--set", "network.recurrent_units=8", "--set", "front_end.hop=664", "--set",
+    "front_end.bands=64", "--concurrency", "1",
 )  # fmt: skip
-SEARCH = (*TINY, "--trials", "5", "--top-k", "2", "--stack", "logreg,genetic")
+SEARCH = (
+    *TINY, "--set", "training.labelled=15", "--set", "training.unlabelled=5",
+    "--space", "front_end.window=one-of:512,1024,2048", "--trials", "5", "--top-k", "2",
+    "--stack", "logreg,genetic", "--final", "refit",
+)  # fmt: skip
 
 
 def soundsweep(*arguments: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:

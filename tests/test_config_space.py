@@ -12,6 +12,8 @@ import pydantic
 import pytest
 
 import search_spaces
+from orchestrator.plan.options import Options
+from orchestrator.planning.resolve import make_plan
 from search_spaces import Parameter, SearchSpace, parse_parameter
 from search_spaces.schema import Range, Section
 from search_spaces.space import check
@@ -233,3 +235,20 @@ def test_a_range_in_words_reads_back(text: str) -> None:
 def test_an_empty_or_doubled_choice_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         parse_parameter(text)
+
+
+@pytest.mark.parametrize(
+    ("asked", "final"),
+    [
+        ({"budget": "quick"}, "fold_mean"),
+        ({"budget": "quick", "final": "refit"}, "refit"),
+        ({"budget": "quick", "purpose": "train"}, "refit"),
+        ({"budget": "paper"}, "refit"),
+        ({"budget": "0.1"}, "refit"),
+    ],
+)
+def test_only_a_quick_search_leaves_the_test_part_to_the_folds_models(
+    asked: dict[str, Any], final: str
+) -> None:
+    plan = make_plan(Options(gpus_per_trial=0.0, **{"purpose": "search", **asked}))[0]
+    assert plan.final == final

@@ -57,7 +57,8 @@ from systems.predictions import Predictions
 
 TINY = {
     "network.width": 8, "network.recurrent_units": 8, "training.steps_per_epoch": 12,
-    "training.learning_rate": 0.01, "front_end.window": 1024,
+    "training.learning_rate": 0.01, "front_end.window": 1024, "front_end.hop": 664,
+    "front_end.bands": 64, "training.labelled": 15, "training.unlabelled": 5,
 }  # fmt: skip
 PARAMS: list[dict[str, Any]] = [{}, {"network.blocks": 2}, {"vat.weight": 0.5}]
 MEMBERS = (1, 0)  # the best first
@@ -70,7 +71,7 @@ def run(task4_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     run = RunDir(tmp_path_factory.mktemp("root") / "tiny")
     options = Options("search", "gcrnn_vat", data=str(task4_folder), name="tiny", budget="quick",
                       max_epochs=4, set=TINY, top_k=2, gpus_per_trial=0,
-                      stack="logreg,genetic")  # fmt: skip
+                      stack="logreg,genetic", final="refit")  # fmt: skip
     plan, dataset, splits = make_plan(options)
     run.write_plan(plan)
     store = open_store(

@@ -50,7 +50,7 @@ def test_on_gpus_and_with_workers_all_tasks_get_the_same() -> None:
 
 def test_a_members_cpus_follow_from_its_place_and_not_from_what_is_left(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
-    plan = run.plan = make_plan(Options(concurrency=2, gpus_per_trial=0))[0]
+    plan = run.plan = make_plan(Options(concurrency=2, gpus_per_trial=0, final="refit"))[0]
     members = choose.members_of(run, (5, 6, 7))
     rows: Any = SimpleNamespace(members=members, last_steps=(1, 2, 3))
 

@@ -184,6 +184,14 @@ def test_too_few_groups_make_no_test_part(tmp_path: Path) -> None:
     assert "4 groups of labelled clips are too few to make a test part of: it takes 5" in text
 
 
+def test_labels_that_are_all_rare_make_no_test_part(tmp_path: Path) -> None:
+    rows = [f"{i}.wav,{label}" for i, label in enumerate("abcdef")]
+    text = refused(table(tmp_path, ["path,labels", *rows]))
+    assert "no clip can become a test clip" in text
+    assert "only where 2 other groups" in text
+    assert "'a' (1), 'b' (1)" in text
+
+
 def test_own_folds_are_used(tmp_path: Path) -> None:
     rows = [f"{i}.wav,{'ab'[i % 2]},train,{'xyz'[i // 2 % 3]}" for i in range(12)]
     dataset = read(table(tmp_path, ["path,labels,part,fold", *rows, "t.wav,a,test,"]))

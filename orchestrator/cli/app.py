@@ -79,7 +79,7 @@ FinalModels = Annotated[
     Option(
         "--final",
         help="What predicts: a refit on all labelled clips, or the folds' models, averaged: "
-        "fold_mean, fold_geometric. (default: refit)",
+        "fold_mean, fold_geometric. (default: refit; of a quick run fold_mean)",
     ),
 ]
 ByFold = Annotated[

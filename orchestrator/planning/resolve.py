@@ -21,7 +21,7 @@ import search_spaces
 from orchestrator.plan.options import Options, Purpose, asked_stage
 from orchestrator.plan.plan import Plan, Resources, steps_of
 from orchestrator.plan.search import HalvingSettings, SamplerSettings
-from orchestrator.plan.stage import StageSettings
+from orchestrator.plan.stage import Final, StageSettings
 from orchestrator.planning.checks import check_decision, check_kinds, check_metric, check_options
 from orchestrator.planning.duration import parse_duration
 from orchestrator.planning.learners import stack_names
@@ -95,7 +95,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         halving=_halving(entry, epochs) if searching and not options.repeat else None,
         resources=resources,
         stage=replace(
-            asked_stage(options, StageSettings()),
+            asked_stage(options, StageSettings(final=_final(options, budget_text))),
             learners=stack_names(options.stack, dataset, entry.gives) if searching else (),
             top_k=options.top_k if searching else trials,
         ),
@@ -193,6 +193,11 @@ def _trials(options: Options, budget: str) -> int:
     if options.purpose == "train":
         return 1
     return QUICK_TRIALS if budget == "quick" else PAPER_TRIALS
+
+
+def _final(options: Options, budget: str) -> Final:
+    """Of a quick run the folds' models predict, which are there: no refit is waited for."""
+    return "fold_mean" if budget == "quick" and options.purpose == "search" else "refit"
 
 
 def _resources(options: Options, entry: registry.Entry) -> Resources:

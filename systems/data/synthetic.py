@@ -35,7 +35,7 @@ NAME = "synthetic"
 TASK = "any"
 LAYOUT = "nothing: the set is embedded and takes no folder"
 
-SECONDS = 5.0
+SECONDS = 3.0
 
 
 class Part(NamedTuple):
@@ -49,8 +49,8 @@ class Part(NamedTuple):
 
 PARTS = {
     "weak": Part(300, "labelled", "tags", TRAINING_VARIANTS),
-    "unlabel_in_domain": Part(200, "unlabelled", "none", TRAINING_VARIANTS),
-    "validation": Part(240, "labelled", "tags", TRAINING_VARIANTS),
+    "unlabel_in_domain": Part(160, "unlabelled", "none", TRAINING_VARIANTS),
+    "validation": Part(200, "labelled", "tags", TRAINING_VARIANTS),
     "test": Part(160, "labelled", "events", TEST_VARIANTS),
 }
 

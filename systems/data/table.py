@@ -118,10 +118,20 @@ def _with_test_part(items: list[Item]) -> tuple[list[Item], str, list[Fault]]:
     targets = np.array([[name in has for name in classes] for has in names], dtype=np.float32)
     assigned = stratified_groups(targets, groups, FOLDS, TEST_SEED)
     in_test = {group for group, fold in zip(groups, assigned, strict=True) if fold == 0}
-    for k in range(len(classes)):  # a class trains and validates first: that takes two groups
+    rare: list[str] = []
+    for k, name in enumerate(classes):  # a class trains and validates first: that takes two groups
         having = {group for group, row in zip(groups, targets, strict=True) if row[k]}
         if len(having - in_test) < 2:
+            rare.append(f"'{name}' ({len(having)})")
             in_test -= having
+    if not in_test:
+        why = (
+            "no column 'part', and no clip can become a test clip: a label is in the test part "
+            "only where 2 other groups (without a column 'group': 2 clips) have it, so that it "
+            f"trains and validates. Too rare, with their groups: {', '.join(rare)}; give "
+            "them more, or leave them out"
+        )
+        return items, "", [Fault(0, "", why)]
     test = {item.clip_id for item in labelled if item.group in in_test}
     note = (
         f"no column 'part': a fifth of the labelled clips ({len(test)} of {len(labelled)}; whole "
