@@ -38,7 +38,7 @@ def final_models(plan: Plan, rows: OutOfFold) -> list[Candidate]:
     """Members' final models, each under its decision variants."""
     how = {"refit": "refitted", "fold_mean": "mean of folds",
            "fold_geometric": "geometric mean of folds"}[plan.stage.final]  # fmt: skip
-    if plan.folds_predict() and len(plan.splits["folds"]) == 1:
+    if plan.stage.folds_predict and len(plan.splits["folds"]) == 1:
         how = "its fold's model"
     found = []
     for place, member in enumerate(rows.members):
