@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import pytest
 import torch
-from command import SEARCH, on_data
+from command import PATIENCE, SEARCH, on_data, wait_until
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from test_run import fingerprint_of_run
@@ -70,7 +70,7 @@ def faulty(cwd: Path, arguments: tuple[str, ...], *faults: dict[str, Any]) -> Do
     with open(output, "w") as file:
         code = subprocess.run(
             [sys.executable, "-m", "orchestrator.run", *arguments], cwd=cwd, stdout=file,
-            stderr=subprocess.STDOUT, timeout=500, check=False, start_new_session=True,
+            stderr=subprocess.STDOUT, timeout=PATIENCE, check=False, start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths),
                  "SOUNDSWEEP_FAULTS": str(plan)},
         ).returncode  # fmt: skip
@@ -148,7 +148,6 @@ def files(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.all
-@pytest.mark.timeout(1800)
 def test_faults_one_after_another_leave_the_run_of_none(
     whole: RunDir, tmp_path: Path, task4_folder: Path, orphans: list[int]
 ) -> None:
@@ -196,10 +195,8 @@ class Frozen(NamedTuple):
 
 
 def frozen_worker(run: RunDir) -> Frozen:
-    note, deadline = run.root.parent / "frozen.pid", time.monotonic() + 30
-    while not note.exists() or not note.read_text() or not is_stopped(int(note.read_text())):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    note = run.root.parent / "frozen.pid"
+    wait_until(lambda: note.exists() and note.read_text() and is_stopped(int(note.read_text())))
     return Frozen(int(note.read_text()), saved(run)[-1])
 
 
@@ -213,7 +210,7 @@ def assert_wakes_without_a_word(frozen: Frozen, run: RunDir) -> None:
     frozen.checkpoint.write_bytes(b"as it was when the worker stopped")
     before = files(run.path)
     os.kill(frozen.pid, signal.SIGCONT)
-    deadline = time.monotonic() + 10  # far more than it needs to rename a file
+    deadline = time.monotonic() + 60  # it need not end; far more than it needs to rename a file
     while Path(f"/proc/{frozen.pid}").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert files(run.path) == before
@@ -267,11 +264,11 @@ def test_a_sweep_goes_on_without_the_trials_that_fail(tmp_path: Path, task4_fold
 
 
 @pytest.fixture
-def searched(whole: RunDir, tmp_path: Path) -> RunDir:
-    """``whole`` as it was when its search had ended, as if that had scored one fold of five."""
+def searched(real: RunDir, tmp_path: Path) -> RunDir:
+    """``real`` as it was when its search had ended, as if that had scored one fold of five."""
     run = RunDir(tmp_path / "runs" / "it")
-    shutil.copytree(whole.path, run.path)
-    shutil.copytree(whole.root / "store", run.root / "store")
+    shutil.copytree(real.path, run.path)
+    shutil.copytree(real.root / "store", run.root / "store")
     members = read_json(run.members)["members"]
     for folder in (run.path / "stack", run.path / "counts", run.path / "examples", run.report):
         shutil.rmtree(folder, ignore_errors=True)

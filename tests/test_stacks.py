@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +12,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
-from command import TINY, in_process, on_data, soundsweep
+from command import HERE, TINY, in_process, on_data, soundsweep
 
 from orchestrator.console.progress import Progress
 from orchestrator.models.bundle import export
@@ -33,28 +30,15 @@ from systems import registry
 from systems.errors import CannotFit, UserError
 from systems.predictions import Predictions
 
-HERE = Path(__file__).parent
-FAKE, FAULTS = HERE / "fakepaper", HERE / "faults"
-
-
-def command(
-    *arguments: str, cwd: Path, paths: tuple[Path, ...] = (), **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """The real command with more folders on the path of all its processes."""
-    known = [*map(str, paths), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return subprocess.run(
-        [sys.executable, "-m", "orchestrator.run", *arguments], cwd=cwd, capture_output=True,
-        text=True, timeout=500, check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(known), **environment},
-    )  # fmt: skip
+FAKE, FAULTS = (Path(__file__).parent / name for name in ("fakepaper", "faults"))
 
 
 @pytest.fixture(scope="module")
 def second(whole: RunDir, task4_folder: Path) -> RunDir:
     """A run of the other system beside the whole run."""
-    options = [*on_data(task4_folder, "--name", "second", *TINY, "--trials", "1")]
-    soundsweep("run", "--system", "gcrnn_vat/gcrnn", *options, "--top-k", "1", "--stack", "none",
-               cwd=whole.root.parent)  # fmt: skip
+    options = on_data(task4_folder, "--name", "second", *TINY, *HERE, "--trials", "1")
+    in_process("run", "--system", "gcrnn_vat/gcrnn", *options, "--top-k", "1", "--stack", "none",
+               cwd=whole.root.parent, check=True)  # fmt: skip
     return RunDir(whole.root / "second")
 
 
@@ -73,22 +57,22 @@ def mlflow_ids(run: RunDir) -> dict[str, str]:
 
 
 def test_members_of_two_systems_stack_from_their_mlflow_ids_and_a_killed_stack_goes_on(
-    whole: RunDir, second: RunDir, tmp_path: Path
+    real: RunDir, second: RunDir, tmp_path: Path
 ) -> None:
-    ids = [*list(mlflow_ids(whole).values())[:2], *mlflow_ids(second).values()]
+    ids = [*list(mlflow_ids(real).values())[:2], str(second.path)]
     assert len(ids) >= 2
     asked = ("stack", *ids, "--name", "both", "--stack", "mean,logreg,selection",
-             "--storage", "runs")  # fmt: skip
+             "--storage", "runs", "--ray-address", "none")  # fmt: skip
     plan = tmp_path / "faults.json"
     plan.write_text(json.dumps([{"file": "*/logreg/folds/2.npz.new", "nth": 1, "do": "kill"}]))
-    cwd = whole.root.parent
-    killed = command(*asked, cwd=cwd, paths=(FAULTS,), SOUNDSWEEP_FAULTS=str(plan))
+    cwd = real.root.parent
+    killed = soundsweep(*asked, cwd=cwd, check=False, paths=(FAULTS,), SOUNDSWEEP_FAULTS=str(plan))
     assert killed.returncode == -9, killed.stdout[-2000:] + killed.stderr[-2000:]
-    run = RunDir(whole.root / "both")
+    run = RunDir(real.root / "both")
     assert (run.stack("mean") / "scores.json").exists()
     before = {p: p.stat().st_mtime_ns for p in run.stack("mean").rglob("*") if p.is_file()}
     assert (run.stack("logreg") / "folds" / "1.npz").exists()
-    soundsweep("run", "--resume", "both", "--storage", "runs", cwd=cwd)
+    in_process("run", "--resume", "both", "--storage", "runs", cwd=cwd, check=True)
     assert {p: p.stat().st_mtime_ns for p in before} == before, "what was fitted was fitted again"
 
     results = read_json(run.results)
@@ -158,8 +142,8 @@ def test_a_single_training_has_no_rows_to_stack(whole: RunDir, tmp_path: Path) -
 
 
 @pytest.mark.all
-def test_the_settings_are_searched_by_the_real_sweep(whole: RunDir, tmp_path: Path) -> None:
-    shutil.copytree(whole.root, tmp_path / "runs")
+def test_the_settings_are_searched_by_the_real_sweep(real: RunDir, tmp_path: Path) -> None:
+    shutil.copytree(real.root, tmp_path / "runs")
     soundsweep("stack", "it", "--stack", "logreg", "--stage-trials", "3", "--storage", "runs",
                cwd=tmp_path)  # fmt: skip
     run = RunDir(tmp_path / "runs" / "it")
@@ -180,12 +164,11 @@ def test_the_settings_are_searched_by_the_real_sweep(whole: RunDir, tmp_path: Pa
     assert all("worth" in one.data.metrics and "C" in one.data.params for one in shown)
 
 
-@pytest.mark.all
 def test_folds_means_and_snapshots_predict_the_test_part(whole: RunDir, tmp_path: Path) -> None:
     """``stack RUN`` with other final models: each fold's model predicts, their mean is scored."""
     shutil.copytree(whole.root, tmp_path / "runs")
-    done = soundsweep("stack", "it", "--stack", "mean,snapshot_mean", "--final", "fold_mean",
-                      "--storage", "runs", cwd=tmp_path)  # fmt: skip
+    done = in_process("stack", "it", "--stack", "mean,snapshot_mean", "--final", "fold_mean",
+                      "--storage", "runs", cwd=tmp_path, check=True)  # fmt: skip
     run = RunDir(tmp_path / "runs" / "it")
     rows = read_json(run.scores)["rows"]
     assert "mean of folds" in rows[0]["who"]
@@ -246,19 +229,19 @@ def test_a_teacher_that_was_fitted_on_what_scores_its_pupil_is_told(
 def taught(tmp_path_factory: pytest.TempPathFactory, task4_folder: Path) -> Path:
     """The storage root after ``--system fakepaper/pupil``, which needs a fusion of two systems."""
     cwd = tmp_path_factory.mktemp("taught")
-    done = command("run", "--system", "fakepaper/pupil", *FUSED, *on_data(task4_folder), cwd=cwd,
-                   paths=(FAKE,))  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FAKE))
+        in_process("run", "--system", "fakepaper/pupil", "--name", "pup", "--trials", "1", *FUSED,
+                   *on_data(task4_folder), cwd=cwd, check=True)  # fmt: skip
     return cwd / "runs"
 
 
-FUSED = ("--name", "pup", "--stack", "none", "--trials", "1", "--budget", "paper",
-         "--gpus-per-trial", "0", "--concurrency", "1")  # fmt: skip
+FUSED = ("--stack", "none", "--budget", "paper", "--gpus-per-trial", "0", "--concurrency", "1",
+         *HERE)  # fmt: skip
 
 
-@pytest.mark.all
 def test_a_fusion_and_what_it_teaches_are_trained_in_order_and_reused(
-    taught: Path, task4_folder: Path
+    taught: Path, task4_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = {path.parent.name for path in taught.glob("*/results.json")}
     assert names == {"pup", *(f"pup.fakepaper.{one}" for one in ("small", "fast", "both"))}
@@ -276,9 +259,9 @@ def test_a_fusion_and_what_it_teaches_are_trained_in_order_and_reused(
     every = Predictions.load(pupil.path / "required" / "teacher" / "all.npz")
     assert len(every.clip_ids) == 24
 
-    again = command("run", "--system", "fakepaper/both", *FUSED[2:], "--name", "again",
-                    *on_data(task4_folder), cwd=taught.parent, paths=(FAKE,))  # fmt: skip
-    assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-3000:]
+    monkeypatch.syspath_prepend(str(FAKE))
+    again = in_process("run", "--system", "fakepaper/both", "--name", "again", "--trials", "1",
+                       *FUSED, *on_data(task4_folder), cwd=taught.parent, check=True)  # fmt: skip
     assert "fakepaper/small: pup.fakepaper.small is reused" in again.stdout
     assert "fakepaper/fast: pup.fakepaper.fast is reused" in again.stdout
     scores = [read_json(taught / run / "scores.json")["rows"][-1]["metrics"]
@@ -286,14 +269,12 @@ def test_a_fusion_and_what_it_teaches_are_trained_in_order_and_reused(
     assert scores[0] == scores[1]
 
 
-@pytest.mark.all
 def test_a_fusion_of_fusions_over_seeds_and_folds_predicts_what_it_was_scored_on(
-    task4_folder: Path, tmp_path: Path
+    task4_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = command("run", "--system", "fakepaper/late", *FUSED[2:4], "--budget", "paper",
-                   "--gpus-per-trial", "0", "--name", "l", *on_data(task4_folder), cwd=tmp_path,
-                   paths=(FAKE,))  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    monkeypatch.syspath_prepend(str(FAKE))
+    in_process("run", "--system", "fakepaper/late", "--name", "l", *FUSED, *on_data(task4_folder),
+               cwd=tmp_path, check=True)  # fmt: skip
     root = tmp_path / "runs"
     # Where nothing is searched, a system that is named twice is trained twice, with other seeds.
     small = RunDir(root / "l.fakepaper.small")
@@ -310,16 +291,12 @@ def test_a_fusion_of_fusions_over_seeds_and_folds_predicts_what_it_was_scored_on
     assert len(list(small.trial(0).refit.glob("predictions/test_fold*_epoch*.npz"))) >= 5
     assert read_json(seeds.stack("snapshot_mean") / "learner.json")["state"]["per_fold"]
     # The bundle is the stack: folds' models, snapshots and all.
-    sys.path.insert(0, str(FAKE))
-    try:
-        bundle = export(run, tmp_path / "bundle", model="vote")
-        stored = Predictions.load(run.stack("vote") / "test.npz")
-        assert stored.clip_scores is not None
-        dataset, _ = reload(load_plan(run))
-        wavs = [dataset.source.where(clip_id) for clip_id in stored.clip_ids]
-        said = Predictor.load(bundle).predict_files(wavs)
-    finally:
-        sys.path.remove(str(FAKE))
+    bundle = export(run, tmp_path / "bundle", model="vote")
+    stored = Predictions.load(run.stack("vote") / "test.npz")
+    assert stored.clip_scores is not None
+    dataset, _ = reload(load_plan(run))
+    wavs = [dataset.source.where(clip_id) for clip_id in stored.clip_ids]
+    said = Predictor.load(bundle).predict_files(wavs)
     scores = np.array([list(one.tags.values()) for one in said])
     np.testing.assert_allclose(scores, stored.clip_scores, atol=1e-4)
     assert stored.events is not None
@@ -360,9 +337,9 @@ def test_a_fusion_that_cannot_be_is_told_before_anything_is_trained(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_fusion_is_no_system_to_train(whole: RunDir) -> None:
-    done = command("train", "fakepaper/both", "--storage", "runs", cwd=whole.root.parent,
-                   paths=(FAKE,))  # fmt: skip
+def test_a_fusion_is_no_system_to_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FAKE))
+    done = in_process("train", "fakepaper/both", cwd=tmp_path)
     assert done.returncode == 2
     assert "fakepaper/both is a fusion of fakepaper/small, fakepaper/fast" in done.stderr
     assert "Traceback" not in done.stderr
