@@ -100,6 +100,24 @@ def _own(factory: pytest.TempPathFactory, shared: Path) -> RunDir:
     return RunDir(Path(shutil.copytree(shared, factory.mktemp("own") / "cwd")) / "runs" / "it")
 
 
+@pytest.fixture(scope="session")
+def scored_run(tmp_path_factory: pytest.TempPathFactory, task4_folder: Path) -> RunDir:
+    """A run whose test part was scored (``scored.py``): read it, do not change it."""
+    from scored import score
+
+    root = made_once(tmp_path_factory, "scored", lambda folder: score(folder, task4_folder))
+    return RunDir(root / "tiny")
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory, scored_run: RunDir) -> dict[str, Path]:
+    """A bundle of each kind of model of ``scored_run``."""
+    from scored import MODELS, bundle_of, export_all
+
+    made = made_once(tmp_path_factory, "bundles", lambda folder: export_all(scored_run, folder))
+    return {model: bundle_of(made, model) for model in MODELS}
+
+
 @pytest.fixture
 def task4_copy(task4_folder: Path, tmp_path: Path) -> Path:
     """A copy of ``task4_folder`` that a test may break."""
