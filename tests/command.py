@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,21 +23,40 @@ SEARCH = (
     "--space", "front_end.window=one-of:512,1024,2048", "--trials", "5", "--top-k", "2",
     "--stack", "logreg,genetic", "--final", "refit",
 )  # fmt: skip
+HERE = ("--ray-address", "none", "--mlflow", "none")  # one thing at a time, nothing beside it
+PATIENCE = 1800  # seconds, of all that a test waits for: far more than it takes on a busy machine
 
 
-def soundsweep(*arguments: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run ``soundsweep ARGUMENTS`` in a folder; with ``check`` it must end well."""
+def soundsweep(
+    *arguments: str, cwd: Path, check: bool = True, paths: tuple[Path, ...] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run ``soundsweep ARGUMENTS`` in a folder; with ``check`` it must end well.
+
+    ``paths``: more folders on the path of all its processes.
+    """
+    known = [*map(str, paths), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [sys.executable, "-m", "orchestrator.run", *arguments],
-        cwd=cwd, capture_output=True, text=True, timeout=500, check=False,
+        cwd=cwd, capture_output=True, text=True, timeout=PATIENCE, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(known), **environment},
     )  # fmt: skip
-    if check:
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return _well(done) if check else done
+
+
+def _well(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done
 
 
-def in_process(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """``soundsweep ARGUMENTS`` within this process: for what starts no Ray, or must end before.
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.05)
+
+
+def in_process(*arguments: str, cwd: Path, check: bool = False) -> subprocess.CompletedProcess[str]:
+    """``soundsweep ARGUMENTS`` within this process: with ``HERE``, or for what starts no Ray.
 
     A process of its own takes ten seconds and more to import what a run needs.
     """
@@ -50,7 +72,8 @@ def in_process(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
             main()
         except SystemExit as end:
             code = int(end.code or 0)
-    return subprocess.CompletedProcess(list(arguments), code, out.getvalue(), err.getvalue())
+    done = subprocess.CompletedProcess(list(arguments), code, out.getvalue(), err.getvalue())
+    return _well(done) if check else done
 
 
 def on_data(folder: Path, *more: str) -> tuple[str, ...]:

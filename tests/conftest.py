@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from command import SEARCH, on_data, soundsweep
+from command import HERE, SEARCH, in_process, on_data, soundsweep
 
 from orchestrator.runs.rundir import RunDir
 from systems.data.dcase2018_task4 import CLASSES
@@ -73,18 +73,49 @@ def _task4(root: Path) -> None:
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory, task4_folder: Path) -> RunDir:
-    """An uninterrupted run over ``task4_folder``, named ``it``; what it printed lies beside it.
+    """An uninterrupted run over ``task4_folder``, named ``it``, without Ray and MLflow.
 
     Each test process has a copy of its own, with the storage root around it.
     """
 
     def sweep(cwd: Path) -> None:
+        asked = on_data(task4_folder, "--name", "it", *SEARCH, *HERE)
+        in_process("run", *asked, cwd=cwd, check=True)
+
+    return _own(tmp_path_factory, made_once(tmp_path_factory, "whole", sweep))
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory, task4_folder: Path) -> RunDir:
+    """The same by the real command, on Ray and with MLflow; what it printed lies beside it."""
+
+    def sweep(cwd: Path) -> None:
         done = soundsweep("run", *on_data(task4_folder, "--name", "it", *SEARCH), cwd=cwd)
         (cwd / "runs" / "printed.txt").write_text(done.stdout)
 
-    cwd = tmp_path_factory.mktemp("own") / "whole"
-    shutil.copytree(made_once(tmp_path_factory, "whole", sweep), cwd)
-    return RunDir(cwd / "runs" / "it")
+    return _own(tmp_path_factory, made_once(tmp_path_factory, "real", sweep))
+
+
+def _own(factory: pytest.TempPathFactory, shared: Path) -> RunDir:
+    return RunDir(Path(shutil.copytree(shared, factory.mktemp("own") / "cwd")) / "runs" / "it")
+
+
+@pytest.fixture(scope="session")
+def scored_run(tmp_path_factory: pytest.TempPathFactory, task4_folder: Path) -> RunDir:
+    """A run whose test part was scored (``scored.py``): read it, do not change it."""
+    from scored import score
+
+    root = made_once(tmp_path_factory, "scored", lambda folder: score(folder, task4_folder))
+    return RunDir(root / "tiny")
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory, scored_run: RunDir) -> dict[str, Path]:
+    """A bundle of each kind of model of ``scored_run``."""
+    from scored import MODELS, bundle_of, export_all
+
+    made = made_once(tmp_path_factory, "bundles", lambda folder: export_all(scored_run, folder))
+    return {model: bundle_of(made, model) for model in MODELS}
 
 
 @pytest.fixture

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 from scipy.special import expit, softmax
 
 from orchestrator.members.seen import Members, Targets
+from orchestrator.plan.stage import Manner
+from orchestrator.stacking.families import learner, learners
+from orchestrator.stacking.learner import Learner
 from systems.data.dataset import Event
+from systems.errors import CannotFit
 
 Set = tuple[Members, Targets]
 
@@ -195,3 +201,23 @@ def halves(data: Set) -> tuple[Set, Set]:
     members, targets = data
     first = np.arange(len(targets.values)) % 2 == 0
     return (members.rows(first), targets.rows(first)), (members.rows(~first), targets.rows(~first))
+
+
+def fitted(
+    name: str, data: Set, manner: Manner | None = None, seed: int = 0, **settings: Any
+) -> Learner:
+    made = learner(name, learners()[name].Settings(**settings), manner)
+    made.fit(*data, seed)
+    return made
+
+
+def in_folds(data: Set, folds: int = 3) -> Set:
+    """The rows dealt to folds, and of what each fold's models say."""
+    members, targets = data
+    fold = np.arange(len(targets.values)) % folds
+    return replace(members, fold=fold), replace(targets, folds=fold)
+
+
+def fails(name: str, data: Set, why: str, manner: Manner | None = None, **more: Any) -> None:
+    with pytest.raises(CannotFit, match=why):
+        fitted(name, data, manner, **more)

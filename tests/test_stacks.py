@@ -1,12 +1,9 @@
-"""Stacks over several runs, fusions as systems and what learns from them, by the real command."""
+"""Stacks over the trials of one run and of several."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,47 +12,32 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
-from command import TINY, in_process, on_data, soundsweep
+from command import HERE, TINY, in_process, on_data, soundsweep
 
 from orchestrator.console.progress import Progress
 from orchestrator.models.bundle import export
 from orchestrator.models.inference import Predictor
-from orchestrator.pipeline.graph import _go_on_or_begin, biased_teachers, reusable
+from orchestrator.pipeline.graph import _go_on_or_begin, reusable
 from orchestrator.pipeline.stack import _unscored
 from orchestrator.plan.plan import MemberRef
 from orchestrator.plan.stage import StageSettings
 from orchestrator.planning import gather, stacks
-from orchestrator.planning.resolve import reload
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.stacking import stage
 from orchestrator.stacking.stage import write_comparisons
-from systems import registry
 from systems.errors import CannotFit, UserError
 from systems.predictions import Predictions
 
-HERE = Path(__file__).parent
-FAKE, FAULTS = HERE / "fakepaper", HERE / "faults"
-
-
-def command(
-    *arguments: str, cwd: Path, paths: tuple[Path, ...] = (), **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """The real command with more folders on the path of all its processes."""
-    known = [*map(str, paths), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return subprocess.run(
-        [sys.executable, "-m", "orchestrator.run", *arguments], cwd=cwd, capture_output=True,
-        text=True, timeout=500, check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(known), **environment},
-    )  # fmt: skip
+FAULTS = Path(__file__).parent / "faults"
 
 
 @pytest.fixture(scope="module")
 def second(whole: RunDir, task4_folder: Path) -> RunDir:
     """A run of the other system beside the whole run."""
-    options = [*on_data(task4_folder, "--name", "second", *TINY, "--trials", "1")]
-    soundsweep("run", "--system", "gcrnn_vat/gcrnn", *options, "--top-k", "1", "--stack", "none",
-               cwd=whole.root.parent)  # fmt: skip
+    options = on_data(task4_folder, "--name", "second", *TINY, *HERE, "--trials", "1")
+    in_process("run", "--system", "gcrnn_vat/gcrnn", *options, "--top-k", "1", "--stack", "none",
+               cwd=whole.root.parent, check=True)  # fmt: skip
     return RunDir(whole.root / "second")
 
 
@@ -74,22 +56,22 @@ def mlflow_ids(run: RunDir) -> dict[str, str]:
 
 
 def test_members_of_two_systems_stack_from_their_mlflow_ids_and_a_killed_stack_goes_on(
-    whole: RunDir, second: RunDir, tmp_path: Path
+    real: RunDir, second: RunDir, tmp_path: Path
 ) -> None:
-    ids = [*list(mlflow_ids(whole).values())[:2], *mlflow_ids(second).values()]
+    ids = [*list(mlflow_ids(real).values())[:2], str(second.path)]
     assert len(ids) >= 2
     asked = ("stack", *ids, "--name", "both", "--stack", "mean,logreg,selection",
-             "--storage", "runs")  # fmt: skip
+             "--storage", "runs", "--ray-address", "none")  # fmt: skip
     plan = tmp_path / "faults.json"
     plan.write_text(json.dumps([{"file": "*/logreg/folds/2.npz.new", "nth": 1, "do": "kill"}]))
-    cwd = whole.root.parent
-    killed = command(*asked, cwd=cwd, paths=(FAULTS,), SOUNDSWEEP_FAULTS=str(plan))
+    cwd = real.root.parent
+    killed = soundsweep(*asked, cwd=cwd, check=False, paths=(FAULTS,), SOUNDSWEEP_FAULTS=str(plan))
     assert killed.returncode == -9, killed.stdout[-2000:] + killed.stderr[-2000:]
-    run = RunDir(whole.root / "both")
+    run = RunDir(real.root / "both")
     assert (run.stack("mean") / "scores.json").exists()
     before = {p: p.stat().st_mtime_ns for p in run.stack("mean").rglob("*") if p.is_file()}
     assert (run.stack("logreg") / "folds" / "1.npz").exists()
-    soundsweep("run", "--resume", "both", "--storage", "runs", cwd=cwd)
+    in_process("run", "--resume", "both", "--storage", "runs", cwd=cwd, check=True)
     assert {p: p.stat().st_mtime_ns for p in before} == before, "what was fitted was fitted again"
 
     results = read_json(run.results)
@@ -159,8 +141,8 @@ def test_a_single_training_has_no_rows_to_stack(whole: RunDir, tmp_path: Path) -
 
 
 @pytest.mark.all
-def test_the_settings_are_searched_by_the_real_sweep(whole: RunDir, tmp_path: Path) -> None:
-    shutil.copytree(whole.root, tmp_path / "runs")
+def test_the_settings_are_searched_by_the_real_sweep(real: RunDir, tmp_path: Path) -> None:
+    shutil.copytree(real.root, tmp_path / "runs")
     soundsweep("stack", "it", "--stack", "logreg", "--stage-trials", "3", "--storage", "runs",
                cwd=tmp_path)  # fmt: skip
     run = RunDir(tmp_path / "runs" / "it")
@@ -181,12 +163,11 @@ def test_the_settings_are_searched_by_the_real_sweep(whole: RunDir, tmp_path: Pa
     assert all("worth" in one.data.metrics and "C" in one.data.params for one in shown)
 
 
-@pytest.mark.all
 def test_folds_means_and_snapshots_predict_the_test_part(whole: RunDir, tmp_path: Path) -> None:
     """``stack RUN`` with other final models: each fold's model predicts, their mean is scored."""
     shutil.copytree(whole.root, tmp_path / "runs")
-    done = soundsweep("stack", "it", "--stack", "mean,snapshot_mean", "--final", "fold_mean",
-                      "--storage", "runs", cwd=tmp_path)  # fmt: skip
+    done = in_process("stack", "it", "--stack", "mean,snapshot_mean", "--final", "fold_mean",
+                      "--storage", "runs", cwd=tmp_path, check=True)  # fmt: skip
     run = RunDir(tmp_path / "runs" / "it")
     rows = read_json(run.scores)["rows"]
     assert "mean of folds" in rows[0]["who"]
@@ -199,174 +180,6 @@ def test_folds_means_and_snapshots_predict_the_test_part(whole: RunDir, tmp_path
     expected = np.mean([fold.clip_scores for fold in folds], axis=0)
     np.testing.assert_allclose(mean.clip_scores, expected, atol=1e-7)
     assert any(trial.snapshots_predicted() for trial in run.trials())
-
-
-# Fusions as systems
-
-
-def test_the_graph_of_needs_is_resolved_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    entries: dict[str, Any] = {}
-
-    def fusion(name: str, *members: str) -> None:
-        entries[f"p/{name}"] = registry.Fusion(name, "p", tuple(f"p/{m}" for m in members), "mean")
-
-    def system(name: str, *required: str) -> None:
-        requires = {r: registry.Requirement(f"p/{r}") for r in required}
-        entries[f"p/{name}"] = SimpleNamespace(address=f"p/{name}", requires=requires)
-
-    system("a")
-    system("b")
-    fusion("both", "a", "b")
-    system("pupil", "both", "a")
-    fusion("last", "pupil", "b")
-    system("x", "y")
-    system("y", "x")
-    monkeypatch.setattr(registry, "find", lambda name: entries[name])
-    order = [entry.address for entry in registry.resolve("p/last")]
-    assert order == ["p/a", "p/b", "p/both", "p/pupil", "p/last"]
-    with pytest.raises(UserError, match="need each other: p/x -> p/y -> p/x"):
-        registry.resolve("p/x")
-
-
-def test_a_teacher_that_was_fitted_on_what_scores_its_pupil_is_told(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    teacher = registry.Fusion("both", "p", ("p/a", "p/b"), "logreg")
-    monkeypatch.setattr(registry, "find", lambda name: teacher)
-    pupil: Any = SimpleNamespace(
-        requires={"teacher": registry.Requirement("p/both", rows="same_fold")}
-    )
-    one, two = (SimpleNamespace(folds=(None,) * count) for count in (1, 2))
-    (note,) = biased_teachers(pupil, one)  # type: ignore[arg-type]
-    assert "p/both" in note
-    assert "biased" in note
-    assert biased_teachers(pupil, two) == []  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory, task4_folder: Path) -> Path:
-    """The storage root after ``--system fakepaper/pupil``, which needs a fusion of two systems."""
-    cwd = tmp_path_factory.mktemp("taught")
-    done = command("run", "--system", "fakepaper/pupil", *FUSED, *on_data(task4_folder), cwd=cwd,
-                   paths=(FAKE,))  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return cwd / "runs"
-
-
-FUSED = ("--name", "pup", "--stack", "none", "--trials", "1", "--budget", "paper",
-         "--gpus-per-trial", "0", "--concurrency", "1")  # fmt: skip
-
-
-@pytest.mark.all
-def test_a_fusion_and_what_it_teaches_are_trained_in_order_and_reused(
-    taught: Path, task4_folder: Path
-) -> None:
-    names = {path.parent.name for path in taught.glob("*/results.json")}
-    assert names == {"pup", *(f"pup.fakepaper.{one}" for one in ("small", "fast", "both"))}
-    fusion = read_json(taught / "pup.fakepaper.both" / "results.json")
-    assert fusion["run"]["fusion"] == "fakepaper/both"
-    assert [row["name"] for row in fusion["stack"]] == ["power"]
-    assert fusion["stack"][0]["parameters"] == {"r": 3.0}
-    assert "mean of folds" in fusion["test"]["rows"][0]["who"]
-    # The teacher of a fold's training clips is of the same fold: it never saw those that validate.
-    pupil = RunDir(taught / "pup")
-    for fold in range(5):
-        said = Predictions.load(pupil.path / "required" / "teacher" / f"fold{fold}.npz")
-        held_out = Predictions.load(pupil.trial(0).predictions(fold)).clip_ids
-        assert not set(said.clip_ids) & set(held_out)
-    every = Predictions.load(pupil.path / "required" / "teacher" / "all.npz")
-    assert len(every.clip_ids) == 24
-
-    again = command("run", "--system", "fakepaper/both", *FUSED[2:], "--name", "again",
-                    *on_data(task4_folder), cwd=taught.parent, paths=(FAKE,))  # fmt: skip
-    assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-3000:]
-    assert "fakepaper/small: pup.fakepaper.small is reused" in again.stdout
-    assert "fakepaper/fast: pup.fakepaper.fast is reused" in again.stdout
-    scores = [read_json(taught / run / "scores.json")["rows"][-1]["metrics"]
-              for run in ("again", "pup.fakepaper.both")]  # fmt: skip
-    assert scores[0] == scores[1]
-
-
-@pytest.mark.all
-def test_a_fusion_of_fusions_over_seeds_and_folds_predicts_what_it_was_scored_on(
-    task4_folder: Path, tmp_path: Path
-) -> None:
-    done = command("run", "--system", "fakepaper/late", *FUSED[2:4], "--budget", "paper",
-                   "--gpus-per-trial", "0", "--name", "l", *on_data(task4_folder), cwd=tmp_path,
-                   paths=(FAKE,))  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    root = tmp_path / "runs"
-    # Where nothing is searched, a system that is named twice is trained twice, with other seeds.
-    small = RunDir(root / "l.fakepaper.small")
-    plan = read_json(small.plan_file)
-    assert (plan["trials"], plan["space"], plan["halving"]) == (2, [], None)
-    first, second = (Predictions.load(small.trial(n).predictions(0)) for n in (0, 1))
-    assert not np.allclose(first.clip_scores, second.clip_scores)
-    run = RunDir(root / "l")
-    fusion = read_json(run.results)
-    assert len(read_json(run.plan_file)["members"]) == 3
-    assert "geometric mean of folds" in fusion["test"]["rows"][0]["who"]
-    # Each fold's own snapshots, of both seeds, predicted the test part.
-    seeds = RunDir(root / "l.fakepaper.seeds")
-    assert len(list(small.trial(0).refit.glob("predictions/test_fold*_epoch*.npz"))) >= 5
-    assert read_json(seeds.stack("snapshot_mean") / "learner.json")["state"]["per_fold"]
-    # The bundle is the stack: folds' models, snapshots and all.
-    sys.path.insert(0, str(FAKE))
-    try:
-        bundle = export(run, tmp_path / "bundle", model="vote")
-        stored = Predictions.load(run.stack("vote") / "test.npz")
-        assert stored.clip_scores is not None
-        dataset, _ = reload(run.plan)
-        wavs = [dataset.source.where(clip_id) for clip_id in stored.clip_ids]
-        said = Predictor.load(bundle).predict_files(wavs)
-    finally:
-        sys.path.remove(str(FAKE))
-    scores = np.array([list(one.tags.values()) for one in said])
-    np.testing.assert_allclose(scores, stored.clip_scores, atol=1e-4)
-    assert stored.events is not None
-    for one, events in zip(said, stored.events, strict=True):
-        assert [e.label for e in one.events] == [e.label for e in events]
-
-
-WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "learner": ({"learner": "logref"}, "did you mean 'logreg'"),
-    "setting": ({"learner": "power", "settings": {"q": 1}}, "unknown configuration key 'q'"),
-    "value": ({"learner": "power", "settings": {"r": -1.0}}, "r lies in 0.05"),
-    "weights": ({"settings": {"weights": (1.0, 2.0, 3.0)}}, "3 weights for 2 members"),
-    "gate": ({"events_of": "fakepaper/pupil"}, "unknown system among the members"),
-    "final": ({"members": ("fakepaper/fast", "fakepaper/both")}, "takes one kind of final model"),
-    "labels": ({"learner": "exact_events"}, "which say nothing about time"),
-    "column": ({"row_weights": {"verified": {"0": 0.5}}}, "unknown column of dcase2018_task4"),
-    "trials": ({"members": ("fakepaper/small",) * 2}, "takes 2 trainings of fakepaper/small"),
-}
-
-
-@pytest.mark.parametrize("case", WRONG)
-def test_a_fusion_that_cannot_be_is_told_before_anything_is_trained(
-    case: str, monkeypatch: pytest.MonkeyPatch, task4_folder: Path, tmp_path: Path
-) -> None:
-    monkeypatch.syspath_prepend(str(FAKE))
-    change, says = WRONG[case]
-    about = {"members": ("fakepaper/small", "fakepaper/fast"), "learner": "mean", **change}
-    registry.papers()  # the entry point of the constructed paper is found
-    registry.find("fakepaper/small")
-    wrong = registry.Fusion("wrong", "fakepaper", **about)
-    monkeypatch.setitem(registry._ENTRIES, "fakepaper/wrong", wrong)
-    for more in ((), ("--dry-run",)):
-        done = in_process("run", "--system", "fakepaper/wrong", "--trials", "1", "--stack", "none",
-                          *on_data(task4_folder), *more, cwd=tmp_path)  # fmt: skip
-        assert done.returncode == 2
-        assert says in done.stderr
-        assert "Traceback" not in done.stderr
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_fusion_is_no_system_to_train(whole: RunDir) -> None:
-    done = command("train", "fakepaper/both", "--storage", "runs", cwd=whole.root.parent,
-                   paths=(FAKE,))  # fmt: skip
-    assert done.returncode == 2
-    assert "fakepaper/both is a fusion of fakepaper/small, fakepaper/fast" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -443,9 +256,8 @@ def test_a_run_of_that_name_that_was_asked_for_otherwise_is_not_gone_on_with(
 def test_a_subset_opens_no_labels_and_keeps_the_correction(whole: RunDir, tmp_path: Path) -> None:
     run = RunDir(tmp_path / "it")
     shutil.copytree(whole.path, run.path)
-    plan = run.plan
-    assert not _unscored(run, replace(plan, stage=StageSettings(("genetic",))))
-    assert _unscored(run, replace(plan, stage=StageSettings(("genetic", "mean"))))
+    assert not _unscored(run, replace(run.plan, stage=StageSettings(("genetic",))))
+    assert _unscored(run, replace(run.plan, stage=StageSettings(("genetic", "mean"))))
     before = read_json(run.comparisons)
     write_comparisons(run)
     assert read_json(run.comparisons) == before
