@@ -251,4 +251,4 @@ def test_only_a_quick_search_leaves_the_test_part_to_the_folds_models(
     asked: dict[str, Any], final: str
 ) -> None:
     plan = make_plan(Options(gpus_per_trial=0.0, **{"purpose": "search", **asked}))[0]
-    assert plan.final == final
+    assert plan.stage.final == final

@@ -248,7 +248,8 @@ def test_a_run_of_that_name_that_was_asked_for_otherwise_is_not_gone_on_with(
 ) -> None:
     folder = RunDir(tmp_path / "second")
     shutil.copytree(second.path, folder.path)
-    plan = replace(second.plan, seed=7, stage=StageSettings(("mean",)))
+    stage = replace(second.plan.stage, learners=("mean",))
+    plan = replace(second.plan, seed=7, stage=stage)
     with pytest.raises(UserError, match=r"asked for otherwise \(seed, stage\)"):
         _go_on_or_begin(folder, plan, None, None, Progress())  # type: ignore[arg-type]
 
