@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from scored import MEMBERS, MODELS, noise, stored, clips_of_test
+from scored import MEMBERS, MODELS, clips_of_test, noise, stored
 
 from orchestrator.models import bundle
 from orchestrator.models.bundle import export
