@@ -9,7 +9,7 @@ sweep: $(READY)  ## the main job on the embedded data set
 	$(BIN)/python orchestrator/run.py --system gcrnn_vat
 
 test: $(READY)  ## the tests
-	$(BIN)/python -m pytest -m "not all" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not all" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(READY)  ## the longer tests too
 	$(BIN)/python -m pytest

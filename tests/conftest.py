@@ -21,17 +21,18 @@ SECONDS = 1.0
 Timed = tuple[float, float, str]  # onset, offset, label
 
 
-# The files whose tests begin real sweeps: one of them first, which makes the whole run, then all
-# others beside it, and these last, so that no test process waits for another one's sweep.
-FIRST, LAST = "test_run.py", ("test_faults.py", "test_commands.py", "test_stacks.py")
+# The long files first, so that both test processes end at about the same time: one makes the shared
+# runs, while the other has a long file that needs none of them.
+LONG = tuple(
+    f"test_{name}.py"
+    for name in ("run", "stacking_learners", "stacks", "fusions", "faults", "commands",
+                 "trainables", "inference", "logged_models", "example_scripts", "tracking")
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def place(item: pytest.Item) -> int:
-        name = item.path.name
-        return 0 if name == FIRST else 2 + LAST.index(name) if name in LAST else 1
-
-    items.sort(key=place)
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:

@@ -19,6 +19,7 @@ from orchestrator.runs.files import read_json
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TINY: dict[str, Any] = {
     "budget": "quick", "max_epochs": 2, "concurrency": 1, "gpus_per_trial": 0.0,
+    "ray_address": "none", "mlflow": "none",
     "set": {"training.steps_per_epoch": 2, "network.width": 4, "network.recurrent_units": 8},
 }  # fmt: skip
 

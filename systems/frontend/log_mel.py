@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torchaudio.functional import spectrogram
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ class LogMelFrontEnd(nn.Module):
 
     def forward(self, waveforms: Tensor) -> Tensor:
         c = self.config
-        spectrum = torch.stft(
-            waveforms, c.window, c.hop, window=self.shape, center=c.center,
-            pad_mode="constant", return_complex=True,
+        spectrum = spectrogram(
+            waveforms, 0, self.shape, c.window, c.hop, c.window, power=None, normalized=False,
+            center=c.center, pad_mode="constant",
         )  # fmt: skip
         power = spectrum.real.square() + spectrum.imag.square()
         return torch.log((self.mel @ power).clamp_min(c.floor)).unsqueeze(1)
