@@ -64,6 +64,11 @@ def parse(config: Any, key: str, text: str) -> Any:
     return _scalar(text)
 
 
+def short(value: Any) -> str:
+    """A value in a line of a table: itself, or how many there are of a list."""
+    return f"{len(value)} values" if isinstance(value, list | tuple) else str(value)
+
+
 def to_json(config: Any) -> str:
     """The configuration as nested JSON."""
     return json.dumps(dataclasses.asdict(config), indent=1, sort_keys=True)

@@ -14,6 +14,7 @@ from orchestrator.plan.options import Changes, Options, StackOptions
 from orchestrator.runs.files import write_json
 from orchestrator.runs.storage import find_run, root_of
 from systems import data, registry
+from systems.config import short
 from systems.errors import UserError, unknown
 
 RESUMABLE = 3  # exit code of an interrupted run
@@ -102,7 +103,7 @@ def compare(first: str, second: str, storage: str, output: str | None) -> None:
     found = compare(find_run(first, storage), find_run(second, storage))
     names = found["runs"]
     for key, (a, b) in found["settings"].items():
-        console.print(f"{key:<28} {words.short(a)} | {words.short(b)}", markup=False)
+        console.print(f"{key:<28} {short(a)} | {short(b)}", markup=False)
     console.print(f"{'part':<11} {'who':<34} {'metric':<14} {names[0]} | {names[1]} | difference",
                   markup=False)  # fmt: skip
     for row in found["rows"]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from systems import config as configs
+from systems.config import short
 
 if TYPE_CHECKING:  # a command that only lists loads neither
     from orchestrator.plan.plan import Plan
@@ -125,8 +126,3 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     raise AssertionError
-
-
-def short(value: Any) -> str:
-    """A value, or how many there are of a list."""
-    return f"{len(value)} values" if isinstance(value, list | tuple) else str(value)

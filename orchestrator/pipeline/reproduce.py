@@ -18,6 +18,7 @@ from orchestrator.report import reproduce as tables
 from orchestrator.runs.rundir import RunDir
 from orchestrator.runs.storage import root_of, writable
 from systems import registry
+from systems.config import short
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,6 @@ def _conditions(plan: Plan, entry: registry.Entry) -> list[str]:
     sizes = ", ".join(f"{part} {about['clips']}" for part, about in plan.parts.items())
     notes.append(f"clips here: {sizes}")
     if plan.scaled:
-        scaled = (f"{k} {_short(a)} -> {_short(b)}" for k, (a, b) in plan.scaled.items())
+        scaled = (f"{k} {short(a)} -> {short(b)}" for k, (a, b) in plan.scaled.items())
         notes.append(f"the budget {plan.budget.text} is not the paper's: {', '.join(scaled)}")
     return notes
-
-
-def _short(value: Any) -> str:
-    return f"{len(value)} values" if isinstance(value, list | tuple) else str(value)

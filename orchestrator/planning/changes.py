@@ -11,6 +11,7 @@ from orchestrator.plan.options import Changes
 from orchestrator.plan.plan import Plan
 from orchestrator.planning.duration import parse_duration
 from systems import registry
+from systems.config import short
 from systems.errors import UserError
 
 # What goes beside --resume, as the command line calls it.
@@ -53,7 +54,7 @@ def refuse_other(plan: Plan, asked: Mapping[str, Any]) -> None:
         if option not in CHANGEABLE and not _is_planned(plan, option, value):
             raise UserError(
                 f"the run '{plan.name}' was planned with {_flag(option)} "
-                f"{_short(_planned(plan, option))}, not {_short(value)}: start a new run for that. "
+                f"{short(_planned(plan, option))}, not {short(value)}: start a new run for that. "
                 f"Beside --resume go {', '.join(map(_flag, CHANGEABLE))}."
             )
 
@@ -79,7 +80,3 @@ def _is_planned(plan: Plan, option: str, value: Any) -> bool:
     if option == "data":
         return str(Path(value).expanduser().resolve()) == plan.data
     return bool(value == _planned(plan, option))
-
-
-def _short(value: Any) -> str:
-    return f"{len(value)} values" if isinstance(value, list | tuple) else str(value)

@@ -13,7 +13,6 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 from orchestrator.runs.rundir import RunDir
@@ -65,12 +64,7 @@ class Projector:
             self.problem = self._say(f"its process could not be started: {error}")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *about: object) -> None:
         process = self._process
         if process is None:
             return
