@@ -9,7 +9,7 @@ import hashlib
 import io
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -45,6 +45,7 @@ class Context:
             group.
         world: number of workers.
         last_step: end the schedule after this many steps (a refit runs a fixed share of it).
+        rates: the learning rates that a refit goes through, of its folds' schedules.
         on_report: called with (step, metrics) after each step's checkpoint is on disk.
         may_publish: asked before each checkpoint; raises where another driver took the run over.
         required: name -> loads what the system named as required.
@@ -60,6 +61,7 @@ class Context:
         rank: int = 0,
         world: int = 1,
         last_step: int | None = None,
+        rates: Sequence[float] = (),
         on_report: Callable[[int, Mapping[str, float]], None] = lambda step, metrics: None,
         may_publish: Callable[[], None] = lambda: None,
         required: Mapping[str, Callable[[], Any]] | None = None,
@@ -70,6 +72,7 @@ class Context:
         self.threads = threads
         self.rank, self.world = rank, world
         self.last_step = last_step
+        self.rates = rates
         self.may_publish = may_publish
         self._required = dict(required or {})
         self._on_report = on_report
@@ -205,10 +208,14 @@ class Context:
         with open(self.folder / RECORDS, "rb") as file:
             return file.read(steps * size)
 
-    def forget(self, pattern: str, but: str) -> None:
-        """Remove files of that pattern which :meth:`save` wrote, but for one."""
+    def forget(self, pattern: str, *but: str) -> None:
+        """Remove files of that pattern which :meth:`save` wrote, but for some."""
         if self.folder is None or self.rank > 0:
             return
         for path in self.folder.glob(pattern):
-            if path.name != but:
+            if path.name not in but:
                 path.unlink(missing_ok=True)
+
+    def scratch(self) -> str | None:
+        """A folder for what is large and lasts no longer than the training; ``None``: any."""
+        return str(self.folder) if self.folder is not None and self.folder.is_dir() else None

@@ -179,10 +179,16 @@ class Dataset:
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Some clips and, where they may be seen, their clip-level targets [N, K]."""
+    """Some clips and, where they may be seen, their clip-level targets [N, K].
+
+    Of series the targets are those of all steps, [ΣT, D], and ``lengths`` the steps of each clip.
+    ``weights`` [N]: of a clip in the loss; ``None``: all count the same.
+    """
 
     clip_ids: tuple[str, ...]
     targets: np.ndarray | None = None
+    lengths: tuple[int, ...] | None = None
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.clip_ids)

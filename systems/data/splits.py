@@ -56,7 +56,8 @@ class TrainingData:
     targets. ``classes`` are in the order of the columns of every target and score. ``metric`` names
     what the validation part is scored by. ``halves`` [N] deals the validation clips, whole groups
     at a time, into 0 and 1: each half may choose an epoch for the other. ``kind`` is that of the
-    labels: by it scores become decisions.
+    labels: by it scores become decisions. ``label_hop``: s from step to step of a series; 0 where
+    labels are of whole clips.
     """
 
     classes: tuple[str, ...]
@@ -66,6 +67,7 @@ class TrainingData:
     metric: str = "clip_macro_f1"
     halves: np.ndarray | None = None
     kind: LabelKind = "tags"
+    label_hop: float = 0.0
 
 
 def make_splits(dataset: Dataset, seed: int) -> Splits:

@@ -22,7 +22,9 @@ CROSSED = "checkpoint_crossed"
 class History:
     """What a training went through: per epoch its metrics and its validation scores [E, N, K].
 
-    A worth is the data's metric, signed so that more is better. ``crossed_clips`` and
+    A worth is what epochs are chosen by (the data's metric, or the loss of the validation part),
+    signed so that more is better; ``kept`` are the chosen ones, the best first, and
+    ``kept_worths`` their worths. ``crossed_clips`` and
     ``crossed_frames``: of each validation clip its scores [K] and its frames [T, K] (half
     precision) after the epoch that the other half of the validation clips chose, of a network that
     gives frames; with ``crossed_worths`` the best worth of either half so far, and
@@ -31,8 +33,8 @@ class History:
 
     metrics: list[dict[str, float]] = field(default_factory=list)
     validation_scores: list[Tensor] = field(default_factory=list)
-    best_step: int = 0
-    best_worth: float = -math.inf
+    kept: list[int] = field(default_factory=list)
+    kept_worths: list[float] = field(default_factory=list)
     crossed_clips: list[Tensor] = field(default_factory=list)
     crossed_frames: list[Tensor] = field(default_factory=list)
     crossed_worths: list[float] = field(default_factory=lambda: [-math.inf, -math.inf])
@@ -48,13 +50,25 @@ class History:
         measure, sign = clip_metric(data.metric, data.kind), _sign(data.metric)
         value = measure(truth, scores)
         self.validation_scores.append(clips)
-        if sign * value > self.best_worth:
-            self.best_step, self.best_worth = epoch, sign * value
         if frames and data.halves is not None:
             halves = (data.halves == 0, data.halves == 1)
             worths = [sign * measure(truth[half], scores[half]) for half in halves]
             self._cross(epoch, clips, frames, worths, data.halves)
         return value
+
+    @property
+    def best_step(self) -> int:
+        """The best epoch; 0 where none was chosen."""
+        return self.kept[0] if self.kept else 0
+
+    def choose(self, epoch: int, worth: float, count: int) -> bool:
+        """Whether an epoch is one of the ``count`` best so far; of equals the first."""
+        ranked = sorted(
+            [*zip(self.kept_worths, self.kept, strict=True), (worth, epoch)],
+            key=lambda one: (-one[0], one[1]),
+        )[:count]
+        self.kept, self.kept_worths = [e for _, e in ranked], [w for w, _ in ranked]
+        return epoch in self.kept
 
     def _cross(
         self, epoch: int, clips: Tensor, frames: Sequence[Tensor], worths: Sequence[float],
@@ -87,13 +101,13 @@ class History:
             context.save(rows, f"{CROSSED}_{epoch}.pt")
         return {
             "names": list(metrics),
-            "best_step": self.best_step,
-            "best_worth": self.best_worth,
+            "kept": self.kept,
+            "kept_worths": self.kept_worths,
             "crossed_worths": self.crossed_worths,
             "crossed_step": self.crossed_step,
         }
 
-    def kept(self, context: Context) -> None:
+    def forget(self, context: Context) -> None:
         """After the checkpoint is published: remove crossed rows of earlier epochs."""
         context.forget(f"{CROSSED}_*.pt", f"{CROSSED}_{self.crossed_step}.pt")
 
@@ -103,7 +117,8 @@ class History:
     ) -> History:
         """The history of so many epochs; ``about`` is what :meth:`keep` gave the checkpoint."""
         names = about.pop("names")
-        shape = (len(data.validation or ()), len(data.classes))
+        judged = None if data.validation is None else data.validation.targets
+        shape = (0 if judged is None else len(judged), len(data.classes))
         kind = np.dtype([("metrics", "<f8", (len(names),)), ("scores", "<f4", shape)])
         records = np.frombuffer(context.records(epochs, kind.itemsize), kind)
         history = cls(**about)
