@@ -83,13 +83,13 @@ class Model(nn.Module):
     def fit_scale(self, examples: Examples, context: Context) -> None:
         """Set the scale's statistics over the training parts."""
         scales = self.scale.values() if isinstance(self.scale, nn.ModuleDict) else [self.scale]
-        if not any(scale.fitted for scale in scales):  # type: ignore[union-attr]
+        if not any(scale.fitted for scale in scales):
             return
         with torch.no_grad():
             for features in self._of_training(examples, context):
                 each(lambda scale, one: scale.add(one), self._scales(), features)
         for scale in scales:
-            scale.finish()  # type: ignore[union-attr, operator]
+            scale.finish()  # type: ignore[operator]
 
     def _scales(self) -> Any:
         return dict(self.scale.items()) if isinstance(self.scale, nn.ModuleDict) else self.scale
@@ -111,7 +111,9 @@ class Model(nn.Module):
 
     def scores(self, outputs: Outputs) -> Outputs:
         """Clip and frame scores of a network's outputs."""
-        return replace(outputs, clip=self._active(outputs.clip), frames=self._active(outputs.frames))
+        return replace(
+            outputs, clip=self._active(outputs.clip), frames=self._active(outputs.frames)
+        )
 
     def _active(self, x: Tensor | None) -> Tensor | None:
         if x is None or self.activation == "none":
@@ -231,7 +233,9 @@ class Hearing:
         rows = np.stack([one.clip.numpy() for one in outputs if one.clip is not None])
         embedding = None
         if outputs[0].embedding is not None:
-            embedding = torch.stack([o.embedding for o in outputs if o.embedding is not None]).mean(0)
+            embedding = torch.stack([o.embedding for o in outputs if o.embedding is not None]).mean(
+                0
+            )
         clip_scores = torch.from_numpy(joined(rows, self.excerpts.mean).astype(np.float32))
         return Heard(clip_scores, torch.from_numpy(rows), embedding)
 

@@ -197,9 +197,7 @@ class NetworkSystem:
         batch = max(1, 2 * self.training.labelled)
         return Hearing(sounds["audio"], self.excerpts, length, self.unit, grid, batch)
 
-    def _begin(
-        self, data: TrainingData, sounds: Sounds, context: Context
-    ) -> tuple[Model, Hearing]:
+    def _begin(self, data: TrainingData, sounds: Sounds, context: Context) -> tuple[Model, Hearing]:
         """A fresh model, and what it hears: no excerpt is longer than the longest training clip."""
         torch.manual_seed(context.seed)
         longest = max(
@@ -207,8 +205,8 @@ class NetworkSystem:
         )
         hearing = self.hearing(sounds, self.length, data.label_hop)
         if self.excerpts.train == "random" or self.excerpts.mean == "overlap":
-            units = longest if not self.excerpts.of_features else round(
-                longest / self.rate / self.unit
+            units = (
+                longest if not self.excerpts.of_features else round(longest / self.rate / self.unit)
             )
             length = min(self.length, units // hearing.grid * hearing.grid)
             hearing = replace(hearing, length=length)
@@ -270,9 +268,12 @@ class FittedNetwork:
     def frame_hop(self) -> float | None:
         return self.label_hop or self.system.frame_hop
 
-    def listen(
-        self, clip_ids: Sequence[str], sounds: Sounds, context: Context
-    ) -> Iterator[Heard]:
+    @property
+    def tells_events(self) -> bool:
+        """Whether frames are the network's own, which hold events."""
+        return self.system.frames and not self.label_hop
+
+    def listen(self, clip_ids: Sequence[str], sounds: Sounds, context: Context) -> Iterator[Heard]:
         """What is said of each clip: the mean over the kept epochs."""
         hearing = self.system.hearing(sounds, self.length, self.label_hop)
         self.model.to(context.device)
@@ -295,17 +296,15 @@ class FittedNetwork:
         frame scores and events, of windows the scores of each."""
         clips: list[np.ndarray] = []
         frames: list[np.ndarray] = []
-        events: list[tuple[Event, ...]] = []
-        tells = self.system.frames and not self.label_hop
+        events: list[tuple[Event, ...] | None] = []
         for clip_id, heard in zip(clip_ids, self.listen(clip_ids, sounds, context), strict=True):
             if heard.clip is not None:
                 clips.append(heard.clip.numpy())
             if heard.frames is None:
                 continue
             scores = heard.frames.numpy()
-            if tells:
-                scores, found = self.timed(scores, sounds["audio"].duration(clip_id))
-                events.append(found)
+            scores, found = self.timed(scores, sounds["audio"].duration(clip_id))
+            events.append(found)
             frames.append(scores)
         kinds: dict[str, Any] = {}
         if clips:
@@ -313,7 +312,7 @@ class FittedNetwork:
         if frames:
             kinds["frame_values" if self.label_hop else "frame_scores"] = tuple(frames)
             kinds["frame_hop"] = self.frame_hop
-        if tells:
+        if frames and self.tells_events:
             kinds["events"] = tuple(events)
         return Predictions.of(clip_ids, self.classes, fold, **kinds)
 
@@ -330,9 +329,11 @@ class FittedNetwork:
 
     def timed(
         self, frame_scores: np.ndarray, duration: float
-    ) -> tuple[np.ndarray, tuple[Event, ...]]:
+    ) -> tuple[np.ndarray, tuple[Event, ...] | None]:
         """Frame scores [T, K] of a clip up to its end (in seconds), and the events they hold."""
         assert self.frame_hop is not None
+        if not self.tells_events:
+            return frame_scores, None
         kept = frame_scores[: max(1, int(np.ceil(duration / self.frame_hop)))]
         return kept, decode(kept, self.decoding, self.classes, self.frame_hop, duration)
 

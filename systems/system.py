@@ -71,10 +71,10 @@ class Fitted(Protocol):
 
     def timed(
         self, frame_scores: np.ndarray, duration: float
-    ) -> tuple[np.ndarray, tuple[Event, ...]]:
+    ) -> tuple[np.ndarray, tuple[Event, ...] | None]:
         """Frame scores [T, K] of a clip up to its end, and the events that they hold.
 
-        Only where there is a ``frame_hop``.
+        Only where there is a ``frame_hop``. ``None``: frames are windows' scores and hold no event.
         """
         ...
 

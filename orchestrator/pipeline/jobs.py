@@ -13,7 +13,7 @@ from orchestrator.console.interrupts import Stop
 from orchestrator.console.progress import Progress
 from orchestrator.members.rows import Member
 from orchestrator.plan.plan import IN_PROCESS, Plan
-from orchestrator.planning.sound import stored_clips, stored_rates
+from orchestrator.planning.sound import stored_clips, stored_inputs
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.search.tasks import on_ray
@@ -21,6 +21,7 @@ from orchestrator.stacking.families import learner
 from orchestrator.stacking.statistics import clip_statistics
 from orchestrator.training.job import Job
 from systems.data.dataset import Dataset
+from systems.data.prepare import Sound, prepared
 from systems.data.splits import Splits
 from systems.data.store import WaveformStore, open_store, store_key
 
@@ -50,10 +51,10 @@ class Jobs:
         """The job of the run that a member is a trial of, for its models and their sound."""
         return self._job(member.run, member.plan)
 
-    def sound(self, member: Member) -> WaveformStore:
+    def sound(self, member: Member) -> Sound:
         """The sound that a member's models take."""
         job = self.read(member)
-        return job.waveforms(job.config(job.trial(member.number)))
+        return next(iter(job.sounds(job.config(job.trial(member.number))).values()))
 
     def driven(self, member: Member) -> Job:
         """The same, in a run that this process drives: its trials may be trained.
@@ -99,9 +100,10 @@ class Jobs:
 
 def _stores(
     run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Stop, progress: Progress
-) -> dict[int, WaveformStore]:
-    """The sound that this run needs, test part included, at each rate that its trials take."""
-    ids, rates = stored_clips(plan, dataset, splits), stored_rates(plan)
+) -> dict[str, Sound]:
+    """The sound that this run needs, test part included, as each input of its trials takes it."""
+    ids, inputs = stored_clips(plan, dataset, splits), stored_inputs(plan)
+    rates = tuple(dict.fromkeys(one.rate for one in inputs.values()))
     # Noted first: `clean` leaves alone what a run reads, also while it is being built.
     key = {"stores": [store_key(dataset, ids, rate) for rate in rates]}
     if not run.store.exists() or read_json(run.store) != key:
@@ -123,4 +125,7 @@ def _stores(
         counter = progress.counter(f"waveform store: {len(ids)} clips at {rate} Hz", len(ids))
         return open_store(dataset, ids, rate, run.root / "store", ray_map, counter)
 
-    return {rate: opened(rate) for rate in rates}
+    stores = {rate: opened(rate) for rate in rates}
+    return {
+        key: prepared(stores[one.rate], one.prepare, ids, ray_map) for key, one in inputs.items()
+    }

@@ -139,4 +139,4 @@ def _fold_model(member: Member, fold: int, job: Job, clips: Sequence[str]) -> Pr
     trial = member.run.trial(member.number)
     config = job.config(trial)
     fitted = member.plan.entry().build(config).load(trial.model(fold))
-    return fitted.predict(clips, job.waveforms(config), job.context(), fold)
+    return fitted.predict(clips, job.sounds(config), job.context(), fold)

@@ -25,7 +25,7 @@ from orchestrator.plan.stage import Final, StageSettings
 from orchestrator.planning.checks import check_decision, check_kinds, check_metric, check_options
 from orchestrator.planning.duration import parse_duration
 from orchestrator.planning.learners import stack_names
-from orchestrator.planning.sound import stored_rates
+from orchestrator.planning.sound import stored_inputs
 from search_spaces import SearchSpace
 from systems import config as configs
 from systems import data, registry
@@ -112,7 +112,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         versions=_versions(),
         git_commit=_git_commit(),
     )
-    stored_rates(plan)  # one that cannot be stored shows here
+    stored_inputs(plan)  # one that cannot be stored shows here
     return replace(plan, search_share=plan.planned_share()), dataset, splits
 
 

@@ -16,12 +16,12 @@ from orchestrator.scoring.ledger import open_test_labels
 from orchestrator.scoring.score import score
 from orchestrator.scoring.test_rows import test_rows
 from systems.data.dataset import Dataset
-from systems.data.store import WaveformStore
+from systems.data.prepare import Sound
 from systems.kinds import kind
 
 
 def score_test_once(
-    run: RunDir, dataset: Dataset, store: WaveformStore, rows: OutOfFold,
+    run: RunDir, dataset: Dataset, store: Sound, rows: OutOfFold,
     columns: Mapping[str, np.ndarray] | None = None,
 ) -> None:  # fmt: skip
     """Score final models, the paper's decision variants and the meta-learners, in one opening.

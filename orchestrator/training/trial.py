@@ -114,8 +114,8 @@ def train_fold(job: Job, number: int, fold: int, report: Report = tell_nobody) -
     assert data.validation is not None
     if not trial.predictions(fold).exists():
         fitted = trained(job, Task(number, fold), report)
-        sound = job.waveforms(job.config(trial))
-        predicted = fitted.predict(data.validation.clip_ids, sound, job.context(), fold)
+        sounds = job.sounds(job.config(trial))
+        predicted = fitted.predict(data.validation.clip_ids, sounds, job.context(), fold)
         predicted.with_data(
             fingerprint=plan.fingerprint, splits=plan.splits["digest"]
         ).save(trial.predictions(fold))  # fmt: skip
@@ -124,9 +124,12 @@ def train_fold(job: Job, number: int, fold: int, report: Report = tell_nobody) -
 
 
 def best_step(trial: TrialDir, fold: int, plan: Plan) -> int:
-    """The epoch of a fold with the best metric (of equals the first), from 1."""
+    """The epoch of a fold that was chosen (of equals the first), from 1: of the best metric, or of
+    what else its system selects by."""
     lines = [line for line in trial.read_metrics() if line["fold"] == fold]
-    best = best_line(lines, plan.metric, metric(plan.metric).mode)
+    config = plan.trial_config(read_json(trial.config)["params"])
+    loss = plan.entry().build(config).selects
+    best = best_line(lines, loss or plan.metric, "min" if loss else metric(plan.metric).mode)
     assert best is not None
     return int(best["step"])
 

@@ -76,8 +76,10 @@ class Waveforms:
 
     def parts(self, clip_id: str) -> tuple[np.ndarray, ...]:
         waveform = self[clip_id]
-        return (waveform,) if self.prepare is None else self.prepare(waveform, self.rate).parts(
-            waveform
+        return (
+            (waveform,)
+            if self.prepare is None
+            else self.prepare(waveform, self.rate).parts(waveform)
         )
 
 

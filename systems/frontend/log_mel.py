@@ -44,7 +44,7 @@ class LogMel:
     def __post_init__(self) -> None:
         if min(self.rate, self.window, self.hop, self.bands) < 1:
             raise ValueError("rate, window, hop and bands must be at least 1")
-        if self.fft and self.fft < self.window or self.power not in (1, 2):
+        if (self.fft and self.fft < self.window) or self.power not in (1, 2):
             raise ValueError("fft is 0 or at least window, power is 1 or 2")
 
     @property

@@ -23,7 +23,7 @@ class Backbone(nn.Module):
         self.trunk = timm.create_model(
             name, pretrained=False, num_classes=0, in_chans=channels, drop_rate=dropout
         )
-        self.width = int(self.trunk.num_features)
+        self.width = int(self.trunk.num_features)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1] == 1:
@@ -42,6 +42,3 @@ def dense(*widths: int, dropout: float = 0.0) -> nn.Sequential:
             layers += [nn.ReLU(), nn.Dropout(dropout)]
         layers.append(nn.Linear(a, b))
     return nn.Sequential(*layers)
-
-
-

@@ -18,9 +18,7 @@ class Crnn(nn.Module):
     clip and frame posteriors of what it gives.
     """
 
-    def __init__(
-        self, convs: ConvStack, recurrent: Recurrent, pooling: AttentionPooling
-    ) -> None:
+    def __init__(self, convs: ConvStack, recurrent: Recurrent, pooling: AttentionPooling) -> None:
         super().__init__()
         self.convs = convs
         self.recurrent = recurrent

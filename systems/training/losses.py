@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ class LossTerm(Protocol):
     that it can be told of the validation part too."""
 
     name: str
-    supervised: ClassVar[bool]
+    supervised: bool
 
     def __call__(self, step: Step) -> Tensor: ...
 

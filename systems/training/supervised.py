@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from systems.data.splits import TrainingData
 from systems.errors import Diverged
 from systems.listening import Hearing, Model
 from systems.metrics import metric
-from systems.tracks import Examples, any_of
+from systems.tracks import Examples
 from systems.training.history import History
 from systems.training.losses import LossTerm, Step, supervised, total
 from systems.training.mixing import Augmentation, Batch
