@@ -115,7 +115,7 @@ def train_plainly(config: Config, features: Sequence[Tensor], targets: Tensor, s
     """Train on standardised features of labelled and unlabelled clips; the trained network."""
     labelled, unlabelled = features
     generator, t = np.random.default_rng(torch.initial_seed()), config.training
-    network = gcrnn(config.network, labelled.shape[1:], targets.shape[1])
+    network = gcrnn(config.network, (1, labelled.shape[2], labelled.shape[3]), targets.shape[1])
     optimiser = torch.optim.Adam(network.parameters(), lr=t.learning_rate)
     rows = batches(len(labelled), t.labelled, steps, generator)
     others = batches(max(len(unlabelled), 1), t.unlabelled, steps, generator)

@@ -111,9 +111,8 @@ class Model(nn.Module):
 
     def scores(self, outputs: Outputs) -> Outputs:
         """Clip and frame scores of a network's outputs."""
-        return replace(
-            outputs, clip=self._active(outputs.clip), frames=self._active(outputs.frames)
-        )
+        clip, frames = self._active(outputs.clip), self._active(outputs.frames)
+        return replace(outputs, clip=clip, frames=frames)
 
     def _active(self, x: Tensor | None) -> Tensor | None:
         if x is None or self.activation == "none":
@@ -219,7 +218,7 @@ class Hearing:
                 frames = only.clip[None]
             return Heard(only.clip, frames, only.embedding, only.frame_embedding)
         if self.excerpts.mean == "overlap":
-            steps = -(-sum(p.units for p in track.parts if p.clip == clip) // self.grid)
+            steps = max(1, round(track.seconds[clip] / (self.hop * self.grid)))
             starts = [start // self.grid for _, start, _ in said]
 
             def series(windows: Iterable[Tensor | None]) -> Tensor | None:

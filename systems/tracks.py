@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,9 +40,10 @@ class Part:
 
 
 class Track(Protocol):
-    """Parts of clips, cut by units along time."""
+    """Parts of clips, cut by units along time; ``seconds`` is the length of each clip."""
 
     parts: Sequence[Part]
+    seconds: Sequence[float]
 
     def cut(self, places: Sequence[tuple[int, int, int]]) -> Any:
         """Excerpts (part, start, length) as a batch, filled to the longest."""
@@ -56,6 +56,7 @@ class WaveformTrack:
     def __init__(self, sound: Sound, clip_ids: Sequence[str]) -> None:
         self.sound = sound
         self.clip_ids = clip_ids
+        self.seconds = [sound.duration(clip_id) for clip_id in clip_ids]
         self.parts: list[Part] = []
         self._place: list[int] = []
         for row, clip_id in enumerate(clip_ids):
@@ -92,6 +93,7 @@ class FeatureTrack:
         context: Context, on_disk: bool = True,
     ) -> None:  # fmt: skip
         self.excerpts = excerpts
+        self.seconds = [sound.duration(clip_id) for clip_id in clip_ids]
         self.parts: list[Part] = []
         self._offsets: list[int] = []
         self._shapes: dict[str, tuple[int, int]] = {}
@@ -205,24 +207,7 @@ class Examples:
         return self.track.cut(places), np.array(starts, np.int64)
 
 
-def heard(track: Track, excerpts: Excerpts, length: int, grid: int = 1) -> list[Any]:
-    """What a prediction hears of each clip, in order: (part, start, length)."""
-    places = []
-    for place, part in enumerate(track.parts):
-        if excerpts.predict == "whole":
-            places.append((place, 0, part.units))
-        else:
-            starts = excerpts.starts(part.units, length, grid)
-            places += [(place, start, length) for start in starts]
-    return places
-
-
 def batches(count: int, size: int) -> Iterator[range]:
     """Indices below ``count`` in order, ``size`` at a time."""
     for start in range(0, count, size):
         yield range(start, min(count, start + size))
-
-
-def units_of(seconds: float, rate: int) -> int:
-    """Samples of a length in s."""
-    return math.floor(seconds * rate + 0.5)

@@ -6,6 +6,7 @@ epoch that other rows chose; its frame scores likewise.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -155,7 +156,7 @@ def out_of_fold(
         best = [best_step(member.run.trial(member.number), f, member.plan)
                 for f in range(len(by_fold))]  # fmt: skip
         last_steps.append(round(statistics.median(best)))
-        scores.append(_by_others(by_fold, best, targets, plan))
+        scores.append(_by_others(by_fold, best, targets, plan, keeps_of(member)))
     for member, one in zip(members, scores, strict=True):
         if not np.isfinite(one).all():
             raise UserError(f"{member.name} predicts scores that are no numbers: leave it out.")
@@ -262,9 +263,11 @@ def refuse_seen(who: str, clips: Iterable[str]) -> None:
 
 
 def _by_others(
-    epochs: list[np.ndarray], best: Sequence[int], targets: Targets, plan: Plan
+    epochs: list[np.ndarray], best: Sequence[int], targets: Targets, plan: Plan, keeps: int
 ) -> np.ndarray:
     """Scores [N, K] of all rows, each by an epoch that other rows chose."""
+    if keeps > 1:
+        return _mean_by_others(epochs, keeps, targets)
     if len(epochs) == 1:
         halves = cross_fitting_folds(targets.values, targets.groups, plan.seed, most=2)
         return _by_other_half(epochs[0], targets, halves)
@@ -274,6 +277,33 @@ def _by_others(
     ]
     parts = [e[min(step, len(e)) - 1] for e, step in zip(epochs, chosen, strict=True)]
     return np.concatenate(parts)
+
+
+def _mean_by_others(epochs: list[np.ndarray], keeps: int, targets: Targets) -> np.ndarray:
+    """The mean scores [N, K] of the ``keeps`` epochs that are best on the rows of other folds; of
+    a single fold they are its last ones, which no row chose."""
+    if len(epochs) == 1:
+        return np.asarray(epochs[0][-keeps:].mean(axis=0))
+    worth, sign = clip_metric(targets.metric, targets.kind), metric(targets.metric).sign
+    first = np.cumsum([0, *(one.shape[1] for one in epochs)])
+    truths = [targets.values[a:b] for a, b in itertools.pairwise(first)]
+    shared = min(len(one) for one in epochs)
+    values = np.array([
+        [sign * worth(truth, one[epoch]) for epoch in range(shared)]
+        for one, truth in zip(epochs, truths, strict=True)
+    ])  # fmt: skip
+    parts = []
+    for fold, one in enumerate(epochs):
+        others = np.delete(values, fold, axis=0).mean(axis=0)
+        parts.append(one[np.argsort(-others, kind="stable")[:keeps]].mean(axis=0))
+    return np.concatenate(parts)
+
+
+def keeps_of(member: Member) -> int:
+    """How many epochs of a member's trainings predict."""
+    plan = member.plan
+    params = read_json(member.run.trial(member.number).config)["params"]
+    return plan.entry().build(plan.trial_config(params)).keeps
 
 
 def _by_other_half(epochs: np.ndarray, targets: Targets, halves: np.ndarray) -> np.ndarray:

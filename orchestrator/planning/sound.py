@@ -33,8 +33,8 @@ def stored_inputs(plan: Plan) -> dict[str, Input]:
         if len({tuple(_keys(plan, one)) for one in _configs_at(plan, parameter.key, ends)}) > 1:
             raise UserError(
                 f"'{parameter.key}' is searched over a range and changes the sound that is stored "
-                "(its sampling rate, or what is left of a clip), kept once for each value: name its "
-                f"values, --space {parameter.key}=one-of:{parameter.low},{parameter.high}."
+                "(its sampling rate, or what is left of a clip), kept once for each value: name "
+                f"its values, --space {parameter.key}=one-of:{parameter.low},{parameter.high}."
             )
     return {key: one for config in _corners(plan) for key, one in _keys(plan, config).items()}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from torch import Tensor, nn
 
 
@@ -37,7 +39,7 @@ class Backbone(nn.Module):
 def dense(*widths: int, dropout: float = 0.0) -> nn.Sequential:
     """Dense layers of these widths with ReLU and dropout between them, none after the last."""
     layers: list[nn.Module] = []
-    for place, (a, b) in enumerate(zip(widths, widths[1:], strict=False)):
+    for place, (a, b) in enumerate(itertools.pairwise(widths)):
         if place:
             layers += [nn.ReLU(), nn.Dropout(dropout)]
         layers.append(nn.Linear(a, b))
