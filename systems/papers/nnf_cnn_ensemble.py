@@ -163,3 +163,32 @@ for name, overrides in NAMES.items():
             summary=f"{'Two branches' if name[0] == 'm' else 'One branch'}, {name[-4]} blocks of "
             f"{overrides['network.convolutions']} convolution(s).",
         )  # fmt: skip
+
+
+def members(dropout: str) -> tuple[str, ...]:
+    """All twelve networks, with or without dropout."""
+    return tuple(f"nnf_cnn_ensemble/{name}#{dropout}" for name in NAMES)
+
+
+POOLS = {"average vote": "clips", "majority vote": "frame_vote"}
+ENSEMBLES = tuple(
+    Figure(
+        f"{task}; {dropout}; {vote}", {"members": members(dropout), "pool": POOLS[vote]},
+        dataset=dataset, where=where,
+    )
+    for (task, (dataset, where)), dropout, vote in product(TASKS.items(), DROPOUT, VOTES)
+)  # fmt: skip
+NOT_READ = "of the challenge's evaluation set, whose labels are not published"
+for name, learner, settings, summary in (
+    ("es", "selection", {"rounds": 200}, "Ensemble selection over the twelve: the submission."),
+    ("we", "simplex", {}, "Weights of least cross-entropy over the twelve."),
+    ("ae", "mean", {}, "The mean of the twelve."),
+):
+    register.fusion(
+        f"nnf_cnn_ensemble/{name}", members=members("dropout"), learner=learner,
+        settings=settings, fitted_on="test", figures=ENSEMBLES, summary=summary,
+        unmapped={
+            "task 1A; as stated in the conclusion (same number as on dev; doubtful)": NOT_READ,
+            "task 1B; rank 1 of the challenge": NOT_READ,
+        } if name == "es" else {},
+    )  # fmt: skip
