@@ -27,8 +27,24 @@ from systems.requirement import Requirement, Requires
 if TYPE_CHECKING:  # which loads torch
     from systems.system import System
 
-__all__ = ["Entry", "Fusion", "Node", "Requirement", "Requires", "Traits", "bibtex", "entries",
-           "find", "fusions", "get", "node", "papers", "register", "resolve"]  # fmt: skip
+__all__ = [
+    "Entry",
+    "Fusion",
+    "Node",
+    "Requirement",
+    "Requires",
+    "Traits",
+    "bibtex",
+    "entries",
+    "find",
+    "fusion_node",
+    "fusions",
+    "get",
+    "node",
+    "papers",
+    "register",
+    "resolve",
+]  # fmt: skip
 
 B = TypeVar("B", bound=Callable[..., Any])
 
@@ -291,13 +307,18 @@ def node(name: str, dataset: str | None = None, given: Mapping[str, Any] | None 
             raise unknown(f"variant of {entry.address}", label, filter(None, labels))
         overrides, full = figure.overrides, f"{entry.address}#{figure.label}"
     if isinstance(entry, Fusion):
-        return Node(entry.at(overrides), full, overrides)
+        return replace(fusion_node(entry, overrides), name=full)
     config = configs.replace(entry.published_config(dataset or entry.dataset), overrides)
     for key, value in (given or {}).items():
         if key not in overrides and configs.has(config, key):
             read = configs.parse(config, key, value) if isinstance(value, str) else value
             config = configs.replace(config, {key: read})
     return Node(entry, full, overrides, config)
+
+
+def fusion_node(fusion: Fusion, overrides: Mapping[str, Any]) -> Node:
+    """A fusion with some fields changed, as a node."""
+    return Node(fusion.at(overrides), fusion.address, overrides)
 
 
 def _registered(name: str) -> Entry | Fusion:

@@ -12,7 +12,7 @@ import hashlib
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from systems import registry
 from systems.data.dataset import Dataset
 from systems.data.splits import Splits
 from systems.errors import UserError
-from systems.registry import Entry, Fusion, Node, Requirement
+from systems.registry import Fusion, Node, Requirement
 
 
 def run_graph(graph: Graph, progress: Progress) -> tuple[RunDir, bool]:
@@ -72,14 +72,25 @@ def folder_name(node: Node) -> str:
 class Walk:
     """Trains the nodes of a graph one after another: each run is reused, gone on with, or begun.
 
-    ``runs``: of the nodes that are there, by their keys.
+    ``runs``: of the nodes that are there, by :meth:`key`. Graphs that are walked one after another
+    may share them; then ``wanted`` says how many trainings of each node are made, ``scored`` which
+    do not only teach, both by the nodes' own keys, and each target is a member like the others.
     """
 
-    def __init__(self, graph: Graph, progress: Progress) -> None:
+    def __init__(
+        self, graph: Graph, progress: Progress, runs: dict[str, RunDir] | None = None,
+        wanted: Counter[str] | None = None, scored: Set[str] = frozenset(),
+    ) -> None:  # fmt: skip
         self.graph, self.progress = graph, progress
         self.root = root_of(graph.options.storage)
-        self.scored, self.wanted = graph.scored(), graph.trainings()
-        self.runs: dict[str, RunDir] = {}
+        self.scored = graph.scored() | scored
+        self.asked = graph.target if wanted is None else None
+        self.wanted = graph.trainings() if wanted is None else wanted
+        self.runs = {} if runs is None else runs
+
+    def key(self, node: Node) -> str:
+        """What a node's run follows from: its configuration, and the protocol of the fusion."""
+        return f"{node.key} {self._protocol()}"
 
     def run(self, node: Node, name: str) -> tuple[RunDir, bool]:
         """The run of a node whose needs are there, and whether it came to its end."""
@@ -88,26 +99,35 @@ class Walk:
         if isinstance(node.entry, Fusion):
             folder, finished = self._fuse(node, options, teaches)
         else:
-            if node is not self.graph.target:
-                options = self._of_member(node, options)
+            options = options if node is self.asked else self._of_member(node, options)
             folder, finished = self._train(node, options, teaches)
         if finished:
-            self.runs[node.key] = folder
+            self.runs[self.key(node)] = folder
         return folder, finished
+
+    def folder_name(self, node: Node) -> str:
+        """What a node's folder ends with; where a fusion has its own protocol, with its name."""
+        own = "" if self._protocol() is None else f".{self.graph.target.entry.name}"
+        return folder_name(node) + own
 
     def run_of(self, name: str) -> RunDir:
         """The run of what a member or a requirement names."""
-        return self.runs[self.graph.node(name).key]
+        return self.runs[self.key(self.graph.node(name))]
 
     def _of_member(self, node: Node, options: Options) -> Options:
         """A member's options: where nothing is searched, trainings of the published point."""
-        trainings = max(1, self.wanted[node.key])
-        target = self.graph.target.entry
+        trainings, target = max(1, self.wanted[node.key]), self.graph.target.entry
+        of_fusion = target.address if self._protocol() is not None else options.protocol_of
+        repeat = options.repeat or options.trials is None
         return replace(
-            options, trials=options.trials or trainings, repeat=options.trials is None,
-            stack="none", top_k=trainings, final="refit", by_fold=False,
-            protocol_of=_protocol_of(target) or options.protocol_of,
+            options, trials=trainings if repeat else options.trials, repeat=repeat, stack="none",
+            top_k=trainings, final="refit", by_fold=False, protocol_of=of_fusion,
         )  # fmt: skip
+
+    def _protocol(self) -> Any:
+        """The protocol of the fusion, which its members take."""
+        target = self.graph.target.entry
+        return target.protocol if isinstance(target, Fusion) else None
 
     def _train(self, node: Node, options: Options, teaches: bool) -> tuple[RunDir, bool]:
         """A system's run: reused, gone on with, or begun."""
@@ -116,7 +136,7 @@ class Walk:
         required = {key: str(self.run_of(one.address).path) for key, one in requires.items()}
         notes = (*plan.notes, *biased_teachers(requires.values(), splits))
         plan = replace(plan, required=required, notes=notes, teaches=teaches)
-        found = reusable(plan, self.root, stage=node is self.graph.target)
+        found = reusable(plan, self.root, stage=self.asked in (None, node))
         if found is not None:
             self.progress.say(f"{node.name}: {found.path.name} is reused")
             return found, True
@@ -168,7 +188,7 @@ class Walk:
             if isinstance(member.entry, Fusion):
                 parts.append(self._fused_part(member))
                 continue
-            trial = _trial(self.runs[member.key], taken[member.key])
+            trial = _trial(self.runs[self.key(member)], taken[member.key])
             taken[member.key] += 1
             parts.append({"name": member.name, "members": [trial], "learner": None})
         return fusion, list(dict.fromkeys(m for part in parts for m in part["members"])), parts
@@ -192,12 +212,6 @@ class Walk:
         if fusion.events_of is None:
             return None
         return places[_trial(self.run_of(fusion.events_of), 0)]
-
-
-def _protocol_of(target: Entry | Fusion) -> str | None:
-    """The fusion whose protocol its members take."""
-    of_fusion = isinstance(target, Fusion) and target.protocol is not None
-    return target.address if of_fusion else None
 
 
 def biased_teachers(requires: Iterable[Requirement], splits: Splits) -> list[str]:

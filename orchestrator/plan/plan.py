@@ -109,8 +109,9 @@ class Plan:
 
     @property
     def repeats(self) -> bool:
-        """Whether trials differ in their seeds alone."""
-        return self.purpose == "train" or (self.purpose == "search" and not self.space)
+        """Whether trials differ in their seeds alone, and all of them are scored."""
+        every = self.purpose == "search" and not self.space and self.stage.top_k >= self.trials
+        return self.purpose == "train" or every
 
     def base_config(self) -> Any:
         """The configuration before searched values and budget."""

@@ -89,7 +89,8 @@ def check_graph(graph: Graph) -> None:
         _check(node, graph)
     wanted = graph.trainings()
     for node in graph.nodes:
-        if options.trials is not None and options.trials < wanted[node.key]:
+        few = options.trials is not None and options.trials < wanted[node.key]
+        if few and not options.repeat:
             raise UserError(
                 f"--trials {options.trials}: the fusion takes {wanted[node.key]} trainings of "
                 f"{node.name}: give --trials {wanted[node.key]} or more, or none."
