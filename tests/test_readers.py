@@ -340,8 +340,8 @@ def test_lists_that_contradict_the_table_are_told(case: Case, root: Path) -> Non
 
 def test_papers_call_the_test_part_of_the_development_set_dev() -> None:
     for name in ("tut2018", "tut2018_mobile"):
-        assert data.part_of_split(name, "dev") == "test"
-        assert data.part_of_split(name, "eval") != "test"
+        assert data.split_of(name, "dev") == ("test", {})
+        assert data.split_of(name, "eval")[0] != "test"
 
 
 @pytest.mark.parametrize("given", ["", "outer"])

@@ -102,7 +102,7 @@ def estimate_lines(found: Estimate) -> list[str]:
 def outcome_lines(results: dict[str, Any]) -> list[str]:
     """The scores of the test part, a line a model."""
     lines = []
-    for row in results["test"]["rows"]:
+    for row in results["test"]["rows"] if results["test"] else ():
         values = "  ".join(
             f"{name} {s['value']:.3f} [{s['low']:.3f}, {s['high']:.3f}]"
             for name, s in row["metrics"].items()

@@ -18,7 +18,7 @@ from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.search.study import Search
 from orchestrator.search.tasks import cpus_of_tasks, in_parallel
-from orchestrator.training.final import run_final
+from orchestrator.training.final import run_final, run_refit
 from orchestrator.training.job import Job
 from orchestrator.training.trial import best_step, train_fold
 from systems.metrics import metric, scored_by
@@ -150,3 +150,10 @@ def finish(
         progress.phase(f"{what}: {len(tasks)} members", len(tasks))
         cpus = [wanted for _, wanted in tasks]
         in_parallel(run_final, job, [t for t, _ in tasks], cpus, plan.resources, stop, progress)
+
+
+def refit(job: Job, number: int, last_step: int, stop: Stop, progress: Progress) -> None:
+    """Make the model of all labelled clips of one trial, which another system learns from."""
+    progress.phase(f"refit of {job.plan.name}, trial {number}, on all labelled clips", 1)
+    cpus = cpus_of_tasks(1, job.plan.resources)
+    in_parallel(run_refit, job, [(number, last_step)], cpus, job.plan.resources, stop, progress)

@@ -86,8 +86,9 @@ class Plan:
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     members: tuple[MemberRef, ...] = ()  # of a stack over several runs
-    fusion: str | None = None  # the registered fusion that this run is
+    fusion: str | None = None  # the node of the registered fusion that this run is
     required: dict[str, str] = field(default_factory=dict)  # name -> directory of the run
+    teaches: bool = False  # others learn from it, and that is all: it ends before the final models
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
 
@@ -101,6 +102,16 @@ class Plan:
 
     def entry(self) -> registry.Entry:
         return registry.get(self.system)
+
+    def requires(self) -> registry.Requires:
+        """What the system learns from, as it is configured."""
+        return self.entry().required(self.base_config())
+
+    @property
+    def repeats(self) -> bool:
+        """Whether trials differ in their seeds alone, and all of them are scored."""
+        every = self.purpose == "search" and not self.space and self.stage.top_k >= self.trials
+        return self.purpose == "train" or every
 
     def base_config(self) -> Any:
         """The configuration before searched values and budget."""

@@ -48,14 +48,16 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
             kind that the system or the metric cannot take.
     """
     entry = registry.get(options.system)
-    name, folder = _dataset_of(options, entry)
+    name, folder = dataset_of(options, entry)
     dataset = data.load(name, folder, options.skip_broken)
     check_kinds(entry, dataset)
     splits = _splits(dataset, options.seed, options.purpose)
-    config, set_keys = _config(options, entry, name)
+    config, set_keys = _config(options, name)
     space = _space(options, entry, config, set_keys)
     budget_text = options.budget or ("paper" if torch.cuda.is_available() else "quick")
-    budget = make_budget(entry, budget_text, options.max_epochs, set_keys | set(options.space))
+    # The schedule of a node is the paper's too: a budget scales it like any other.
+    kept = (set_keys - {*entry.schedule}) | {*options.set, *options.space}
+    budget = make_budget(entry, budget_text, options.max_epochs, kept)
     space = space.without(budget.fixed)
     budget.apply(config)  # an impossible value shows here
     check_metric(space.metric, dataset)
@@ -152,18 +154,22 @@ def describe_splits(splits: Splits) -> dict[str, Any]:
     }
 
 
-def _dataset_of(options: Options, entry: registry.Entry) -> tuple[str, str | None]:
+def dataset_of(options: Options, entry: registry.Entry) -> tuple[str, str | None]:
+    """The name and the folder of the data set that a system is to learn from."""
     name = options.dataset or (entry.dataset if options.data else entry.embedded())
     folder = None if options.data is None else str(Path(options.data).expanduser().resolve())
     return name, folder
 
 
-def _config(options: Options, entry: registry.Entry, dataset: str) -> tuple[Any, set[str]]:
-    config = entry.published_config(dataset)
-    for key, value in options.set.items():
-        read = configs.parse(config, key, value) if isinstance(value, str) else value
-        config = configs.replace(config, {key: read})
-    return config, set(options.set)
+def _config(options: Options, dataset: str) -> tuple[Any, set[str]]:
+    """The configuration, and the keys that are set: by hand, or as the node has them."""
+    node = registry.node(options.system, dataset)
+    for key in options.set:
+        configs.get(node.config, key)  # an unknown one shows here
+        if key in node.overrides:
+            raise UserError(f"--set {key}: {node.name} fixes it; name {node.entry.address}.")
+    config = registry.node(options.system, dataset, options.set).config
+    return config, {*options.set, *node.overrides}
 
 
 def _space(options: Options, entry: registry.Entry, config: Any, set_keys: set[str]) -> SearchSpace:

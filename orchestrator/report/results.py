@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.plan.plan import Plan
+from orchestrator.report.held_out import held_out_rows
 from orchestrator.report.importance import importances
 from orchestrator.report.published import paper_rows
 from orchestrator.runs.files import best_line, read_json, read_lines, write_json
@@ -41,7 +42,7 @@ def collect(run: RunDir) -> dict[str, Any]:
         "refused": refused(run, plan.stage.learners),
         "stage": read_json(run.diagnostics) if stack and run.diagnostics.exists() else None,
         "test": scores,
-        "paper": paper_rows(plan, scores),
+        "paper": paper_rows(plan, scores, held_out_rows(run)),
         "cost": _cost(run, trials, stack),
     }
     results["metrics"] = _metrics(results)

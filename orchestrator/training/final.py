@@ -59,6 +59,12 @@ def run_final(
         Task(number, fold, snapshot=True).forget(trial)
 
 
+def run_refit(job: Job, number: int, last_step: int) -> None:
+    """Make a trial's model of all labelled clips; nothing is predicted."""
+    trained(job, Task(number, None, last_step))
+    Task(number, None).forget(job.trial(number))
+
+
 def _one_model(job: Job, number: int, last_step: int, variants: Mapping[str, Any]) -> None:
     plan, trial, context = job.plan, job.trial(number), job.context()
     refit, sounds = plan.purpose != "train", job.sounds(job.config(trial))

@@ -2,7 +2,8 @@
 
 A reader is a module here with ``NAME``, ``TASK`` (``any``: fits every system whose labels it has),
 ``LAYOUT`` (what it expects on disk, in words) and ``read(folder, skip_broken=False) -> Dataset``;
-``SPLITS`` says which part a split of the papers' tables is, where their names differ. Another
+``SPLITS`` says which part a split of the papers' tables is, where their names differ, or which part
+and which clips of it; ``METRICS`` names the metrics of its papers, the default one first. Another
 package adds a reader by the entry-point group ``soundsweep.datasets``.
 """
 
@@ -14,6 +15,7 @@ from types import ModuleType
 
 from systems.data.dataset import Dataset, LabelKind
 from systems.errors import unknown
+from systems.figures import Where
 
 READERS = (
     "dcase2018_task4", "fsdkaggle2018", "synthetic", "synthetic_classes", "table", "tut2018",
@@ -43,10 +45,22 @@ def reader(name: str) -> ModuleType:
     return importlib.import_module(modules[name])
 
 
-def part_of_split(name: str, split: str) -> str:
-    """The part of a data set that papers call ``split``; that name itself of an unknown set."""
-    splits = getattr(reader(name), "SPLITS", {}) if name in readers() else {}
-    return str(splits.get(split, split))
+# What a split of the papers' tables may be beside a part: the held-out rows of several folds, or
+# those of a single one.
+OUT_OF_FOLD, VALIDATION = "out_of_fold", "validation"
+
+
+def split_of(name: str, split: str) -> tuple[str, Where]:
+    """The part of a data set that papers call ``split``, and which of its clips, all without a
+    column; the part is that name itself where the reader says nothing of it."""
+    own = getattr(reader(name), "SPLITS", {}) if name in readers() else {}
+    found = {"cv": OUT_OF_FOLD, **own}.get(split, split)
+    return (found, {}) if isinstance(found, str) else found
+
+
+def metrics_of(name: str) -> tuple[str, ...]:
+    """The metrics of a data set's papers, the default one first; empty where nothing is said."""
+    return tuple(getattr(reader(name), "METRICS", ())) if name in readers() else ()
 
 
 def load(name: str, folder: str | None, skip_broken: bool = False) -> Dataset:

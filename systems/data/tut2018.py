@@ -24,6 +24,7 @@ INSIDE = "TUT-urban-acoustic-scenes-2018-development"
 # Split of the papers' tables -> part. Their "dev" is the test part of the development set; the
 # labels of the evaluation set ("eval", "public-lb", "private-lb") are not published.
 SPLITS = {"dev": "test"}
+METRICS = ("uar", "accuracy")  # the papers' accuracy is the mean over classes
 
 CLASSES = (
     "airport", "bus", "metro", "metro_station", "park", "public_square", "shopping_mall",

@@ -8,9 +8,9 @@ moments as some clips of ``a``. All clips of a place are one group, whatever rec
 from __future__ import annotations
 
 from systems.data.dataset import Dataset
-from systems.data.tut2018 import CLASSES, LAYOUT, SPLITS, TASK, read_scenes
+from systems.data.tut2018 import CLASSES, LAYOUT, METRICS, SPLITS, TASK, read_scenes
 
-__all__ = ["CLASSES", "LAYOUT", "NAME", "SPLITS", "TASK", "read"]
+__all__ = ["CLASSES", "LAYOUT", "METRICS", "NAME", "SPLITS", "TASK", "read"]
 
 NAME = "tut2018_mobile"
 INSIDE = "TUT-urban-acoustic-scenes-2018-mobile-development"
