@@ -16,8 +16,8 @@ from systems.data.dataset import Dataset, LabelKind
 from systems.errors import unknown
 
 READERS = (
-    "dcase2018_task4", "fsdkaggle2018", "synthetic", "synthetic_classes", "table", "tut2018",
-    "tut2018_mobile",
+    "compare2020_breathing", "compare2020_mask", "dcase2018_task4", "fsdkaggle2018", "synthetic",
+    "synthetic_classes", "table", "tut2018", "tut2018_mobile",
 )  # fmt: skip
 # The embedded set of a kind of labels: what a system learns from where no data is named.
 EMBEDDED: dict[LabelKind, str] = {
