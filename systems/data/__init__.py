@@ -17,13 +17,15 @@ from systems.errors import unknown
 
 READERS = (
     "compare2020_breathing", "compare2020_mask", "dcase2018_task4", "fsdkaggle2018", "synthetic",
-    "synthetic_classes", "table", "tut2018", "tut2018_mobile",
+    "synthetic_breath", "synthetic_classes", "synthetic_scenes", "synthetic_speech", "table",
+    "tut2018", "tut2018_mobile",
 )  # fmt: skip
 # The embedded set of a kind of labels: what a system learns from where no data is named.
 EMBEDDED: dict[LabelKind, str] = {
     "tags": "synthetic",
     "events": "synthetic",
     "class": "synthetic_classes",
+    "series": "synthetic_breath",
 }
 
 
