@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from systems.data import dcase2018_task4, synthetic
+from systems.data import dcase2018_task4, rendering, synthetic
 from systems.data.dataset import Dataset, Event
 from systems.errors import UserError
 
@@ -77,7 +77,7 @@ def test_order_of_reading_changes_nothing(dataset: Dataset) -> None:
 def test_fingerprint_follows_the_version(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     before = dataset.fingerprint()
     assert synthetic.read().fingerprint() == before
-    monkeypatch.setattr(synthetic, "VERSION", synthetic.VERSION + 1)
+    monkeypatch.setattr(rendering, "VERSION", rendering.VERSION + 1)
     assert dataset.fingerprint() != before
 
 

@@ -1,8 +1,9 @@
 """Data-set readers, splits and the waveform store.
 
 A reader is a module here with ``NAME``, ``TASK`` (``any``: fits every system whose labels it has),
-``LAYOUT`` (what it expects on disk, in words) and ``read(folder, skip_broken=False) -> Dataset``;
-``SPLITS`` says which part a split of the papers' tables is, where their names differ. Another
+``LAYOUT`` (what it expects on disk, in words) and ``read(folder, skip_broken=False) -> Dataset``.
+Facts of the published set stand there too, see :class:`Card`. Where test labels are withheld,
+``write_submission(dataset, predictions, folder) -> path`` writes what the challenge takes. Another
 package adds a reader by the entry-point group ``soundsweep.datasets``.
 """
 
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import ModuleType
 
 from systems.data.dataset import Dataset, LabelKind
@@ -29,6 +32,24 @@ EMBEDDED: dict[LabelKind, str] = {
 }
 
 
+@dataclass(frozen=True)
+class Card:
+    """What is known of a published data set, from its reader's module.
+
+    Args:
+        clips: ``CLIPS``: part -> how many clips it has; a copy with other numbers is not the set.
+        splits: ``SPLITS``: split of the papers' tables -> part, where their names differ.
+        metrics: ``METRICS``: by which it is scored; a search can follow the first.
+        subsets: ``SUBSETS``: column -> name -> values: clips of the test part that are scored on
+            their own. The column is the clip's, or comes with the sealed labels.
+    """
+
+    clips: Mapping[str, int] = field(default_factory=dict)
+    splits: Mapping[str, str] = field(default_factory=dict)
+    metrics: tuple[str, ...] = ()
+    subsets: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+
+
 def readers() -> dict[str, str]:
     """Names of all data sets and the modules that read them."""
     found = {name: f"systems.data.{name}" for name in READERS}
@@ -45,10 +66,18 @@ def reader(name: str) -> ModuleType:
     return importlib.import_module(modules[name])
 
 
+def card(name: str) -> Card:
+    """The card of a data set; an empty one of a set that nothing reads."""
+    if name not in readers():
+        return Card()
+    facts = vars(reader(name))
+    names = ("clips", "splits", "metrics", "subsets")
+    return Card(**{fact: facts[fact.upper()] for fact in names if fact.upper() in facts})
+
+
 def part_of_split(name: str, split: str) -> str:
     """The part of a data set that papers call ``split``; that name itself of an unknown set."""
-    splits = getattr(reader(name), "SPLITS", {}) if name in readers() else {}
-    return str(splits.get(split, split))
+    return card(name).splits.get(split, split)
 
 
 def load(name: str, folder: str | None, skip_broken: bool = False) -> Dataset:
