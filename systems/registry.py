@@ -140,8 +140,7 @@ class Entry(Registered):
     sets; searched keys among it leave the space. ``figures``: what rows of ``results.csv`` are of;
     those that change only keys below ``decision`` need no training of their own.
     ``unmapped``: variant -> why it cannot be run. ``labels``: the kind of training labels it needs.
-    ``clips``: part -> how many the paper has of its data set, as its reader names them: a copy with
-    other numbers is not the paper's. ``gives``: the kinds of predictions that stage two gets.
+    ``gives``: the kinds of predictions that stage two gets.
     ``requires``: name -> what is trained before it, which its training reaches as
     ``context.required(name)``; or a function configuration -> such a mapping. ``example``: the data
     set that it learns from where none is named; without one the embedded set of its kind of labels.
@@ -158,7 +157,6 @@ class Entry(Registered):
     figures: tuple[Figure, ...] = ()
     unmapped: Mapping[str, str] = field(default_factory=dict)
     decision: str | None = None
-    clips: Mapping[str, int] = field(default_factory=dict)
     gives: tuple[str, ...] = ("clip_scores", "frame_scores")
     requires: Requires | Callable[[Any], Requires] = field(default_factory=dict)
     traits: Traits = Traits()

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from orchestrator.plan.plan import Plan
-from systems.metrics import metric
 
 Of = Literal["data", "split", "training", "stage", "execution"]
 
@@ -45,7 +44,6 @@ def rows_of(plan: Plan) -> dict[str, Any]:
         "data set": f"{plan.dataset} {plan.fingerprint}",
         "classes": plan.classes,
         "split": f"{plan.splits['protocol']}, {plan.splits['digest']}",
-        "kind of predictions": metric(plan.metric).predictions,
         "metric": plan.metric,
     }
 

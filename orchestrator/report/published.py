@@ -162,7 +162,7 @@ def _value(scored: Row, row: Row) -> Row | None:
 
 def _meant(row: Row) -> list[Metric]:
     """The metrics that a published name may mean: those of the data set's papers first."""
-    own = {name: place for place, name in enumerate(data.metrics_of(row["dataset"]))}
+    own = {name: place for place, name in enumerate(data.card(row["dataset"]).metrics)}
     return sorted(named(row["metric"]), key=lambda metric: own.get(metric.name, len(own)))
 
 

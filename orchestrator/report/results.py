@@ -17,6 +17,7 @@ from orchestrator.search.study import Search, TrialState, cause_of, state_name
 from orchestrator.stacking.judging import LEVEL
 from orchestrator.stacking.stage import refused
 from systems import config as configs
+from systems.data import card
 from systems.metrics import METRICS, metric, words_of
 from systems.metrics.intervals import DRAWS
 
@@ -182,7 +183,7 @@ def _about(plan: Plan) -> dict[str, Any]:
         "budget": plan.budget.text,
         "summary": entry.summary,
         "published_dataset": entry.dataset,
-        "published_clips": dict(entry.clips),
+        "published_clips": dict(card(entry.dataset).clips),
         "member_runs": _member_runs(plan),
     }
 

@@ -15,7 +15,16 @@ import numpy as np
 from systems.errors import UserError
 
 LabelKind = Literal[
-    "none", "class", "tags", "events", "sequence", "values", "direction", "relevance", "withheld"
+    "none",
+    "class",
+    "tags",
+    "events",
+    "sequence",
+    "values",
+    "series",
+    "direction",
+    "relevance",
+    "withheld",
 ]
 Role = Literal["labelled", "unlabelled", "out_of_domain", "query", "gallery", "template"]
 
@@ -67,9 +76,9 @@ class Labels:
 
     ``values[clip_id]`` is, by kind: ``class`` a name; ``tags`` a tuple of names; ``events`` a tuple
     of :class:`Event`; ``sequence`` a tuple of names in order (or several such references);
-    ``values`` a number or a series; ``direction`` degrees; ``relevance`` a tuple of item ids.
-    ``columns[clip_id]`` holds columns that are published with the labels and no earlier, such as
-    ``usage`` (the public or private part of a leaderboard).
+    ``values`` a number or D of them; ``series`` an array [T, D]; ``direction`` degrees;
+    ``relevance`` a tuple of item ids. ``columns[clip_id]`` holds columns that are published with
+    the labels and no earlier, such as ``usage`` (the public or private part of a leaderboard).
     """
 
     kind: LabelKind
@@ -122,8 +131,10 @@ class Dataset:
     ``sealed`` holds the labels of test parts as functions: they are opened by
     :meth:`open_sealed` alone, which records each opening before it returns. ``tables`` has a line
     (name, size, time of change) for each file that labels were read from. ``folds[clip_id]`` names
-    the fold of each labelled training clip, where the user made folds. ``skipped`` are the broken
-    files that were left out (path, why) and ``notes`` what the reader decided by itself.
+    the fold of each labelled training clip, where the user made folds. ``label_hop``: seconds a
+    step of a series, step t starting at ``t * label_hop``; 0 where labels are of whole clips.
+    ``skipped`` are the broken files that were left out (path, why) and ``notes`` what the reader
+    decided by itself.
     """
 
     name: str
@@ -138,6 +149,7 @@ class Dataset:
     official_validation: str | None = None
     tables: tuple[str, ...] = ()
     folds: Mapping[str, str] | None = None
+    label_hop: float = 0.0
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -179,10 +191,10 @@ class Dataset:
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Some clips and, where they may be seen, their clip-level targets [N, K].
+    """Some clips and, where they may be seen, their targets: clip-level [N, K], or of series.
 
-    Of series the targets are those of all steps, [ΣT, D], and ``lengths`` the steps of each clip.
-    ``weights`` [N]: of a clip in the loss; ``None``: all count the same.
+    Rows of a series are the steps of its clips: ``targets`` [ΣT, D], ``lengths`` T of each clip
+    (``None``: a row a clip). ``weights`` [N]: of a clip in the loss; ``None``: all count the same.
     """
 
     clip_ids: tuple[str, ...]

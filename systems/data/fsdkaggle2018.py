@@ -23,6 +23,10 @@ FSDKaggle2018.meta/test_post_competition_scoring_clips.csv  fname, label, usage 
 FSDKaggle2018.audio_train/*.wav
 FSDKaggle2018.audio_test/*.wav                              padding, without a row, is left out"""
 
+CLIPS = {"train": 9473, "test": 1600}
+METRICS = ("map_at_3",)
+# Some values of a column that are scored on their own.
+SUBSETS = {"usage": {"public": ("Public",), "private": ("Private",)}}
 CLASSES = (
     "Acoustic_guitar", "Applause", "Bark", "Bass_drum", "Burping_or_eructation", "Bus", "Cello",
     "Chime", "Clarinet", "Computer_keyboard", "Cough", "Cowbell", "Double_bass",

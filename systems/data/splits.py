@@ -5,14 +5,15 @@ A validation fold never shares a group (speaker, location, recording) with its t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from systems.data.dataset import Clip, ClipSet, Dataset, LabelKind
+from systems.data.dataset import Clip, ClipSet, Dataset, LabelKind, Labels
 from systems.errors import UserError
+from systems.kinds import kind
 
 FOLDS = 5
 # One network's macro F1 on 12 validation clips has a standard deviation of 0.07 from the split
@@ -80,8 +81,8 @@ def make_splits(dataset: Dataset, seed: int) -> Splits:
             leave a clip out or split a group.
     """
     ids = tuple(clip.clip_id for clip in dataset.role("labelled"))
-    targets = clip_targets(dataset, ids)
-    missing = [name for name, n in zip(dataset.classes, targets.sum(0), strict=True) if n == 0]
+    targets = strata(dataset, ids)
+    missing = [dataset.classes[k] for k in np.flatnonzero(targets.sum(0) == 0)]
     if missing:
         raise UserError(f"{dataset.name}: no training clip of class {', '.join(missing)}.")
     folds: tuple[Fold, ...]
@@ -154,7 +155,7 @@ def own_fold_faults(clips: Sequence[Clip], folds: Mapping[str, str]) -> list[tup
 
 def _check_folds(dataset: Dataset, folds: Sequence[Fold], targets: np.ndarray) -> None:
     """Every class has a clip in the training part of every fold; ``targets`` are of all clips."""
-    counts = np.stack([clip_targets(dataset, fold.train).sum(0) for fold in folds])
+    counts = np.stack([strata(dataset, fold.train).sum(0) for fold in folds])
     groups = np.array([clip.group for clip in dataset.role("labelled")])
     faults = []
     for k in np.flatnonzero((counts == 0).any(0)):
@@ -172,11 +173,11 @@ def _check_folds(dataset: Dataset, folds: Sequence[Fold], targets: np.ndarray) -
 
 def _unvalidated(dataset: Dataset, folds: Sequence[Fold]) -> tuple[str, ...]:
     """A note for each class that not every validation part has."""
-    counts = np.stack([clip_targets(dataset, fold.validation).sum(0) for fold in folds])
+    counts = np.stack([strata(dataset, fold.validation).sum(0) for fold in folds])
     return tuple(
-        f"class {name}: {lacking} of {len(folds)} validation part(s) have no clip of it"
-        for name, lacking in zip(dataset.classes, (counts == 0).sum(0).tolist(), strict=True)
-        if lacking
+        f"class {dataset.classes[k]}: {n} of {len(folds)} validation part(s) have no clip of it"
+        for k, n in enumerate((counts == 0).sum(0).tolist())
+        if n
     )
 
 
@@ -207,23 +208,50 @@ def kind_of(dataset: Dataset, clip_ids: Sequence[str]) -> LabelKind:
 
 
 def _halves(dataset: Dataset, clips: ClipSet) -> np.ndarray | None:
-    """A half [N] of each clip; ``None`` of a single one."""
+    """The half of each row, that of its clip; ``None`` of a single clip."""
     if len(clips) < 2 or clips.targets is None:
         return None
     group_of = {clip.clip_id: clip.group for clip in dataset.clips}
-    return cross_fitting_folds(clips.targets, [group_of[i] for i in clips.clip_ids], 0, most=2)
+    groups = [group_of[i] for i in clips.clip_ids]
+    halves = cross_fitting_folds(strata(dataset, clips.clip_ids), groups, 0, most=2)
+    return halves if clips.lengths is None else np.repeat(halves, clips.lengths)
 
 
 def clip_set(dataset: Dataset, clip_ids: Sequence[str]) -> ClipSet:
-    """Clips with their clip-level targets, from parts whose labels may be seen."""
-    return ClipSet(tuple(clip_ids), clip_targets(dataset, clip_ids))
+    """Clips with their targets, from parts whose labels may be seen."""
+    ids = tuple(clip_ids)
+    return ClipSet(ids, clip_targets(dataset, ids), clip_lengths(dataset, ids))
 
 
 def clip_targets(dataset: Dataset, clip_ids: Sequence[str]) -> np.ndarray:
-    """Clip-level targets [N, K] of clips of any open parts."""
-    part_of = {clip.clip_id: clip.part for clip in dataset.clips}
-    rows = [dataset.labels[part_of[i]].tag_matrix([i], dataset.classes) for i in clip_ids]
+    """Targets of clips of any open parts, as their kind has them: [N, K], of a series [ΣT, D]."""
+    rows = [
+        kind(labels.kind).matrix(labels, [clip_id], dataset.classes)
+        for clip_id, labels in _labelled(dataset, clip_ids)
+    ]
     return np.concatenate(rows) if rows else np.zeros((0, len(dataset.classes)), np.float32)
+
+
+def clip_lengths(dataset: Dataset, clip_ids: Sequence[str]) -> tuple[int, ...] | None:
+    """How many rows each clip has of the targets; ``None``: one."""
+    lengths = [
+        kind(labels.kind).lengths(labels, [clip_id])
+        for clip_id, labels in _labelled(dataset, clip_ids)
+    ]
+    return None if None in lengths else tuple(n for of_clip in lengths for n in of_clip or ())
+
+
+def strata(dataset: Dataset, clip_ids: Sequence[str]) -> np.ndarray:
+    """The classes [N, K] that clips are spread over folds by; [N, 0] where labels name none."""
+    if not clip_ids or not kind(kind_of(dataset, clip_ids)).says_tags:
+        return np.zeros((len(clip_ids), 0), np.float32)
+    return clip_targets(dataset, clip_ids)
+
+
+def _labelled(dataset: Dataset, clip_ids: Sequence[str]) -> Iterator[tuple[str, Labels]]:
+    """Each clip with the labels of its part."""
+    part_of = {clip.clip_id: clip.part for clip in dataset.clips}
+    return ((clip_id, dataset.labels[part_of[clip_id]]) for clip_id in clip_ids)
 
 
 def cross_fitting_folds(

@@ -21,6 +21,7 @@ evaluation_setup/fold1_evaluate.txt   the same, of the test part
 audio/*.wav"""
 INSIDE = "TUT-urban-acoustic-scenes-2018-development"
 
+CLIPS = {"train": 6122, "test": 2518}
 # Split of the papers' tables -> part. Their "dev" is the test part of the development set; the
 # labels of the evaluation set ("eval", "public-lb", "private-lb") are not published.
 SPLITS = {"dev": "test"}

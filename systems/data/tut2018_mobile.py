@@ -10,9 +10,11 @@ from __future__ import annotations
 from systems.data.dataset import Dataset
 from systems.data.tut2018 import CLASSES, LAYOUT, METRICS, SPLITS, TASK, read_scenes
 
-__all__ = ["CLASSES", "LAYOUT", "METRICS", "NAME", "SPLITS", "TASK", "read"]
+__all__ = ["CLASSES", "CLIPS", "LAYOUT", "METRICS", "NAME", "SPLITS", "SUBSETS", "TASK", "read"]
 
 NAME = "tut2018_mobile"
+CLIPS = {"train": 7202, "test": 2878}
+SUBSETS = {"device": {"a": ("a",), "b": ("b",), "c": ("c",), "b+c": ("b", "c")}}
 INSIDE = "TUT-urban-acoustic-scenes-2018-mobile-development"
 
 
