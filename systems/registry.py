@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from systems import config as configs
 from systems.data import EMBEDDED
 from systems.data.dataset import LabelKind
+from systems.data.protocol import Protocol
 from systems.errors import UserError, unknown
 from systems.figures import Figure
 
@@ -120,7 +121,8 @@ class Entry(Registered):
     other numbers is not the paper's. ``gives``: the kinds of predictions that stage two gets.
     ``requires``: name -> what is trained before it, which its training reaches as
     ``context.required(name)``. ``example``: the data set that it learns from where none is named;
-    without one the embedded set of its kind of labels.
+    without one the embedded set of its kind of labels. ``protocol``: the paper's splits, which
+    ``--protocol paper`` uses, and the clips that its metrics are of, which always hold.
     """
 
     build: Callable[..., System]
@@ -139,6 +141,7 @@ class Entry(Registered):
     requires: Mapping[str, Requirement] = field(default_factory=dict)
     traits: Traits = Traits()
     example: str | None = None
+    protocol: Protocol | None = None
     summary: str = ""
 
     def embedded(self) -> str:

@@ -173,9 +173,11 @@ class NetworkSystem:
     ) -> FittedNetwork:
         """Train from scratch or from the context's checkpoint, then adapt the decision."""
         model, samples = self._start(data, waveforms, context)
-        history = fit(model, self.loss, data, waveforms, self.training, samples, context)
         plain = Decoding.plain(len(data.classes))
-        fitted = FittedNetwork(self, model, data.classes, samples, plain, history)
+        fitted = FittedNetwork(self, model, data.classes, samples, plain, History())
+        timed = fitted.timed if self.frames else None
+        history = fit(model, self.loss, data, waveforms, self.training, samples, context, timed)
+        fitted = replace(fitted, history=history)
         if self.decision.on == "labelled":
             return fitted.adapt(self.decision, data.labelled.clip_ids, waveforms, context)
         if self.decision.on == "unlabelled":

@@ -28,6 +28,7 @@ from systems.metrics import (
     searchable,
     words_of,
 )
+from systems.predictions import Predictions
 from systems.training.history import History
 
 IDS, CLASSES = ("x", "y"), ("a", "b", "c")
@@ -143,7 +144,6 @@ def test_members_are_noted_by_every_metric_of_their_rows(
 
 def test_an_epoch_a_trial_and_stage_two_value_scores_of_classes_alike() -> None:
     """By the largest score, as scikit-learn has it; no score is above 0.5 here."""
-    import torch
     from sklearn.metrics import f1_score
 
     dataset = data.load("synthetic_classes", None)
@@ -156,7 +156,8 @@ def test_an_epoch_a_trial_and_stage_two_value_scores_of_classes_alike() -> None:
     noisy = truth + r.normal(size=truth.shape)
     scores = (0.4 * noisy / np.abs(noisy).max()).astype(np.float32)
     history = History()
-    of_epoch = history.judge(1, torch.from_numpy(scores), [], seen)
+    said = Predictions.of(seen.validation.clip_ids, seen.classes, clip_scores=scores)
+    of_epoch = history.judge(1, said, seen)
     expected = f1_score(truth.argmax(axis=1), scores.argmax(axis=1), average="macro")
     assert of_epoch == pytest.approx(expected)
     _, targets = validation_targets(dataset, splits, "clip_macro_f1")

@@ -22,7 +22,8 @@ from orchestrator.runs.rundir import RunDir
 from orchestrator.training.trial import best_step, read_epoch_scores
 from systems import kinds
 from systems.data.dataset import Clip, Dataset
-from systems.data.splits import Splits, clip_targets, cross_fitting_folds, kind_of
+from systems.data.splits import Splits, clip_targets, kind_of
+from systems.data.stratify import cross_fitting_folds
 from systems.errors import UserError
 from systems.metrics import clip_metric, metric
 from systems.predictions import Predictions

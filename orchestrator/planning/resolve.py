@@ -31,7 +31,8 @@ from systems import config as configs
 from systems import data, registry
 from systems.budget import make_budget
 from systems.data.dataset import Dataset
-from systems.data.splits import Splits, make_splits
+from systems.data.protocol import Judged, Protocol
+from systems.data.splits import Splits, judged_by, make_splits
 from systems.errors import UserError
 
 QUICK_TRIALS, PAPER_TRIALS = 8, 50
@@ -51,7 +52,10 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
     name, folder = _dataset_of(options, entry)
     dataset = data.load(name, folder, options.skip_broken)
     check_kinds(entry, dataset)
-    splits = _splits(dataset, options.seed, options.purpose)
+    by_paper = options.protocol == "paper"
+    judged, note = judged_by(dataset, entry.protocol, by_paper)
+    split_by = entry.protocol if by_paper else None
+    splits = _splits(dataset, options.seed, options.purpose, split_by, judged)
     config, set_keys = _config(options, entry, name)
     space = _space(options, entry, config, set_keys)
     budget_text = options.budget or ("paper" if torch.cuda.is_available() else "quick")
@@ -63,7 +67,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
     check_options(options, trials)
     epochs = steps_of(entry, budget.apply(config))
     resources = _resources(options, entry)
-    transductive = options.transductive or options.protocol == "paper"
+    transductive = options.transductive or by_paper
     check_decision(entry, config, space, splits, transductive)
     searching = options.purpose == "search"
     if not searching or options.repeat:
@@ -95,7 +99,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         halving=_halving(entry, epochs) if searching and not options.repeat else None,
         resources=resources,
         stage=replace(
-            asked_stage(options, StageSettings(final=_final(options, budget_text))),
+            asked_stage(options, StageSettings(final=_final(options, budget_text, split_by))),
             learners=stack_names(options.stack, dataset, entry.gives) if searching else (),
             top_k=options.top_k if searching else trials,
         ),
@@ -103,12 +107,13 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         mlflow=options.mlflow,
         purpose=options.purpose,
         protocol=options.protocol,
+        split_by=split_by,
         time_budget=None if options.time_budget is None else parse_duration(options.time_budget),
         ray_address=options.ray_address,
         mixed_precision=resources.gpus > 0,
         skip_broken=options.skip_broken,
         skipped=dataset.skipped,
-        notes=(*dataset.notes, *splits.notes),
+        notes=tuple(filter(None, (*dataset.notes, note, *splits.notes))),
         versions=_versions(),
         git_commit=_git_commit(),
     )
@@ -129,19 +134,23 @@ def reload(plan: Plan) -> tuple[Dataset, Splits]:
             f"was planned (fingerprint {dataset.fingerprint()}, was {plan.fingerprint}): start a "
             "new run."
         )
-    return dataset, _splits(dataset, plan.seed, plan.purpose)
+    judged = plan.splits["judged"]
+    return dataset, _splits(dataset, plan.seed, plan.purpose, plan.split_by, judged)
 
 
-def _splits(dataset: Dataset, seed: int, purpose: Purpose) -> Splits:
+def _splits(
+    dataset: Dataset, seed: int, purpose: Purpose, split_by: Protocol | None, judged: Judged
+) -> Splits:
     """All folds for a search; a single training holds the first one out."""
-    splits = make_splits(dataset, seed)
+    splits = make_splits(dataset, seed, split_by, judged)
     if purpose != "train" or len(splits.folds) == 1:
         return splits
-    return replace(splits, protocol="hold-out", folds=splits.folds[:1], searched=1)
+    named = "hold-out" if split_by is None else f"the first of {splits.protocol}"
+    return replace(splits, protocol=named, folds=splits.folds[:1], searched=1)
 
 
 def describe_splits(splits: Splits) -> dict[str, Any]:
-    """Protocol, sizes and a digest of who is where."""
+    """Protocol, sizes, a digest of who is where, and which clips count."""
     digest = hashlib.sha256(repr(splits.folds).encode()).hexdigest()[:16]
     return {
         "protocol": splits.protocol,
@@ -149,6 +158,7 @@ def describe_splits(splits: Splits) -> dict[str, Any]:
         "searched": splits.searched,
         "unlabelled": {role: len(ids) for role, ids in splits.unlabelled.items()},
         "digest": digest,
+        "judged": {column: list(values) for column, values in splits.judged.items()},
     }
 
 
@@ -195,8 +205,10 @@ def _trials(options: Options, budget: str) -> int:
     return QUICK_TRIALS if budget == "quick" else PAPER_TRIALS
 
 
-def _final(options: Options, budget: str) -> Final:
+def _final(options: Options, budget: str, split_by: Protocol | None) -> Final:
     """Of a quick run the folds' models predict, which are there: no refit is waited for."""
+    if split_by is not None and split_by.final and options.purpose == "search":
+        return split_by.final
     return "fold_mean" if budget == "quick" and options.purpose == "search" else "refit"
 
 

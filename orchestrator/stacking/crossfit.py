@@ -8,7 +8,7 @@ import numpy as np
 
 from orchestrator.members.seen import Members, Targets
 from orchestrator.stacking.learner import Learner
-from systems.data.splits import cross_fitting_folds
+from systems.data.stratify import cross_fitting_folds
 from systems.predictions import Predictions
 
 

@@ -179,10 +179,22 @@ class Dataset:
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Some clips and, where they may be seen, their clip-level targets [N, K]."""
+    """Some clips and, where they may be seen, their clip-level targets [N, K].
+
+    ``columns`` are the clips' free columns, N. ``judged`` [N]: the clips that metrics are of and
+    that choose epochs; ``None``: all. ``events``: of each clip, where the labels are timed.
+    """
 
     clip_ids: tuple[str, ...]
     targets: np.ndarray | None = None
+    columns: tuple[Mapping[str, Any], ...] = ()
+    judged: np.ndarray | None = None
+    events: tuple[tuple[Event, ...], ...] | None = None
+
+    def counting(self) -> np.ndarray:
+        """The places [n] of the clips that metrics are of."""
+        every = np.arange(len(self.clip_ids))
+        return every if self.judged is None else every[self.judged]
 
     def __len__(self) -> int:
         return len(self.clip_ids)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from systems.context import Context
-from systems.data.dataset import ClipSet
+from systems.data.dataset import Event
 from systems.data.splits import TrainingData
 from systems.data.store import WaveformStore
 from systems.errors import Diverged
 from systems.frontend.log_mel import Standardise
+from systems.kinds import kind
+from systems.metrics import metric
+from systems.predictions import Predictions
 from systems.training.history import History
 from systems.training.losses import LossTerm, Step, total
+
+# (frame scores [T, K], seconds) -> those of the clip itself, and the events that they hold
+Timed = Callable[[np.ndarray, float], tuple[np.ndarray, tuple[Event, ...]]]
 
 
 @dataclass(frozen=True)
@@ -109,11 +115,13 @@ def fit(
     training: Training,
     samples: int,
     context: Context,
+    timed: Timed | None = None,
 ) -> History:
     """Train ``model`` in place; with a validation part it ends as its best epoch.
 
     Each epoch ends with a checkpoint, then a report of ``loss``, its terms, and, with a validation
-    part, the data's metric. Goes on from the context's checkpoint where there is one.
+    part, the data's metric; ``timed`` makes events of frame scores and a duration where the metric
+    reads events. Goes on from the context's checkpoint where there is one.
 
     Raises:
         Diverged: the loss is not finite.
@@ -139,8 +147,8 @@ def fit(
         generator = context.seed_step(epoch)
         metrics = loop.steps(training.steps(len(loop.targets)), generator, epoch)
         if data.validation is not None:
-            scores, frames = _validate(model, waveforms, data.validation, samples, context)
-            metrics[data.metric] = history.judge(epoch, scores, frames, data)
+            said = _validate(model, waveforms, data, samples, context, timed)
+            metrics[data.metric] = history.judge(epoch, said, data)
             if history.best_step == epoch:
                 best = copy.deepcopy(model.state_dict())
         metrics["seconds"] = time.monotonic() - began
@@ -169,23 +177,31 @@ def _publish(
 
 
 def _validate(
-    model: Model, waveforms: WaveformStore, clips: ClipSet, samples: int, context: Context
-) -> tuple[Tensor, list[Tensor]]:
-    """Clip posteriors [N, K] and frame posteriors of each clip [T, K], if any.
+    model: Model, waveforms: WaveformStore, data: TrainingData, samples: int, context: Context,
+    timed: Timed | None,
+) -> Predictions:  # fmt: skip
+    """What the model says of the validation clips: the dense answer, and frames, if any.
 
-    Of several workers all get the first one's clip posteriors, so that they judge alike, and only
-    the first the frames, which it alone keeps.
+    Of several workers all get the first one's answer, and events where the metric reads them, so
+    that they judge alike, and only the first the frames, which it alone keeps.
     """
-    frames: list[Tensor] = []
+    assert data.validation is not None
+    ids, frames = data.validation.clip_ids, list[np.ndarray]()
 
-    def first() -> Tensor:
+    def first() -> tuple[np.ndarray, tuple[tuple[Event, ...], ...] | None]:
         clip = []
-        for scores, frame in network_outputs(model, waveforms, clips.clip_ids, samples, context):
-            clip.append(scores)
-            frames.extend(() if frame is None else frame)
-        return torch.cat(clip)
+        for scores, frame in network_outputs(model, waveforms, ids, samples, context):
+            clip.append(scores.numpy())
+            frames.extend(() if frame is None else frame.numpy())
+        events = None
+        if timed is not None and frames and metric(data.metric).predictions == "events":
+            pairs = zip(ids, frames, strict=True)
+            events = tuple(timed(one, waveforms.duration(clip_id))[1] for clip_id, one in pairs)
+        return np.concatenate(clip), events
 
-    return context.from_first(first), frames
+    scores, events = context.from_first(first)
+    kinds = {kind(data.kind).dense: scores, "frame_scores": tuple(frames) or None}
+    return Predictions.of(ids, data.classes, events=events, **kinds)
 
 
 @dataclass(frozen=True)
