@@ -70,7 +70,11 @@ def test_a_kind_contains_others_and_their_metrics_fit() -> None:
     assert contained("withheld") == ("withheld",)
     assert metric("clip_macro_f1").fits("class")
     assert not metric("uar").fits("tags")
-    assert searchable("events") == ("clip_macro_f1", "clip_micro_f1", "clip_map", "clip_auc")
+    of_clips = ("clip_macro_f1", "clip_micro_f1", "clip_map", "clip_auc")
+    of_time = ("event_f1", "event_er", "event_micro_f1", "segment_f1")
+    assert searchable("events", ["clip_scores"]) == of_clips
+    assert searchable("events", ["clip_scores", "frame_scores"]) == (*of_clips, *of_time)
+    assert searchable("tags", ["clip_scores", "frame_scores"]) == of_clips
     assert scored_by("events", "event_micro_f1")[0].name == "event_micro_f1"
     assert "uar" not in [m.name for m in scored_by("tags", "uar")]
 
@@ -79,7 +83,7 @@ def test_a_kind_contains_others_and_their_metrics_fit() -> None:
 def test_every_kind_can_be_searched_and_scored(name: str) -> None:
     about = kind(name)
     assert all(metric(m).fits(about.name) for m in about.metrics)
-    assert about.metrics[0] in searchable(about.name)
+    assert about.metrics[0] in searchable(about.name, about.answers)
 
 
 def test_every_metric_says_what_it_is() -> None:

@@ -22,7 +22,13 @@ from orchestrator.plan.options import Options, Purpose, asked_stage
 from orchestrator.plan.plan import Plan, Resources, steps_of
 from orchestrator.plan.search import HalvingSettings, SamplerSettings
 from orchestrator.plan.stage import Final, StageSettings
-from orchestrator.planning.checks import check_decision, check_kinds, check_metric, check_options
+from orchestrator.planning.checks import (
+    check_decision,
+    check_kinds,
+    check_metric,
+    check_options,
+    validation_labels,
+)
 from orchestrator.planning.duration import parse_duration
 from orchestrator.planning.learners import stack_names
 from orchestrator.planning.sound import stored_rates
@@ -34,6 +40,7 @@ from systems.data.dataset import Dataset
 from systems.data.protocol import Judged, Protocol
 from systems.data.splits import Splits, judged_by, make_splits
 from systems.errors import UserError
+from systems.kinds import kind
 
 QUICK_TRIALS, PAPER_TRIALS = 8, 50
 
@@ -57,12 +64,12 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
     split_by = entry.protocol if by_paper else None
     splits = _splits(dataset, options.seed, options.purpose, split_by, judged)
     config, set_keys = _config(options, entry, name)
-    space = _space(options, entry, config, set_keys)
+    space = _space(options, entry, dataset, config, set_keys)
     budget_text = options.budget or ("paper" if torch.cuda.is_available() else "quick")
     budget = make_budget(entry, budget_text, options.max_epochs, set_keys | set(options.space))
     space = space.without(budget.fixed)
     budget.apply(config)  # an impossible value shows here
-    check_metric(space.metric, dataset)
+    check_metric(space.metric, dataset, entry)
     trials = _trials(options, budget_text)
     check_options(options, trials)
     epochs = steps_of(entry, budget.apply(config))
@@ -176,8 +183,17 @@ def _config(options: Options, entry: registry.Entry, dataset: str) -> tuple[Any,
     return config, set(options.set)
 
 
-def _space(options: Options, entry: registry.Entry, config: Any, set_keys: set[str]) -> SearchSpace:
-    space = search_spaces.load(entry.address, entry.config)
+def _own_metric(dataset: Dataset) -> str:
+    """The metric of a data set: the first of its reader's, or else of its kind of labels."""
+    _, labels = validation_labels(dataset)
+    own: tuple[str, ...] = getattr(data.reader(dataset.name), "METRICS", kind(labels).metrics)
+    return own[0]
+
+
+def _space(
+    options: Options, entry: registry.Entry, dataset: Dataset, config: Any, set_keys: set[str]
+) -> SearchSpace:
+    space = search_spaces.load(entry.address, entry.config, dataset.name, _own_metric(dataset))
     changed = [search_spaces.parse_parameter(f"{k}={text}") for k, text in options.space.items()]
     for parameter in changed:
         value = configs.get(config, parameter.key)

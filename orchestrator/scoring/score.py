@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.runs.counts import counted
 from systems.kinds import Truth
-from systems.metrics import metric, scored_by
-from systems.metrics.metric import Count
+from systems.metrics import metric
 from systems.predictions import Predictions
 
 
@@ -28,19 +28,6 @@ def score(predictions: Predictions, truth: Truth, own: str) -> Score:
     counts = counted(predictions, truth, own)
     values = {name: metric(name).interval(c)._asdict() for name, c in counts.items()}
     return Score(counts, values, by_class(counts, truth.classes))
-
-
-def counted(predictions: Predictions, truth: Truth, own: str) -> dict[str, np.ndarray]:
-    """Counts [N, ...] by metric; metrics that count alike share them."""
-    found: dict[str, np.ndarray] = {}
-    shared: dict[Count, np.ndarray | None] = {}
-    for about in scored_by(truth.kind, own):
-        if about.count not in shared:
-            shared[about.count] = about.counts(truth, predictions)
-        counts = shared[about.count]
-        if counts is not None:
-            found[about.name] = counts
-    return found
 
 
 def by_class(

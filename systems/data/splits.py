@@ -102,7 +102,7 @@ def make_splits(
     clips = _pool(dataset, protocol)
     ids = tuple(clip.clip_id for clip in clips)
     targets = class_rows(dataset, ids)
-    missing = [n for n, has in zip(dataset.classes, targets.any(0), strict=False) if not has]
+    missing = [dataset.classes[k] for k in np.flatnonzero(targets.sum(0) == 0)]
     if missing:
         raise UserError(f"{dataset.name}: no training clip of class {', '.join(missing)}.")
     folds: tuple[Fold, ...]

@@ -62,8 +62,8 @@ class Metric:
         return bool({*contained(labels)} & {*self.labels})
 
     def follows_epochs(self, labels: LabelKind) -> bool:
-        """Whether it can be told after each epoch: those give the dense answer to the labels."""
-        return self.fits(labels) and self.predictions == kind(labels).dense
+        """Whether it can be told after each epoch: those give the answers to the labels."""
+        return self.fits(labels) and self.predictions in kind(labels).answers
 
     def counts(self, truth: Truth, predictions: Predictions) -> np.ndarray | None:
         """Counts [N, ...] of predictions; ``None`` where they lack what it reads."""

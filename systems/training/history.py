@@ -84,7 +84,7 @@ class History:
             if worths[chooses] > self.crossed_worths[chooses]:
                 self.crossed_worths[chooses], self.crossed_step = worths[chooses], epoch
                 for row in np.flatnonzero(half != chooses):
-                    self.crossed_clips[row] = clips[row].clone()
+                    self.crossed_clips[row] = clips[int(row)].clone()
                     self.crossed_frames[row] = _half(frames[int(row)])
 
     def keep(self, epoch: int, context: Context) -> dict[str, Any]:

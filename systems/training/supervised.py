@@ -200,7 +200,7 @@ def _validate(
         return np.concatenate(clip), events
 
     scores, events = context.from_first(first)
-    kinds = {kind(data.kind).dense: scores, "frame_scores": tuple(frames) or None}
+    kinds: dict[str, Any] = {kind(data.kind).dense: scores, "frame_scores": tuple(frames) or None}
     return Predictions.of(ids, data.classes, events=events, **kinds)
 
 
