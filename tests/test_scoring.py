@@ -265,8 +265,8 @@ def made_data(labels: str, task: str = "t") -> Dataset:
 
 @pytest.mark.parametrize(
     ("name", "labels"),
-    [("clip_macro_f1", "tags"), ("clip_map", "events"), ("event_er", "events"), ("uar", "class"), ("clip_auc", "class"),
-     ("rmse", "values"), ("mrr", "relevance")],
+    [("clip_macro_f1", "tags"), ("clip_map", "events"), ("event_er", "events"), ("uar", "class"),
+     ("clip_auc", "class"), ("rmse", "values"), ("mrr", "relevance")],
 )  # fmt: skip
 def test_metrics_that_epochs_can_be_told_by_may_be_searched(name: str, labels: str) -> None:
     check_metric(name, made_data(labels), FRAMES)

@@ -129,8 +129,13 @@ def final_tasks(
         wanted = variants_of(plan, decision_variants(member.plan), place)
         trial = member.run.trial(member.number)
         epochs = {fold: chosen for (of, fold), chosen in snapshots.items() if of == place}
-        files = [trial.test_predictions(v, plan.stage.final) for v in wanted]
-        files += [trial.snapshot_predictions(e, f) for f, chosen in epochs.items() for e in chosen]
+        tested = bool(plan.test_parts)
+        files = [trial.final(v, plan.stage.final, tested) for v in wanted]
+        files += [
+            trial.snapshot_predictions(e, f) if tested
+            else trial.snapshot_model(e, f) / "model.json"
+            for f, chosen in epochs.items() for e in chosen
+        ]  # fmt: skip
         if not all(file.exists() for file in files):
             task = (member.number, last_step, wanted, plan.stage.final, epochs)
             # Snapshots of folds are to be what the folds' trainings were after these epochs.
@@ -145,7 +150,8 @@ def finish(
 ) -> None:  # fmt: skip
     """Make the final models that are missing of a run's members, and predict the test part."""
     if tasks:
-        what = "refit on all labelled clips" if plan.final_is_refit() else "predict the test part"
+        predicts = "predict the test part" if plan.test_parts else "final models"
+        what = "refit on all labelled clips" if plan.final_is_refit() else predicts
         progress.phase(f"{what}: {len(tasks)} members", len(tasks))
         cpus = [wanted for _, wanted in tasks]
         in_parallel(run_final, job, [t for t, _ in tasks], cpus, plan.resources, stop, progress)

@@ -80,6 +80,7 @@ class Plan:
     purpose: Purpose = "search"
     protocol: str = "honest"
     split_by: Protocol | None = None  # of a paper; else the honest default
+    test_parts: tuple[str, ...] = ("test",)
     time_budget: float | None = None  # seconds, of the whole run
     search_share: float = 1.0  # of the time budget
     ray_address: str | None = None

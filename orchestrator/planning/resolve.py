@@ -92,6 +92,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
             part: {"clips": len(dataset.part(part)), "labels": dataset.label_kind(part)}
             for part in dataset.parts()
         },
+        test_parts=dataset.test_parts,
         splits=describe_splits(splits),
         metric=space.metric,
         space=space.parameters,

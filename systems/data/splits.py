@@ -159,7 +159,7 @@ def _pool(dataset: Dataset, protocol: Protocol | None) -> tuple[Clip, ...]:
     if protocol is None or not protocol.of:
         return dataset.role("labelled")
     for part in protocol.of:
-        if part not in dataset.labels or part in dataset.sealed:
+        if part not in dataset.labels or part in dataset.sealed_kind:
             raise UserError(
                 f"the protocol makes folds of the part '{part}', which {dataset.name} does not "
                 f"have with labels (it has {', '.join(dataset.labels)}): leave out --protocol "
