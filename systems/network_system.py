@@ -160,12 +160,14 @@ class NetworkSystem:
         for change in self.labelling:
             data = change(data, context)
         model, hearing = self._begin(data, sounds, context)
-        history, states = fit(model, self.recipe, hearing, data, context)
-        model.load_state_dict(states[0])
         plain = Decoding.plain(len(data.classes))
         fitted = FittedNetwork(
-            self, model, tuple(states), data.classes, hearing.length, data.label_hop, plain, history
+            self, model, (), data.classes, hearing.length, data.label_hop, plain, History()
         )
+        timed = fitted.timed if self.frames else None
+        history, states = fit(model, self.recipe, hearing, data, context, timed)
+        model.load_state_dict(states[0])
+        fitted = replace(fitted, states=tuple(states), history=history)
         if self.decision.on == "labelled":
             return fitted.adapt(self.decision, data.labelled.clip_ids, sounds, context)
         if self.decision.on == "unlabelled":

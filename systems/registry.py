@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from systems import config as configs
 from systems.data import EMBEDDED
 from systems.data.dataset import LabelKind
+from systems.data.protocol import Protocol
 from systems.errors import UserError, unknown
 from systems.figures import Figure, figure_called
 from systems.requirement import Requirement, Requires
@@ -144,6 +145,8 @@ class Entry(Registered):
     ``requires``: name -> what is trained before it, which its training reaches as
     ``context.required(name)``; or a function configuration -> such a mapping. ``example``: the data
     set that it learns from where none is named; without one the embedded set of its kind of labels.
+    ``protocol``: the paper's splits, which ``--protocol paper`` uses, and the clips that its
+    metrics are of, which always hold.
     """
 
     build: Callable[..., System]
@@ -161,6 +164,7 @@ class Entry(Registered):
     requires: Requires | Callable[[Any], Requires] = field(default_factory=dict)
     traits: Traits = Traits()
     example: str | None = None
+    protocol: Protocol | None = None
     summary: str = ""
 
     def embedded(self) -> str:

@@ -77,7 +77,7 @@ class Jobs:
         if not any("columns" in {*one.takes, *one.uses} for one in asked):
             return None
         ids = [i for fold in self.splits.folds for i in fold.validation]
-        ids += [clip.clip_id for clip in self.dataset.part(self.dataset.test_part)]
+        ids += [clip.clip_id for clip in self.dataset.test_clips()]
         self.progress.phase(f"clip statistics: {len(ids)} clips", None)
         sound = self.sound(chosen[0])
         path = self.run.statistics

@@ -180,7 +180,7 @@ class _Asked:
                 "require its predictions of all labelled ones."
             )
         rows = out_of_fold(teacher.members, dataset, splits, teacher.plan)
-        others = (rows.targets.folds != fold) & rows.targets.counted()
+        others = (rows.targets.folds != fold) & rows.targets.fitting()
         if others.any():  # of a single fold only its own rows could fit it: then it stays as it is
             learner.fit(rows.seen.rows(others), rows.targets.rows(others), teacher.plan.seed)
         scores = np.stack([clip_scores_of(one) for one in said], axis=1)

@@ -12,6 +12,7 @@ from search_spaces import Parameter, SearchSpace
 from systems import config as configs
 from systems import registry
 from systems.budget import Budget
+from systems.data.protocol import Protocol
 from systems.kinds import KINDS, kind
 from systems.metrics import metric
 
@@ -78,6 +79,8 @@ class Plan:
     mlflow: str | None
     purpose: Purpose = "search"
     protocol: str = "honest"
+    split_by: Protocol | None = None  # of a paper; else the honest default
+    test_parts: tuple[str, ...] = ("test",)
     time_budget: float | None = None  # seconds, of the whole run
     search_share: float = 1.0  # of the time budget
     ray_address: str | None = None

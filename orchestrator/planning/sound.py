@@ -23,7 +23,7 @@ def stored_clips(
     roles = {role for config in _corners(plan) for role in _roles(plan, config)} | {*more}
     needed = {i for fold in splits.folds for i in (*fold.train, *fold.validation)}
     needed |= {i for role in roles for i in splits.unlabelled.get(role, ())}
-    needed |= {clip.clip_id for clip in dataset.part(dataset.test_part)}
+    needed |= {clip.clip_id for clip in dataset.test_clips()}
     return tuple(clip.clip_id for clip in dataset.clips if clip.clip_id in needed)
 
 

@@ -51,7 +51,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """Weight of clips that are not verified, and what a first pass's stack makes of their labels."""
+    """The weight of clips that are not verified; what a first pass's stack makes of labels."""
 
     unverified_weight: float = 0.7  # eta; 0.9 in the second pass
     pass_: Literal[1, 2] = 1
@@ -196,7 +196,10 @@ register.fusion(
     summary="Logistic regression over eight models of the second pass.",
 )  # fmt: skip
 register.fusion(
-    f"{PAPER}/teacher", members=members(1), row_weights={FLAG: {"0": 0.7}}, **STACK,
+    f"{PAPER}/teacher",
+    members=members(1),
+    row_weights={FLAG: {"0": 0.7}},
+    **STACK,
     summary="The same over the first pass, which teaches the second.",
 )
 register.fusion(

@@ -101,7 +101,7 @@ FIGURES = tuple(
     for (task, (dataset, where)), dropout, vote in product(TASKS.items(), DROPOUT, VOTES)
 )  # fmt: skip
 SELECTED = {
-    f"{task}; dropout; times selected by ES out of 201": "weights of `es`, not a figure of one network"
+    f"{task}; dropout; times selected by ES out of 201": "a weight of es, no figure of a network"
     for task in ("task 1A", "task 1B")
 }
 QUICK = {  # for two CPU cores

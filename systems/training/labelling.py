@@ -1,4 +1,4 @@
-"""What a training is told of its clips: pure functions (training data, context) -> training data."""
+"""What a training is told of its clips: pure functions of training data and context."""
 
 from __future__ import annotations
 
