@@ -166,11 +166,11 @@ def network(config: Config) -> NetworkSystem:
 
 
 NO_RNN = {"network.recurrent_units": 0}
-register.variant(f"{PAPER}/vgg13", of=PAPER, overrides={"network.gated": False, **NO_RNN},
+register.variant(f"{PAPER}/vgg13", of=f"{PAPER}/gcrnn", overrides={"network.gated": False, **NO_RNN},
                  summary="Plain convolutions and a mean.")  # fmt: skip
-register.variant(f"{PAPER}/gcnn", of=PAPER, overrides=NO_RNN,
+register.variant(f"{PAPER}/gcnn", of=f"{PAPER}/gcrnn", overrides=NO_RNN,
                  summary="Gated convolutions and a mean.")  # fmt: skip
-register.variant(f"{PAPER}/crnn", of=PAPER, overrides={"network.gated": False},
+register.variant(f"{PAPER}/crnn", of=f"{PAPER}/gcrnn", overrides={"network.gated": False},
                  summary="Plain convolutions and a bidirectional GRU.")  # fmt: skip
 
 

@@ -159,7 +159,7 @@ NAMES = {
 for name, overrides in NAMES.items():
     if name != "mi_db_4cnn":
         register.variant(
-            f"nnf_cnn_ensemble/{name}", of="nnf_cnn_ensemble", overrides=overrides,
+            f"nnf_cnn_ensemble/{name}", of="nnf_cnn_ensemble/mi_db_4cnn", overrides=overrides,
             summary=f"{'Two branches' if name[0] == 'm' else 'One branch'}, {name[-4]} blocks of "
             f"{overrides['network.convolutions']} convolution(s).",
         )  # fmt: skip
