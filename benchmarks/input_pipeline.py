@@ -29,7 +29,8 @@ from systems.data.dataset import Dataset
 from systems.data.files import Files
 from systems.data.store import open_store
 from systems.frontend.log_mel import LogMelFrontEnd
-from systems.training.supervised import Clips, index_batches
+from systems.tracks import WaveformTrack
+from systems.training.supervised import index_batches
 
 FILE_RATE = 44_100  # Hz
 VALIDATION_BATCH = 30  # clips
@@ -40,7 +41,7 @@ def epoch_seconds(job: Job, epochs: int, device: str) -> float:
     config = job.plan.trial_config(job.plan.first_trial)
     context = Context(device=device, threads=1, last_step=epochs + 1)
     system = job.plan.entry().build(config)
-    history = system.train(job.folds[0], job.waveforms(config), context).history
+    history = system.train(job.folds[0], job.sounds(config), context).history
     return statistics.median(metrics["seconds"] for metrics in history.metrics[1:])
 
 
@@ -64,17 +65,16 @@ def pipeline_seconds(job: Job, device: str) -> tuple[float, float, float]:
     """Seconds of an epoch's batches from the store, of their copies to the device, and of their
     front end."""
     config = job.plan.trial_config(job.plan.first_trial)
-    waveforms = job.waveforms(config)
+    waveforms = job.sounds(config)["audio"]
     longest = max(len(waveforms[i]) for i in job.folds[0].labelled.clip_ids)
     samples = min(round(config.clip_seconds * config.front_end.rate), longest)
     front_end = LogMelFrontEnd(config.front_end).to(device)
-    generator = np.random.default_rng(0)
     store = copy = features = 0.0
     for ids, rows in epoch_rows(job):
         if not len(rows):
             continue
-        clips = Clips(waveforms, ids, samples)
-        batch, seconds = timed(partial(clips.batch, rows, generator), device)
+        clips = WaveformTrack(waveforms, ids)
+        batch, seconds = timed(partial(clips.cut, [(row, 0, samples) for row in rows]), device)
         store += seconds
         moved, seconds = timed(partial(batch.to, device), device)
         copy += seconds
@@ -148,7 +148,7 @@ def main() -> None:
     with scratch() as root:
         _, job, dataset = ready(given, Path(root), budget=given.budget, set=given.set, name="input")
         show_pipeline(given, job)
-        show_store(dataset, next(iter(job.stores)), given.clips, Path(root))
+        show_store(dataset, next(iter(job.stores.values())).rate, given.clips, Path(root))
 
 
 def show_pipeline(given: argparse.Namespace, job: Job) -> None:

@@ -19,8 +19,9 @@ from orchestrator.plan.options import Options
 from orchestrator.plan.plan import Plan
 from orchestrator.planning.resolve import make_plan
 from orchestrator.runs.rundir import RunDir
-from orchestrator.training.job import Job
+from orchestrator.training.job import Job, inputs_of
 from systems.data.dataset import Dataset
+from systems.data.prepare import prepared
 from systems.data.store import open_store
 from systems.errors import UserError
 
@@ -79,12 +80,15 @@ def ready(
     """
     plan, dataset, splits = planned(given, **options)
     plan = change(plan)
-    rate = plan.entry().build(plan.trial_config(plan.first_trial)).inputs()["audio"].rate
+    inputs = inputs_of(plan, plan.trial_config(plan.first_trial)).values()
     clips = tuple(clip.clip_id for clip in dataset.clips)
     run = RunDir(root / plan.name).drive()
     run.write_plan(plan)
-    store = open_store(dataset, clips, rate, root / "store")
-    return run, Job.of(run, plan, dataset, splits, {rate: store}), dataset
+    sounds = {
+        one.key: prepared(open_store(dataset, clips, one.rate, root / "store"), one.prepare, clips)
+        for one in inputs
+    }
+    return run, Job.of(run, plan, dataset, splits, sounds), dataset
 
 
 def processes(count: int) -> ProcessPoolExecutor:

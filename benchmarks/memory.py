@@ -21,7 +21,7 @@ from measuring import TINY, parse, parser, ratio, ready, row, run, scratch
 from orchestrator.console.interrupts import Stop
 from orchestrator.search.ray_session import start_ray
 from orchestrator.training.job import Job
-from systems.data.store import WaveformStore
+from systems.data.prepare import Sound
 
 MIB = 2**20
 
@@ -47,7 +47,7 @@ def private(sizes: Mapping[str, int]) -> int:
     return sizes.get("Private_Clean", 0) + sizes.get("Private_Dirty", 0)
 
 
-def hold(store: WaveformStore, clip_ids: tuple[str, ...], barrier: Barrier) -> Mapping[str, int]:
+def hold(store: Sound, clip_ids: tuple[str, ...], barrier: Barrier) -> Mapping[str, int]:
     """Read every clip, wait until all have, and say what the mapping takes."""
     for clip_id in clip_ids:
         store[clip_id].sum()
@@ -57,7 +57,7 @@ def hold(store: WaveformStore, clip_ids: tuple[str, ...], barrier: Barrier) -> M
     return sizes
 
 
-def shared_by(count: int, store: WaveformStore, clip_ids: tuple[str, ...]) -> tuple[int, int]:
+def shared_by(count: int, store: Sound, clip_ids: tuple[str, ...]) -> tuple[int, int]:
     """Bytes of the store in so many processes: the sum of PSS and of RSS."""
     forked = multiprocessing.get_context("fork")  # nobody has touched the mapping before the fork
     with forked.Manager() as manager, ProcessPoolExecutor(count, mp_context=forked) as pool:
@@ -77,7 +77,7 @@ class Trial:
         """Train the first trial's configuration for some epochs."""
         config = self.job.plan.trial_config(self.job.plan.first_trial)
         context = self.job.context(last_step=epochs)
-        sound = self.job.waveforms(config)
+        sound = self.job.sounds(config)
         self.job.plan.entry().build(config).train(self.job.folds[0], sound, context)
 
     def private(self) -> int:
@@ -113,7 +113,7 @@ def main() -> None:
         ray.shutdown()
 
 
-def show_store(store: WaveformStore, clip_ids: tuple[str, ...]) -> None:
+def show_store(store: Sound, clip_ids: tuple[str, ...]) -> None:
     """What the store takes in one, two and four processes."""
     size = sum(store[clip_id].nbytes for clip_id in clip_ids)
     print(f"a waveform store of {size / MIB:.0f} MiB, mapped and read by several processes")

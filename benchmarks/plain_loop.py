@@ -38,9 +38,9 @@ from orchestrator.training.job import Job
 from systems import config as configs
 from systems.context import Context
 from systems.data.dataset import Dataset
-from systems.data.store import WaveformStore
+from systems.data.prepare import Sound
 from systems.errors import UserError
-from systems.papers.gcrnn_vat import Config, Gcrnn
+from systems.papers.gcrnn_vat import Config, gcrnn
 from systems.training.vat import Vat
 
 AT_LEAST = "at least -0.03"  # of our mean minus the plain loop's
@@ -60,7 +60,7 @@ class Task:
     plain: bool
 
 
-def log_mels(config: Config, store: WaveformStore, ids: Sequence[str], samples: int) -> Tensor:
+def log_mels(config: Config, store: Sound, ids: Sequence[str], samples: int) -> Tensor:
     """Log-mel [N, 1, F, T] of some clips by librosa, padded or cut to so many samples."""
     c = config.front_end
     features = [
@@ -93,11 +93,11 @@ def plain_vat(network: nn.Module, x: Tensor, vat: Vat) -> Tensor:
             module.momentum = 0.0
 
     def divergence(r: Tensor) -> Tensor:
-        moved = network(x + r)[0].clamp(1e-6, 1 - 1e-6)
+        moved = network(x + r).clip.clamp(1e-6, 1 - 1e-6)
         return kl_divergence(Bernoulli(probs=p), Bernoulli(probs=moved)).sum(1)
 
     with torch.no_grad():
-        p = network(x)[0].clamp(1e-6, 1 - 1e-6)
+        p = network(x).clip.clamp(1e-6, 1 - 1e-6)
     d = nn.functional.normalize(torch.randn_like(x).flatten(1)).view_as(x)
     for _ in range(vat.power_iterations):
         d.requires_grad_()
@@ -115,12 +115,12 @@ def train_plainly(config: Config, features: Sequence[Tensor], targets: Tensor, s
     """Train on standardised features of labelled and unlabelled clips; the trained network."""
     labelled, unlabelled = features
     generator, t = np.random.default_rng(torch.initial_seed()), config.training
-    network = Gcrnn(config.network, labelled.shape[2], targets.shape[1])
+    network = gcrnn(config.network, (1, labelled.shape[2], labelled.shape[3]), targets.shape[1])
     optimiser = torch.optim.Adam(network.parameters(), lr=t.learning_rate)
     rows = batches(len(labelled), t.labelled, steps, generator)
     others = batches(max(len(unlabelled), 1), t.unlabelled, steps, generator)
     for mine, other in zip(rows, others, strict=True):
-        clip = network(labelled[mine])[0].clamp(1e-6, 1 - 1e-6)
+        clip = network(labelled[mine]).clip.clamp(1e-6, 1 - 1e-6)
         loss = nn.functional.binary_cross_entropy(clip, targets[mine], reduction="sum") / len(mine)
         if config.vat is not None:
             x = torch.cat([labelled[mine], unlabelled[other]]) if len(other) else labelled[mine]
@@ -133,7 +133,7 @@ def train_plainly(config: Config, features: Sequence[Tensor], targets: Tensor, s
 
 def plain_scores(task: Task, job: Job) -> np.ndarray:
     """Clip scores [N, K] of the test part after a plain loop."""
-    config, data, store = task.config, job.refit, job.waveforms(task.config)
+    config, data, store = task.config, job.refit, job.sounds(task.config)["audio"]
     longest = max(len(store[i]) for i in data.labelled.clip_ids)
     samples = min(round(config.clip_seconds * config.front_end.rate), longest)
     used = data.unlabelled["unlabelled"].clip_ids if config.training.unlabelled else ()
@@ -149,14 +149,14 @@ def plain_scores(task: Task, job: Job) -> np.ndarray:
     steps = task.epochs * config.training.steps(len(targets))
     network = train_plainly(config, parts[:2], targets, steps)
     with torch.inference_mode():
-        return np.concatenate([network(x)[0].numpy() for x in parts[2].split(30)])
+        return np.concatenate([network(x).clip.numpy() for x in parts[2].split(30)])
 
 
 def our_scores(task: Task, job: Job) -> np.ndarray:
     """Clip scores [N, K] of the test part after our training."""
     context = Context(seed=task.seed, threads=1, last_step=task.epochs)
     system = job.plan.entry().build(task.config)
-    sound = job.waveforms(task.config)
+    sound = job.sounds(task.config)
     predicted = system.train(job.refit, sound, context).predict(job.test, sound, context)
     assert predicted.clip_scores is not None
     return predicted.clip_scores
@@ -189,6 +189,7 @@ def test_f1(dataset: Dataset, root: Path) -> Callable[[np.ndarray], float]:
         with open(root / "test_ledger.jsonl", "a", encoding="utf-8") as ledger:
             ledger.write('{"benchmark": "plain_loop"}\n')
 
+    assert dataset.test_part is not None
     ids = tuple(clip.clip_id for clip in dataset.part(dataset.test_part))
     labels = dataset.open_sealed(dataset.test_part, record)
     targets = labels.tag_matrix(ids, dataset.classes)

@@ -80,9 +80,9 @@ def train_plainly(
             seed=Task(number, fold).seed(job.plan),
             last_step=epochs,
         )
-        histories.append(system.train(job.folds[fold], job.waveforms(config), context).history)
+        histories.append(system.train(job.folds[fold], job.sounds(config), context).history)
     epoch = statistics.median(metrics["seconds"] for metrics in histories[0].metrics)
-    return Training(began, time.time(), histories[0].best_worth, epoch)
+    return Training(began, time.time(), histories[0].kept_worths[0], epoch)
 
 
 def by_pool(job: Job, trials: Sequence[dict[str, Any]], at_once: int, folder: Path | None) -> Any:

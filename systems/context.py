@@ -9,7 +9,7 @@ import hashlib
 import io
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -45,9 +45,11 @@ class Context:
             group.
         world: number of workers.
         last_step: end the schedule after this many steps (a refit runs a fixed share of it).
+        rates: the learning rates that a refit goes through, of its folds' schedules.
         on_report: called with (step, metrics) after each step's checkpoint is on disk.
         may_publish: asked before each checkpoint; raises where another driver took the run over.
         required: name -> loads what the system named as required.
+        required_about: name -> ``system`` and ``config`` (as JSON has it) of what is loaded fitted.
     """
 
     def __init__(
@@ -60,9 +62,11 @@ class Context:
         rank: int = 0,
         world: int = 1,
         last_step: int | None = None,
+        rates: Sequence[float] = (),
         on_report: Callable[[int, Mapping[str, float]], None] = lambda step, metrics: None,
         may_publish: Callable[[], None] = lambda: None,
         required: Mapping[str, Callable[[], Any]] | None = None,
+        required_about: Mapping[str, dict[str, Any]] | None = None,
     ) -> None:
         self.folder = folder
         self.device = torch.device(device)
@@ -70,8 +74,10 @@ class Context:
         self.threads = threads
         self.rank, self.world = rank, world
         self.last_step = last_step
+        self.rates = rates
         self.may_publish = may_publish
         self._required = dict(required or {})
+        self._required_about = dict(required_about or {})
         self._on_report = on_report
         if threads:
             torch.set_num_threads(threads)
@@ -93,6 +99,7 @@ class Context:
             on_report=(lambda step, metrics: None) if silent else self._on_report,
             may_publish=self.may_publish,
             required=self._required,
+            required_about=self._required_about,
         )
 
     def required(self, name: str) -> Any:
@@ -104,6 +111,18 @@ class Context:
         if name not in self._required:
             raise unknown("requirement", name, self._required)
         return self._required[name]()
+
+    def required_about(self, name: str) -> dict[str, Any]:
+        """What a fitted system is that was named as required: ``system``, its address, and
+        ``config`` as JSON has it. With both and what :meth:`required` gives a pupil can save all
+        that it predicts with.
+
+        Raises:
+            UserError: none is required fitted under that name.
+        """
+        if name not in self._required_about:
+            raise unknown("fitted requirement", name, self._required_about)
+        return self._required_about[name]
 
     def seed_step(self, step: int) -> np.random.Generator:
         """Seed Python, NumPy and torch for one step and return a generator for its batches.
@@ -205,10 +224,14 @@ class Context:
         with open(self.folder / RECORDS, "rb") as file:
             return file.read(steps * size)
 
-    def forget(self, pattern: str, but: str) -> None:
-        """Remove files of that pattern which :meth:`save` wrote, but for one."""
+    def forget(self, pattern: str, *but: str) -> None:
+        """Remove files of that pattern which :meth:`save` wrote, but for some."""
         if self.folder is None or self.rank > 0:
             return
         for path in self.folder.glob(pattern):
-            if path.name != but:
+            if path.name not in but:
                 path.unlink(missing_ok=True)
+
+    def scratch(self) -> str | None:
+        """A folder for what is large and lasts no longer than the training; ``None``: any."""
+        return str(self.folder) if self.folder is not None and self.folder.is_dir() else None

@@ -130,13 +130,13 @@ def test_a_card_speaks_of_what_the_reader_reads(
 
 def test_a_set_that_nothing_reads_has_an_empty_card() -> None:
     assert data.card("nowhere") == data.Card()
-    assert data.part_of_split("nowhere", "dev") == "dev"
+    assert data.split_of("nowhere", "dev") == ("dev", {})
 
 
 def test_papers_call_parts_by_other_names() -> None:
     for name in ("tut2018", "tut2018_mobile"):
-        assert data.part_of_split(name, "dev") == "test"
-        assert data.part_of_split(name, "eval") != "test"
+        assert data.split_of(name, "dev")[0] == "test"
+        assert data.split_of(name, "eval")[0] != "test"
     for name in ("compare2020_mask", "compare2020_breathing"):
-        assert data.part_of_split(name, "dev") == "devel"
-        assert data.part_of_split(name, "test") == "test"
+        assert data.split_of(name, "dev")[0] == "devel"
+        assert data.split_of(name, "test")[0] == "test"

@@ -6,6 +6,7 @@ epoch that other rows chose; its frame scores likewise.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,11 +21,12 @@ from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.training.trial import best_step, read_epoch_scores
-from systems import kinds
 from systems.data.dataset import Clip, Dataset
-from systems.data.splits import Splits, clip_targets, cross_fitting_folds, kind_of
+from systems.data.splits import Splits, clip_set, counted_apart, kind_of
+from systems.data.stratify import cross_fitting_folds
 from systems.errors import UserError
-from systems.metrics import clip_metric, metric
+from systems.kinds import kind
+from systems.metrics import clip_metric, fused_by, metric
 from systems.predictions import Predictions
 
 
@@ -91,6 +93,12 @@ class OutOfFold:
         """The members' clip scores [N, M, K]."""
         return self.seen.scores
 
+    def said(self, place: int) -> Predictions:
+        """What a member says of the rows: the dense answer to the labels, and events, if any."""
+        events = None if self.seen.events is None else self.seen.events[place]
+        dense: dict[str, Any] = {kind(self.targets.kind).dense: self.scores[:, place]}
+        return Predictions.of(self.clip_ids, self.seen.classes, events=events, **dense)
+
 
 def validation_targets(
     dataset: Dataset, splits: Splits, metric: str,
@@ -103,19 +111,18 @@ def validation_targets(
     ids = tuple(i for fold in splits.folds for i in fold.validation)
     folds = np.concatenate([np.full(len(f.validation), n) for n, f in enumerate(splits.folds)])
     about = {clip.clip_id: clip for clip in dataset.clips}
-    kind = kind_of(dataset, ids)
-    events = None
-    if "events" in kinds.kind(kind).answers:
-        events = tuple(tuple(dataset.labels[about[i].part].values[i]) for i in ids)
+    clips, labels = clip_set(dataset, ids, splits.judged), kind_of(dataset, ids)
+    assert clips.targets is not None
     return ids, Targets(
-        kind=kind,
-        values=clip_targets(dataset, ids),
+        kind=labels,
+        values=clips.targets,
         groups=tuple(about[i].group for i in ids),
-        metric=metric,
+        metric=fused_by(metric, labels),
         folds=folds,
         fold_count=len(splits.folds),
         weights=np.array([_weight(about[i], weights or {}) for i in ids]),
-        events=events,
+        events=clips.events,
+        judged=clips.judged,
     )
 
 
@@ -155,7 +162,10 @@ def out_of_fold(
         best = [best_step(member.run.trial(member.number), f, member.plan)
                 for f in range(len(by_fold))]  # fmt: skip
         last_steps.append(round(statistics.median(best)))
-        scores.append(_by_others(by_fold, best, targets, plan))
+        if len(by_fold) == 1 and targets.metric != plan.metric:
+            scores.append(clip_scores_of(predictions))  # by an epoch that the other half chose
+            continue
+        scores.append(_by_others(by_fold, best, targets, plan, keeps_of(member)))
     for member, one in zip(members, scores, strict=True):
         if not np.isfinite(one).all():
             raise UserError(f"{member.name} predicts scores that are no numbers: leave it out.")
@@ -262,11 +272,14 @@ def refuse_seen(who: str, clips: Iterable[str]) -> None:
 
 
 def _by_others(
-    epochs: list[np.ndarray], best: Sequence[int], targets: Targets, plan: Plan
+    epochs: list[np.ndarray], best: Sequence[int], targets: Targets, plan: Plan, keeps: int
 ) -> np.ndarray:
     """Scores [N, K] of all rows, each by an epoch that other rows chose."""
+    if keeps > 1:
+        return _mean_by_others(epochs, keeps, targets)
     if len(epochs) == 1:
-        halves = cross_fitting_folds(targets.values, targets.groups, plan.seed, most=2)
+        apart = counted_apart(targets.values, targets.judged)
+        halves = cross_fitting_folds(apart, targets.groups, plan.seed, most=2)
         return _by_other_half(epochs[0], targets, halves)
     chosen = [
         round(statistics.median(b for g, b in enumerate(best) if g != fold))
@@ -276,13 +289,40 @@ def _by_others(
     return np.concatenate(parts)
 
 
+def _mean_by_others(epochs: list[np.ndarray], keeps: int, targets: Targets) -> np.ndarray:
+    """The mean scores [N, K] of the ``keeps`` epochs that are best on the rows of other folds; of
+    a single fold they are its last ones, which no row chose."""
+    if len(epochs) == 1:
+        return np.asarray(epochs[0][-keeps:].mean(axis=0))
+    worth, sign = clip_metric(targets.metric, targets.kind), metric(targets.metric).sign
+    first = np.cumsum([0, *(one.shape[1] for one in epochs)])
+    truths = [targets.values[a:b] for a, b in itertools.pairwise(first)]
+    shared = min(len(one) for one in epochs)
+    values = np.array([
+        [sign * worth(truth, one[epoch]) for epoch in range(shared)]
+        for one, truth in zip(epochs, truths, strict=True)
+    ])  # fmt: skip
+    parts = []
+    for fold, one in enumerate(epochs):
+        others = np.delete(values, fold, axis=0).mean(axis=0)
+        parts.append(one[np.argsort(-others, kind="stable")[:keeps]].mean(axis=0))
+    return np.concatenate(parts)
+
+
+def keeps_of(member: Member) -> int:
+    """How many epochs of a member's trainings predict."""
+    plan = member.plan
+    params = read_json(member.run.trial(member.number).config)["params"]
+    return plan.entry().build(plan.trial_config(params)).keeps
+
+
 def _by_other_half(epochs: np.ndarray, targets: Targets, halves: np.ndarray) -> np.ndarray:
     measure, sign = clip_metric(targets.metric, targets.kind), metric(targets.metric).sign
     truth, out = targets.values, np.empty_like(epochs[0])
     for half in (0, 1):
-        chooses = halves != half
+        chooses = (halves != half) & targets.counted()
         values = [sign * measure(truth[chooses], scores[chooses]) for scores in epochs]
-        out[~chooses] = epochs[int(np.argmax(values))][~chooses]
+        out[halves == half] = epochs[int(np.argmax(values))][halves == half]
     return out
 
 

@@ -3,7 +3,8 @@
 Sound longer than a training clip is cut into windows of that length which overlap by half. A
 frame's score is the mean over the windows that hold it, weighted by a triangle that falls from a
 window's middle to its ends, where the network sees least around a frame. Events are decoded once,
-over all frames, so that one which spans a cut stays one. A tag's score is its largest over windows.
+over all frames, so that one which spans a cut stays one. A tag's score is its largest over windows,
+a class's the mean. A system whose own policy cuts sound into windows hears the whole file.
 
 A stack's tag scores are its meta-learner's, of the members' tag scores, and so are its events where
 it tells of any. Else its events are those of the first member that gives frames, but only of the
@@ -300,6 +301,10 @@ class Predictor:
         self, member: Fitted, blocks: Iterable[np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Clip scores [K] and frame scores [T, K], if any, of a whole file by one member."""
+        if member.samples is None:  # it hears sound of any length, by a policy of its own
+            scores, own = member.score([np.concatenate(list(blocks))], self.context)
+            assert scores is not None
+            return scores[0], None if own is None else own[0]
         hop = round((member.frame_hop or 1 / member.rate) * member.rate)  # samples
         step = max(1, member.samples // 2 // hop)  # frames
         cut = windows(blocks, member.samples, step * hop)
@@ -307,9 +312,12 @@ class Predictor:
         frames: list[np.ndarray] = []
         while batch := list(itertools.islice(cut, BATCH)):
             clip, frame = member.score(batch, self.context)
+            assert clip is not None
             clips.append(clip)
             frames.extend(() if frame is None else frame)
-        return np.concatenate(clips).max(axis=0), join(frames, step) if frames else None
+        scores = np.concatenate(clips)
+        whole = scores.mean(axis=0) if self._exclusive else scores.max(axis=0)
+        return whole, join(frames, step) if frames else None
 
 
 def _said(model: Fitted, clip: np.ndarray, frames: np.ndarray | None, length: float) -> _Said:

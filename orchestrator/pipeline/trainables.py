@@ -120,7 +120,7 @@ def _train(
             folder, device=device, seed=seed_of(plan.seed, "trial", 0, 0),
             on_report=on_report, rank=rank, world=world,
         )  # fmt: skip
-        fitted = system.train(data, _store(plan, dataset, splits, config["storage"]), context)
+        fitted = system.train(data, _sounds(plan, dataset, splits, config["storage"]), context)
         best = dict(fitted.history.metrics[fitted.history.best_step - 1])
         if rank == 0:
             fitted.save(folder / "model")
@@ -146,17 +146,24 @@ def options_of(name: str, config: Mapping[str, Any]) -> Options:
     return Options(purpose="train", system=name, set=values, gpus_per_trial=0.0, **given)
 
 
-def _store(plan: Any, dataset: Any, splits: Any, storage: str) -> Any:
+def _sounds(plan: Any, dataset: Any, splits: Any, storage: str) -> dict[str, Any]:
     """The sound that the training reads; built by the first trial that needs it."""
     from orchestrator.planning.sound import stored_clips
     from orchestrator.runs.storage import root_of
+    from orchestrator.training.job import inputs_of
+    from systems.data.prepare import prepared
     from systems.data.store import open_store
 
-    rate = plan.entry().build(plan.trial_config(plan.first_trial)).inputs()["audio"].rate
     root = root_of(storage)
 
     def one_by_one(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
         return map(function, items)  # in this trial's own process and CPUs
 
     ids = stored_clips(plan, dataset, splits)
-    return open_store(dataset, ids, rate, root / "store", one_by_one, lambda done, total: None)
+
+    def opened(one: Any) -> Any:
+        store = open_store(dataset, ids, one.rate, root / "store", one_by_one, lambda *_: None)
+        return prepared(store, one.prepare, ids, one_by_one)
+
+    inputs = inputs_of(plan, plan.trial_config(plan.first_trial))
+    return {name: opened(one) for name, one in inputs.items()}

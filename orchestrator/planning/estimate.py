@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 
 from orchestrator.plan.plan import Plan
-from orchestrator.planning.sound import stored_clips, stored_rates
+from orchestrator.planning.sound import stored_clips, stored_inputs
 from systems.context import Context
 from systems.data.dataset import ClipSet, Dataset
+from systems.data.prepare import prepared
 from systems.data.splits import Splits, TrainingData, training_data
 from systems.data.store import open_store
 from systems.training.probe import Probe
@@ -44,20 +45,24 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
     """
     system = plan.entry().build(plan.trial_config(plan.first_trial))
     data = _some(training_data(dataset, splits, 0, plan.metric))
-    needed = system.inputs()["audio"]
+    inputs = system.inputs()
     ids = (*data.labelled.clip_ids, *data.unlabelled["unlabelled"].clip_ids)
     device = "cuda" if plan.resources.gpus else "cpu"
     with tempfile.TemporaryDirectory(prefix="soundsweep-") as scratch:
         began = time.monotonic()
-        store = open_store(dataset, ids, needed.rate, Path(scratch), map)
+        sounds = {
+            name: prepared(open_store(dataset, ids, one.rate, Path(scratch), map), one.prepare, ids,
+                           map)
+            for name, one in inputs.items()
+        }  # fmt: skip
         decoding = time.monotonic() - began
         context = Context(device=device, seed=plan.seed, threads=plan.resources.cpus)
-        probe = system.probe(data, store, context)
+        probe = system.probe(data, sounds, context)
     if probe is None:
         return None
     seconds = {clip.clip_id: clip.duration for clip in dataset.clips}
     stored = sum(seconds[i] for i in stored_clips(plan, dataset, splits))
-    tested = sum(clip.duration for clip in dataset.part(dataset.test_part))
+    tested = sum(clip.duration for clip in dataset.test_clips())
     rate = decoding / max(sum(seconds[i] for i in ids), 1e-9)
     fold = splits.folds[0]
     steps = probe.steps_per_epoch(len(fold.train))
@@ -65,7 +70,7 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
         steps * probe.step + len(fold.validation) * probe.validation_per_clip
     )
     search, following = _search(plan, training), _following(plan, training)
-    rates = stored_rates(plan)
+    rates = {one.rate for one in stored_inputs(plan).values()}
     store_seconds = rate * stored * len(rates) / (os.cpu_count() or 1)
     return Estimate(
         device=_device_name(device),

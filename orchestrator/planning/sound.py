@@ -1,4 +1,4 @@
-"""Which clips' sound a run needs, and at which rates."""
+"""Which clips' sound a run needs, and what inputs they make."""
 
 from __future__ import annotations
 
@@ -6,44 +6,50 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from orchestrator.plan.plan import Plan
-from orchestrator.training.job import rate_of
+from orchestrator.training.job import inputs_of
 from systems.data.dataset import Dataset
 from systems.data.splits import Splits
 from systems.errors import UserError
+from systems.system import Input
 
 
-def stored_clips(plan: Plan, dataset: Dataset, splits: Splits) -> tuple[str, ...]:
-    """Every clip whose sound the run needs, in the data set's order, test part included."""
-    roles = {role for config in _corners(plan) for role in _roles(plan, config)}
+def stored_clips(
+    plan: Plan, dataset: Dataset, splits: Splits, more: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Every clip whose sound the run needs, in the data set's order, test part included.
+
+    ``more``: roles that are asked for beside its own.
+    """
+    roles = {role for config in _corners(plan) for role in _roles(plan, config)} | {*more}
     needed = {i for fold in splits.folds for i in (*fold.train, *fold.validation)}
     needed |= {i for role in roles for i in splits.unlabelled.get(role, ())}
-    needed |= {clip.clip_id for clip in dataset.part(dataset.test_part)}
+    needed |= {clip.clip_id for clip in dataset.test_clips()}
     return tuple(clip.clip_id for clip in dataset.clips if clip.clip_id in needed)
 
 
-def stored_rates(plan: Plan) -> tuple[int, ...]:
-    """The sampling rates in Hz of the run's configurations; the first trial's comes first.
+def stored_inputs(plan: Plan) -> dict[str, Input]:
+    """The distinct inputs of the run's configurations by key; the first trial's come first.
 
     Raises:
-        UserError: a rate that is searched over a range: each is a store of its own.
+        UserError: what changes an input is searched over a range: each value is a store of its own.
     """
     for parameter in plan.space:
         ends = () if parameter.choices else (parameter.low, parameter.high)
-        found = {rate_of(plan, config) for config in _configs_at(plan, parameter.key, ends)}
-        if len(found) > 1:
+        if len({tuple(_keys(plan, one)) for one in _configs_at(plan, parameter.key, ends)}) > 1:
             raise UserError(
-                f"'{parameter.key}' is searched over a range and changes the sampling rate, and "
-                "each rate is a waveform store of its own: name its values, "
-                f"--space {parameter.key}=one-of:{','.join(map(str, sorted(found)))}."
+                f"'{parameter.key}' is searched over a range and changes the sound that is stored "
+                "(its sampling rate, or what is left of a clip), kept once for each value: name "
+                f"its values, --space {parameter.key}=one-of:{parameter.low},{parameter.high}."
             )
-    return tuple(dict.fromkeys(rate_of(plan, config) for config in _corners(plan)))
+    return {key: one for config in _corners(plan) for key, one in _keys(plan, config).items()}
+
+
+def _keys(plan: Plan, config: Any) -> dict[str, Input]:
+    return {one.key: one for one in inputs_of(plan, config).values()}
 
 
 def _roles(plan: Plan, config: Any) -> tuple[str, ...]:
-    inputs = plan.entry().build(config).inputs()
-    if set(inputs) != {"audio"}:
-        raise UserError(f"{plan.system} takes other inputs than sound: {', '.join(inputs)}.")
-    return inputs["audio"].roles
+    return tuple(role for one in inputs_of(plan, config).values() for role in one.roles)
 
 
 def _corners(plan: Plan) -> Iterator[Any]:

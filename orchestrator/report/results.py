@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.plan.plan import Plan
+from orchestrator.report.held_out import held_out_rows
 from orchestrator.report.importance import importances
 from orchestrator.report.published import paper_rows
+from orchestrator.report.tables import scored_parts
 from orchestrator.runs.files import best_line, read_json, read_lines, write_json
 from orchestrator.runs.rundir import RunDir, TrialDir
 from orchestrator.search.study import Search, TrialState, cause_of, state_name
@@ -42,7 +44,7 @@ def collect(run: RunDir) -> dict[str, Any]:
         "refused": refused(run, plan.stage.learners),
         "stage": read_json(run.diagnostics) if stack and run.diagnostics.exists() else None,
         "test": scores,
-        "paper": paper_rows(plan, scores),
+        "paper": paper_rows(plan, scores, held_out_rows(run)),
         "cost": _cost(run, trials, stack),
     }
     results["metrics"] = _metrics(results)
@@ -80,7 +82,7 @@ def _verdict(row: Mapping[str, Any]) -> str | None:
 
 def _metrics(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Every metric that results have a number of: its name in words, and which way is better."""
-    rows = results["test"]["rows"] if results["test"] else []
+    rows = [row for part in scored_parts(results) for row in part["rows"]]
     names = [results["run"]["metric"], *(row["metric"] for row in results["stack"])]
     names += [name for row in rows for name in row["metrics"]]
     names += [name for row in rows for of_class in row["classes"].values() for name in of_class]

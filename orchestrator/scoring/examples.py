@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from systems.data.dataset import Event
-from systems.data.store import WaveformStore
+from systems.data.prepare import Sound
 from systems.files import whole
 from systems.frontend.log_mel import LogMel, LogMelFrontEnd
 from systems.kinds import Truth, kind
@@ -28,7 +28,7 @@ def choose_examples(
     predictions: Predictions,
     truth: Truth,
     counts: Mapping[str, np.ndarray],
-    store: WaveformStore,
+    store: Sound,
     folder: Path,
 ) -> list[dict[str, Any]]:
     """The worst clips by what their kind of labels asks and by events, the middle, and the best.
@@ -129,7 +129,7 @@ def _write_sound(path: Path, waveform: np.ndarray, rate: int) -> None:
         soundfile.write(temporary, waveform / peak, rate, format="FLAC", subtype="PCM_16")
 
 
-def _picture(front_end: LogMelFrontEnd, store: WaveformStore, clip_id: str) -> Mapping[str, Any]:
+def _picture(front_end: LogMelFrontEnd, store: Sound, clip_id: str) -> Mapping[str, Any]:
     with torch.no_grad():
         features = front_end(torch.from_numpy(np.array(store[clip_id]))[None])[0, 0].numpy()
     low, high = np.percentile(features, [5, 99.8])

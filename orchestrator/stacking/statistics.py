@@ -7,14 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from systems.data.store import WaveformStore
+from systems.data.prepare import Sound
 from systems.frontend.statistics import mfcc_statistics
 from systems.predictions import save_arrays
 
 
-def clip_statistics(
-    path: Path, store: WaveformStore, clip_ids: Sequence[str]
-) -> dict[str, np.ndarray]:
+def clip_statistics(path: Path, store: Sound, clip_ids: Sequence[str]) -> dict[str, np.ndarray]:
     """The statistics [F] of each clip's MFCC, read from ``path`` where they are there."""
     if not path.exists():
         rows = np.stack([mfcc_statistics(np.asarray(store[i]), store.rate) for i in clip_ids])

@@ -10,16 +10,16 @@ import numpy as np
 
 from orchestrator.plan.stage import Final
 from orchestrator.runs.files import write_json
+from orchestrator.training.fold import events_of
 from orchestrator.training.job import Job, Task
 from orchestrator.training.trained import trained
 from systems import config as configs
 from systems.context import Context
-from systems.data.store import WaveformStore
 from systems.postprocessing.decoding import align_frames
 from systems.postprocessing.pooling import Mean, mean_of
 from systems.postprocessing.refinement import Refinement
 from systems.predictions import Predictions
-from systems.system import Fitted
+from systems.system import Fitted, Sounds
 
 
 def run_final(
@@ -41,11 +41,12 @@ def run_final(
         snapshots: epochs of the refit (``None``) and of folds that predict too, for snapshot
             ensembles.
 
-    What is there is not made again.
+    What is there is not made again. Where nothing is tested the models are all.
     """
     trial = job.trial(number)
-    sound = job.waveforms(job.config(trial))
-    if not all(trial.test_predictions(variant, final).exists() for variant in variants):
+    sounds = job.sounds(job.config(trial))
+    tested = bool(job.test)
+    if not all(trial.final(variant, final, tested).exists() for variant in variants):
         if final != "refit":
             _mean_of_folds(job, number, variants, final)
         else:
@@ -55,62 +56,84 @@ def run_final(
             path = trial.snapshot_predictions(epoch, fold)
             if not path.exists():
                 fitted = trained(job, Task(number, fold, epoch, snapshot=True))
-                _keep(job, fitted.predict(job.test, sound, job.context()), path)
+                if tested:
+                    _keep(job, fitted.predict(job.test, sounds, job.context()), path)
         Task(number, fold, snapshot=True).forget(trial)
+
+
+def run_refit(job: Job, number: int, last_step: int) -> None:
+    """Make a trial's model of all labelled clips; nothing is predicted."""
+    trained(job, Task(number, None, last_step))
+    Task(number, None).forget(job.trial(number))
 
 
 def _one_model(job: Job, number: int, last_step: int, variants: Mapping[str, Any]) -> None:
     plan, trial, context = job.plan, job.trial(number), job.context()
-    refit, sound = plan.purpose != "train", job.waveforms(job.config(trial))
+    refit, sounds = plan.purpose != "train", job.sounds(job.config(trial))
     fitted = trained(job, Task(number, None, last_step) if refit else Task(number, 0))
     for variant, overrides in variants.items():
         decided = _decide(fitted, configs.replace(job.config(trial), overrides), job, context)
         write_json(trial.decision(variant), decided.decision())
-        _keep(job, decided.predict(job.test, sound, context), trial.test_predictions(variant))
+        if job.test:
+            _keep(job, decided.predict(job.test, sounds, context), trial.test_predictions(variant))
     Task(number, None).forget(trial)
 
 
 def _mean_of_folds(job: Job, number: int, variants: Mapping[str, Any], final: Final) -> None:
     """The folds' models, averaged; events are decided by the first fold's decision."""
     trial, context = job.trial(number), job.context()
-    sound = job.waveforms(job.config(trial))
+    sounds = job.sounds(job.config(trial))
     models = [trained(job, Task(number, fold)) for fold in range(len(job.folds))]
     for fold, fitted in enumerate(models):
-        if not trial.fold_predictions(fold).exists():
-            _keep(job, fitted.predict(job.test, sound, context), trial.fold_predictions(fold))
-    folds = [Predictions.load(trial.fold_predictions(fold)) for fold in range(len(models))]
+        if job.test and not trial.fold_predictions(fold).exists():
+            _keep(job, fitted.predict(job.test, sounds, context), trial.fold_predictions(fold))
+    tested = range(len(models)) if job.test else ()
+    folds = [Predictions.load(trial.fold_predictions(fold)) for fold in tested]
     for variant, overrides in variants.items():
         config = configs.replace(job.config(trial), overrides)
         decided = _decide(models[0], config, job, context)
         write_json(trial.decision(variant, final), decided.decision())
+        if not folds:
+            continue
         mean: Mean = "geometric" if final == "fold_geometric" else "arithmetic"
-        merged = merged_folds(folds, mean, job.plan.exclusive(), decided, sound)
+        merged = merged_folds(folds, mean, job.plan.exclusive(), decided, sounds)
         _keep(job, merged, trial.test_predictions(variant, final))
 
 
 def merged_folds(
     folds: Sequence[Predictions], mean: Mean, exclusive: bool, decided: Fitted,
-    store: WaveformStore,
+    sounds: Sounds,
 ) -> Predictions:  # fmt: skip
     """The mean of several models' predictions of the same clips; events as ``decided`` has them."""
     first = folds[0]
-    clips = np.stack([fold.clip_scores for fold in folds if fold.clip_scores is not None])
-    scores = mean_of(clips, mean, exclusive)
-    if any(fold.frame_scores is None for fold in folds):
-        return Predictions.of(first.clip_ids, first.classes, clip_scores=scores)
+    kinds: dict[str, Any] = {"frame_hop": min(fold.frame_hop for fold in folds)}
+    clips = [fold.clip_scores for fold in folds if fold.clip_scores is not None]
+    if clips:
+        kinds["clip_scores"] = mean_of(np.stack(clips), mean, exclusive)
+    if all(fold.frame_scores is not None for fold in folds):
+        timed = [
+            decided.timed(frames, sounds["audio"].duration(clip_id))
+            for frames, clip_id in zip(
+                _mean_frames(folds, "frame_scores", mean, exclusive), first.clip_ids, strict=True
+            )
+        ]
+        kinds["frame_scores"] = tuple(frames for frames, _ in timed)
+        kinds["events"] = events_of(timed)
+    if all(fold.frame_values is not None for fold in folds):
+        kinds["frame_values"] = _mean_frames(folds, "frame_values", "arithmetic", False)
+    return Predictions.of(first.clip_ids, first.classes, **kinds)
+
+
+def _mean_frames(
+    folds: Sequence[Predictions], kind: str, mean: Mean, exclusive: bool
+) -> tuple[np.ndarray, ...]:
+    """The mean over models of their frames, N arrays [T, K] at the finest hop."""
     hops = [fold.frame_hop for fold in folds]
-    rows = zip(*(fold.frame_scores or () for fold in folds), strict=True)
-    timed = [
-        decided.timed(
-            mean_of(align_frames(row, hops).swapaxes(0, 1), mean, exclusive).astype(np.float32),
-            store.duration(clip_id),
-        )
-        for row, clip_id in zip(rows, first.clip_ids, strict=True)
-    ]
-    return Predictions.of(
-        first.clip_ids, first.classes, clip_scores=scores, frame_hop=min(hops),
-        frame_scores=tuple(frames for frames, _ in timed), events=tuple(e for _, e in timed),
-    )  # fmt: skip
+    rows = zip(*(getattr(fold, kind) for fold in folds), strict=True)
+    return tuple(
+        mean_of(align_frames(row, hops).swapaxes(0, 1), mean, exclusive).astype(np.float32)
+        for row in rows
+    )
 
 
 def _keep(job: Job, predicted: Predictions, path: Path) -> None:
@@ -129,4 +152,4 @@ def _decide(fitted: Fitted, config: Any, job: Job, context: Context) -> Fitted:
         "unlabelled": job.refit.unlabelled["unlabelled"].clip_ids,
         "target": job.test,
     }[settings.on]
-    return fitted.adapt(settings, clips, job.waveforms(config), context)
+    return fitted.adapt(settings, clips, job.sounds(config), context)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,14 @@ def train(job: Job, task: Task, report: Report, rank: int = 0, world: int = 1) -
 
     context = job.context(
         task.folder(trial), on_report=on_report, seed=task.seed(plan), last_step=task.last_step,
-        rank=rank, world=world, required=_required(job, task.fold),
+        rank=rank, world=world, **_required(job, task.fold),
+        rates=_rates(job, trial) if task.fold is None else (),
     )  # fmt: skip
     data = job.refit if task.fold is None else job.folds[task.fold]
     if task.snapshot:
         data = replace(data, validation=None, halves=None)
     config = job.config(trial)
-    fitted = plan.entry().build(config).train(data, job.waveforms(config), context)
+    fitted = plan.entry().build(config).train(data, job.sounds(config), context)
     if rank > 0:
         return
     job.check_generation()
@@ -50,14 +52,22 @@ def train(job: Job, task: Task, report: Report, rank: int = 0, world: int = 1) -
     fitted.save(task.model(trial))
 
 
-def _required(job: Job, fold: int | None) -> dict[str, Callable[[], Any]]:
-    """What the system learns from, for the training of a fold."""
-    requires = dict(job.plan.entry().requires)
-    if not requires:
-        return {}
-    from orchestrator.training.required import loaders
+def _rates(job: Job, trial: TrialDir) -> tuple[float, ...]:
+    """The median learning rate of the folds in each epoch, where their schedule had any."""
+    by_epoch: dict[int, list[float]] = {}
+    for line in trial.read_metrics():
+        if "learning_rate" in line:
+            by_epoch.setdefault(line["step"], []).append(line["learning_rate"])
+    return tuple(statistics.median(by_epoch[step]) for step in sorted(by_epoch))
 
-    return loaders(Path(job.run), requires, job.plan.required, fold)
+
+def _required(job: Job, fold: int | None) -> dict[str, Any]:
+    """What the system learns from, for the training of a fold."""
+    if not job.plan.requires():
+        return {}
+    from orchestrator.training.required import required
+
+    return required(Path(job.run), job.plan, fold)
 
 
 def _keep_validation(job: Job, fold: int, trial: TrialDir, fitted: Fitted) -> None:
@@ -70,19 +80,25 @@ def _keep_validation(job: Job, fold: int, trial: TrialDir, fitted: Fitted) -> No
         np.savez_compressed(file, scores=epochs)
     assert clips is not None
     if history.crossed_frames:
-        sound = job.waveforms(job.config(trial))
+        sounds = job.sounds(job.config(trial))
         timed = [
-            fitted.timed(scores.float().numpy(), sound.duration(clip_id))
+            fitted.timed(scores.float().numpy(), sounds["audio"].duration(clip_id))
             for scores, clip_id in zip(history.crossed_frames, clips.clip_ids, strict=True)
         ]
         Predictions.of(
             clips.clip_ids, job.plan.classes, fold,
             frame_scores=tuple(frames for frames, _ in timed),
-            events=tuple(events for _, events in timed), frame_hop=fitted.frame_hop,
+            events=events_of(timed), frame_hop=fitted.frame_hop,
             clip_scores=torch.stack(history.crossed_clips).numpy(),
         ).with_data(
             fingerprint=job.plan.fingerprint, splits=job.plan.splits["digest"]
         ).save(trial.crossed(fold))  # fmt: skip
+
+
+def events_of(timed: Sequence[tuple[Any, Any]]) -> tuple[Any, ...] | None:
+    """The events of each clip; ``None`` of a system whose frames hold none."""
+    found = tuple(events for _, events in timed)
+    return None if any(events is None for events in found) else found
 
 
 def progress(plan: Plan, fold: int | None, step: int, metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir, TrialDir, check_generation
 from systems.context import Context, seed_of
 from systems.data.dataset import Dataset
+from systems.data.prepare import Sound
 from systems.data.splits import Splits, TrainingData, training_data
-from systems.data.store import WaveformStore
 from systems.errors import UserError
+from systems.system import Input
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -28,7 +29,7 @@ def tell_nobody(report: dict[str, Any]) -> None:
 class Job:
     """What trials of a run share: the plan, the sound, and what each fold may see.
 
-    No test label is in here. ``stores`` hold the sound, by rate in Hz, once for each rate that the
+    No test label is in here. ``stores`` hold the sound by the inputs' keys, once for each that the
     run's configurations take; ``test`` names the clips that a final model predicts.
     """
 
@@ -37,16 +38,16 @@ class Job:
     plan: Plan
     folds: tuple[TrainingData, ...]
     refit: TrainingData
-    stores: Mapping[int, WaveformStore]
+    stores: Mapping[str, Sound]
     test: tuple[str, ...]
     device: str
 
     @classmethod
     def of(
         cls, run: RunDir, plan: Plan, dataset: Dataset, splits: Splits,
-        stores: Mapping[int, WaveformStore],
+        stores: Mapping[str, Sound],
     ) -> Job:  # fmt: skip
-        """The job of a run that is being driven, over finished stores, by rate in Hz."""
+        """The job of a run that is being driven, over finished stores, by the inputs' keys."""
         folds = range(len(splits.folds))
         return cls(
             run=str(run.path),
@@ -55,7 +56,7 @@ class Job:
             folds=tuple(training_data(dataset, splits, fold, plan.metric) for fold in folds),
             refit=training_data(dataset, splits, None, plan.metric),
             stores=stores,
-            test=tuple(clip.clip_id for clip in dataset.part(dataset.test_part)),
+            test=tuple(clip.clip_id for clip in dataset.test_clips()),
             device="cuda" if plan.resources.gpus else "cpu",
         )
 
@@ -66,19 +67,20 @@ class Job:
         """The configuration that a trial trains."""
         return self.plan.trial_config(read_json(trial.config)["params"])
 
-    def waveforms(self, config: Any) -> WaveformStore:
-        """The sound at the rate that a configuration takes.
+    def sounds(self, config: Any) -> dict[str, Sound]:
+        """The sound that a configuration takes, by its inputs.
 
         Raises:
-            UserError: the run holds none at that rate.
+            UserError: the run holds none of such an input.
         """
-        rate = rate_of(self.plan, config)
-        if rate not in self.stores:
-            raise UserError(
-                f"no sound at {rate} Hz is stored, but at {', '.join(map(str, self.stores))} Hz: "
-                "search a rate by its values (one_of)."
-            )
-        return self.stores[rate]
+        asked = inputs_of(self.plan, config)
+        for one in asked.values():
+            if one.key not in self.stores:
+                raise UserError(
+                    f"no sound at {one.key} is stored, but at {'; '.join(self.stores)}: search "
+                    "what changes it by its values (one_of)."
+                )
+        return {name: self.stores[one.key] for name, one in asked.items()}
 
     def check_generation(self) -> None:
         """Raise :class:`Superseded` where another driver has taken the run over."""
@@ -95,9 +97,9 @@ class Job:
         )
 
 
-def rate_of(plan: Plan, config: Any) -> int:
-    """The sampling rate in Hz of the sound that a configuration takes."""
-    return plan.entry().build(config).inputs()["audio"].rate
+def inputs_of(plan: Plan, config: Any) -> dict[str, Input]:
+    """The sound that a configuration takes, by the names of its inputs."""
+    return plan.entry().build(config).inputs()
 
 
 @dataclass(frozen=True)

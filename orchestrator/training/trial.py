@@ -23,7 +23,7 @@ from orchestrator.training.job import Job, Report, Task, tell_nobody
 from orchestrator.training.trained import trained
 from systems import config as configs
 from systems.errors import Diverged, UserError
-from systems.metrics import clip_interval, metric
+from systems.metrics import metric
 from systems.predictions import Predictions
 
 
@@ -94,13 +94,11 @@ def _train_folds(
     plan = job.plan
     config = plan.trial_config(params)
     write_json(trial.config, {"params": params, "config": json.loads(configs.to_json(config))})
-    scores, best_steps = [], []
+    counts, best_steps = [], []
     for fold in range(plan.splits["searched"]):
         best_steps.append(train_fold(job, trial.number, fold, report))
-        scores.append(_best_scores(trial, fold))
-    targets = np.concatenate([job.folds[f].validation.targets for f in range(len(scores))])  # type: ignore[union-attr]
-    kind = job.folds[0].kind
-    value, low, high = clip_interval(plan.metric, targets, np.concatenate(scores), kind)
+        counts.append(_counts(job, trial, fold))
+    value, low, high = metric(plan.metric).interval(np.concatenate(counts))
     return {"outcome": "complete", "value": value, "interval": [low, high],
             "best_steps": best_steps}  # fmt: skip
 
@@ -114,8 +112,8 @@ def train_fold(job: Job, number: int, fold: int, report: Report = tell_nobody) -
     assert data.validation is not None
     if not trial.predictions(fold).exists():
         fitted = trained(job, Task(number, fold), report)
-        sound = job.waveforms(job.config(trial))
-        predicted = fitted.predict(data.validation.clip_ids, sound, job.context(), fold)
+        sounds = job.sounds(job.config(trial))
+        predicted = fitted.predict(data.validation.clip_ids, sounds, job.context(), fold)
         predicted.with_data(
             fingerprint=plan.fingerprint, splits=plan.splits["digest"]
         ).save(trial.predictions(fold))  # fmt: skip
@@ -124,9 +122,12 @@ def train_fold(job: Job, number: int, fold: int, report: Report = tell_nobody) -
 
 
 def best_step(trial: TrialDir, fold: int, plan: Plan) -> int:
-    """The epoch of a fold with the best metric (of equals the first), from 1."""
+    """The epoch of a fold that was chosen (of equals the first), from 1: of the best metric, or of
+    what else its system selects by."""
     lines = [line for line in trial.read_metrics() if line["fold"] == fold]
-    best = best_line(lines, plan.metric, metric(plan.metric).mode)
+    config = plan.trial_config(read_json(trial.config)["params"])
+    loss = plan.entry().build(config).selects
+    best = best_line(lines, loss or plan.metric, "min" if loss else metric(plan.metric).mode)
     assert best is not None
     return int(best["step"])
 
@@ -138,7 +139,13 @@ def read_epoch_scores(trial: TrialDir, fold: int) -> np.ndarray:
     return scores
 
 
-def _best_scores(trial: TrialDir, fold: int) -> np.ndarray:
-    scores = Predictions.load(trial.predictions(fold)).clip_scores
-    assert scores is not None
-    return scores
+def _counts(job: Job, trial: TrialDir, fold: int) -> np.ndarray:
+    """What the run's metric counts on the clips of a fold that it is of [n, ...]."""
+    data, about = job.folds[fold], metric(job.plan.metric)
+    assert data.validation is not None
+    counts = about.counts(data.truth(), Predictions.load(trial.predictions(fold)))
+    if counts is None:
+        raise UserError(
+            f"{job.plan.system} gives no {about.predictions}, which {about.name} reads."
+        )
+    return counts[data.validation.counting()]

@@ -17,6 +17,7 @@ from types import ModuleType
 
 from systems.data.dataset import Dataset, LabelKind
 from systems.errors import unknown
+from systems.figures import Where
 
 READERS = (
     "compare2020_breathing", "compare2020_mask", "dcase2018_task4", "fsdkaggle2018", "synthetic",
@@ -38,14 +39,15 @@ class Card:
 
     Args:
         clips: ``CLIPS``: part -> how many clips it has; a copy with other numbers is not the set.
-        splits: ``SPLITS``: split of the papers' tables -> part, where their names differ.
+        splits: ``SPLITS``: split of the papers' tables -> part, where their names differ, or part
+            and which of its clips.
         metrics: ``METRICS``: by which it is scored; a search can follow the first.
         subsets: ``SUBSETS``: column -> name -> values: clips of the test part that are scored on
             their own. The column is the clip's, or comes with the sealed labels.
     """
 
     clips: Mapping[str, int] = field(default_factory=dict)
-    splits: Mapping[str, str] = field(default_factory=dict)
+    splits: Mapping[str, str | tuple[str, Where]] = field(default_factory=dict)
     metrics: tuple[str, ...] = ()
     subsets: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
 
@@ -75,9 +77,16 @@ def card(name: str) -> Card:
     return Card(**{fact: facts[fact.upper()] for fact in names if fact.upper() in facts})
 
 
-def part_of_split(name: str, split: str) -> str:
-    """The part of a data set that papers call ``split``; that name itself of an unknown set."""
-    return card(name).splits.get(split, split)
+# What a split of the papers' tables may be beside a part: the held-out rows of several folds, or
+# those of a single one.
+OUT_OF_FOLD, VALIDATION = "out_of_fold", "validation"
+
+
+def split_of(name: str, split: str) -> tuple[str, Where]:
+    """The part of a data set that papers call ``split``, and which of its clips, all without a
+    column; the part is that name itself where the reader says nothing of it."""
+    found = {"cv": OUT_OF_FOLD, **card(name).splits}.get(split, split)
+    return (found, {}) if isinstance(found, str) else found
 
 
 def load(name: str, folder: str | None, skip_broken: bool = False) -> Dataset:

@@ -62,7 +62,7 @@ def answered(dataset: Dataset, predictions: Predictions) -> list[tuple[Clip, int
         UserError: a test clip is not answered exactly once.
     """
     rows = {clip_id: row for row, clip_id in enumerate(predictions.clip_ids)}
-    clips = dataset.part(dataset.test_part)
+    clips = dataset.part(dataset.test_part or "")
     lacking = [clip.clip_id for clip in clips if predictions.clip_ids.count(clip.clip_id) != 1]
     if lacking:
         raise UserError(

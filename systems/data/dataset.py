@@ -135,6 +135,11 @@ class Dataset:
     step of a series, step t starting at ``t * label_hop``; 0 where labels are of whole clips.
     ``skipped`` are the broken files that were left out (path, why) and ``notes`` what the reader
     decided by itself.
+
+    ``test_part`` may be ``None``: then what was predicted out of fold is the result.
+    ``also_tested`` are further parts that are predicted and scored, each by itself. The labels of a
+    test part may be withheld (``sealed_kind[part] == "withheld"``): it is predicted, and the
+    reader's ``write_submission(dataset, predictions, folder)`` writes what the organisers score.
     """
 
     name: str
@@ -145,7 +150,8 @@ class Dataset:
     sealed: Mapping[str, Callable[[], Labels]]
     sealed_kind: Mapping[str, LabelKind]
     source: Source
-    test_part: str = "test"
+    test_part: str | None = "test"
+    also_tested: tuple[str, ...] = ()
     official_validation: str | None = None
     tables: tuple[str, ...] = ()
     folds: Mapping[str, str] | None = None
@@ -163,8 +169,21 @@ class Dataset:
 
     def role(self, name: str) -> tuple[Clip, ...]:
         """The training clips of one role (test parts have roles too and are left out)."""
-        held_back = {*self.sealed, self.official_validation}
+        held_back = {*self.sealed, *self.sealed_kind, *self.test_parts, self.official_validation}
         return tuple(c for c in self.clips if c.role == name and c.part not in held_back)
+
+    @property
+    def test_parts(self) -> tuple[str, ...]:
+        """The parts that final models predict, the main one first."""
+        return () if self.test_part is None else (self.test_part, *self.also_tested)
+
+    def test_clips(self) -> tuple[Clip, ...]:
+        """The clips of these parts, part after part."""
+        return tuple(clip for part in self.test_parts for clip in self.part(part))
+
+    def withholds(self, part: str) -> bool:
+        """Whether a part's labels are the organisers' alone."""
+        return self.sealed_kind.get(part) == "withheld"
 
     def label_kind(self, part: str) -> LabelKind:
         """The kind of a part's labels; known without opening them."""
@@ -194,12 +213,23 @@ class ClipSet:
     """Some clips and, where they may be seen, their targets: clip-level [N, K], or of series.
 
     Rows of a series are the steps of its clips: ``targets`` [ΣT, D], ``lengths`` T of each clip
-    (``None``: a row a clip).
+    (``None``: a row a clip). ``columns`` are the clips' free columns, N. ``judged`` [N]: the clips
+    that metrics are of and that choose epochs; ``None``: all. ``events``: of each clip, where the
+    labels are timed. ``weights`` [N]: of a clip in the loss; ``None``: all count the same.
     """
 
     clip_ids: tuple[str, ...]
     targets: np.ndarray | None = None
     lengths: tuple[int, ...] | None = None
+    columns: tuple[Mapping[str, Any], ...] = ()
+    judged: np.ndarray | None = None
+    events: tuple[tuple[Event, ...], ...] | None = None
+    weights: np.ndarray | None = None
+
+    def counting(self) -> np.ndarray:
+        """The places [n] of the clips that metrics are of."""
+        every = np.arange(len(self.clip_ids))
+        return every if self.judged is None else every[self.judged]
 
     def __len__(self) -> int:
         return len(self.clip_ids)

@@ -14,6 +14,8 @@ from systems.data.listed import Item, Listing, Row, root_of
 
 NAME = "fsdkaggle2018"
 TASK = "single_label_tagging"
+SPLITS = {"private-lb": ("test", {"usage": ("Private",)}),
+          "public-lb": ("test", {"usage": ("Public",)})}  # fmt: skip
 LAYOUT = """\
 FSDKaggle2018.meta/train_post_competition.csv               fname, label, manually_verified
 FSDKaggle2018.meta/test_post_competition_scoring_clips.csv  fname, label, usage (or

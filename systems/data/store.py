@@ -57,6 +57,10 @@ class WaveformStore:
         """Length of a clip in seconds."""
         return len(self[clip_id]) / self.rate
 
+    def parts(self, clip_id: str) -> tuple[np.ndarray, ...]:
+        """What is heard of a clip: all of it."""
+        return (self[clip_id],)
+
 
 def process_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
     """The default ``map``: a pool of processes, one a core."""

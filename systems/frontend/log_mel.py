@@ -1,4 +1,4 @@
-"""Log-mel spectrogram, computed on the device in the batch."""
+"""Log-mel spectrogram and what is made of it, computed on the device in the batch."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from torchaudio.functional import spectrogram
 class LogMel:
     """Settings of a log-mel front end.
 
-    ``rate`` in Hz; ``window`` (= FFT size) and ``hop`` in samples; ``bands`` mel bands of Slaney
-    scale and area norm (librosa's default) from ``fmin`` to ``fmax`` Hz (0: half the rate);
-    natural logarithm of the power, floored at ``floor``. ``center`` pads half a window of zeros at
-    both ends.
+    ``rate`` in Hz; ``window`` and ``hop`` in samples; ``fft``: FFT size, 0 for the window's, which
+    is else filled with zeros; ``bands`` mel bands of Slaney or HTK scale with area norm or none,
+    from ``fmin`` to ``fmax`` Hz (0: half the rate) over the magnitude (``power`` 1) or power (2).
+
+    ``log``: natural logarithm floored at ``floor`` (``ln``), or of the sum with it (``ln_add``), or
+    decibels floored at it and relative to the loudest value of the sound (``db_max``), at most
+    ``range_db`` below it (0: any). ``center`` pads half a window of zeros at both ends;
+    ``whole_hops`` then drops the last frame, so that S samples give S / hop frames.
     """
 
     rate: int = 16_000
@@ -29,20 +33,41 @@ class LogMel:
     window_shape: Literal["hann", "hamming"] = "hann"
     center: bool = True
     floor: float = 1e-10
+    fft: int = 0
+    power: int = 2
+    mel: Literal["slaney", "htk"] = "slaney"
+    norm: Literal["area", "none"] = "area"
+    log: Literal["ln", "ln_add", "db_max"] = "ln"
+    range_db: float = 0.0
+    whole_hops: bool = False
 
     def __post_init__(self) -> None:
         if min(self.rate, self.window, self.hop, self.bands) < 1:
             raise ValueError("rate, window, hop and bands must be at least 1")
+        if (self.fft and self.fft < self.window) or self.power not in (1, 2):
+            raise ValueError("fft is 0 or at least window, power is 1 or 2")
 
     @property
     def hop_seconds(self) -> float:
         """Distance of two frames in seconds."""
         return self.hop / self.rate
 
+    @property
+    def size(self) -> int:
+        """The FFT's size."""
+        return self.fft or self.window
+
     def frames(self, samples: int) -> int:
         """Number of frames T of a waveform of ``samples`` samples."""
-        padded = samples + 2 * (self.window // 2) if self.center else samples
-        return 1 + (padded - self.window) // self.hop
+        padded = samples + 2 * (self.size // 2) if self.center else samples
+        return 1 + (padded - self.size) // self.hop - (self.center and self.whole_hops)
+
+    def shape(self, samples: int) -> tuple[int, int, int]:
+        """(1, F, T)."""
+        return 1, self.bands, self.frames(samples)
+
+    def build(self) -> LogMelFrontEnd:
+        return LogMelFrontEnd(self)
 
 
 class LogMelFrontEnd(nn.Module):
@@ -57,8 +82,9 @@ class LogMelFrontEnd(nn.Module):
         self.config = config
         shape = scipy.signal.get_window(config.window_shape, config.window, fftbins=True)
         mel = librosa.filters.mel(
-            sr=config.rate, n_fft=config.window, n_mels=config.bands,
+            sr=config.rate, n_fft=config.size, n_mels=config.bands,
             fmin=config.fmin, fmax=config.fmax or config.rate / 2,
+            htk=config.mel == "htk", norm="slaney" if config.norm == "area" else None,
         )  # fmt: skip
         self.register_buffer("shape", torch.as_tensor(shape, dtype=torch.float32), persistent=False)
         self.register_buffer("mel", torch.as_tensor(mel, dtype=torch.float32), persistent=False)
@@ -66,29 +92,148 @@ class LogMelFrontEnd(nn.Module):
         self.mel: Tensor
 
     def forward(self, waveforms: Tensor) -> Tensor:
+        return self.log(self.energies(waveforms)).unsqueeze(1)
+
+    def energies(self, waveforms: Tensor) -> Tensor:
+        """Mel energies [B, F, T] before the logarithm."""
         c = self.config
         spectrum = spectrogram(
-            waveforms, 0, self.shape, c.window, c.hop, c.window, power=None, normalized=False,
+            waveforms, 0, self.shape, c.size, c.hop, c.window, power=None, normalized=False,
             center=c.center, pad_mode="constant",
         )  # fmt: skip
         power = spectrum.real.square() + spectrum.imag.square()
-        return torch.log((self.mel @ power).clamp_min(c.floor)).unsqueeze(1)
+        if c.power == 1:
+            power = power.sqrt()
+        if c.center and c.whole_hops:
+            power = power[..., :-1]
+        energies: Tensor = self.mel @ power
+        return energies
+
+    def log(self, energies: Tensor) -> Tensor:
+        """Their logarithm, as the settings say."""
+        c = self.config
+        if c.log == "ln":
+            return torch.log(energies.clamp_min(c.floor))
+        if c.log == "ln_add":
+            return torch.log(energies + c.floor)
+        decibels = 10 * torch.log10(energies.clamp_min(c.floor))
+        decibels = decibels - decibels.amax((-2, -1), keepdim=True)
+        return decibels.clamp_min(-c.range_db) if c.range_db else decibels
 
 
-class Standardise(nn.Module):
-    """Per-band standardisation of [B, C, F, T] with statistics of the training clips."""
+@dataclass(frozen=True)
+class NearestFrames:
+    """Log-mel of the median of each frame's nearest frames (REPET-SIM; nnf_cnn_ensemble, 2.2).
 
-    def __init__(self, bands: int) -> None:
+    Of mel energies S [F, T], for each frame the ``neighbours`` other frames of least Euclidean
+    distance, and the median over them by band; then the logarithm. It equals
+    ``librosa.decompose.nn_filter(S, aggregate=np.median, k=5, metric="euclidean",
+    mode="distance")``.
+    """
+
+    mel: LogMel
+    neighbours: int = 5
+
+    @property
+    def rate(self) -> int:
+        return self.mel.rate
+
+    @property
+    def hop_seconds(self) -> float:
+        return self.mel.hop_seconds
+
+    def shape(self, samples: int) -> tuple[int, int, int]:
+        return self.mel.shape(samples)
+
+    def build(self) -> nn.Module:
+        return NearestFramesFrontEnd(self)
+
+
+class NearestFramesFrontEnd(nn.Module):
+    """Waveforms [B, S] -> filtered log-mel [B, 1, F, T]."""
+
+    def __init__(self, config: NearestFrames) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(bands, 1))
-        self.register_buffer("deviation", torch.ones(bands, 1))
-        self.mean: Tensor
-        self.deviation: Tensor
+        self.config = config
+        self.mel = config.mel.build()
 
-    def fit(self, mean: Tensor, deviation: Tensor) -> None:
-        """Set the statistics [F]; a band that never changes keeps its scale."""
-        self.mean.copy_(mean[:, None])
-        self.deviation.copy_(torch.where(deviation > 1e-6, deviation, 1.0)[:, None])
+    def forward(self, waveforms: Tensor) -> Tensor:
+        energies = self.mel.energies(waveforms)
+        return self.mel.log(nearest_median(energies, self.config.neighbours)).unsqueeze(1)
 
-    def forward(self, features: Tensor) -> Tensor:
-        return (features - self.mean) / self.deviation
+
+def nearest_median(energies: Tensor, neighbours: int) -> Tensor:
+    """The median of each frame's nearest other frames: [B, F, T] -> [B, F, T]."""
+    frames = energies.transpose(1, 2)
+    distance = torch.cdist(frames, frames, compute_mode="donot_use_mm_for_euclid_dist")
+    distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+    count = min(neighbours, frames.shape[1] - 1)
+    if count < 1:
+        return energies
+    nearest = distance.topk(count, largest=False).indices  # [B, T, k]
+    picked = torch.stack([clip[rows] for clip, rows in zip(frames, nearest, strict=True)])
+    ordered = picked.sort(dim=2).values  # [B, T, k, F]
+    return ((ordered[:, :, (count - 1) // 2] + ordered[:, :, count // 2]) / 2).transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class Mfcc:
+    """Mel-frequency cepstral coefficients of a log-mel, with ``deltas`` orders of differences below
+    them (torchaudio's over 9 frames): [B, 1, count * (1 + deltas), T]."""
+
+    mel: LogMel
+    count: int = 30
+    deltas: int = 2
+
+    @property
+    def rate(self) -> int:
+        return self.mel.rate
+
+    @property
+    def hop_seconds(self) -> float:
+        return self.mel.hop_seconds
+
+    def shape(self, samples: int) -> tuple[int, int, int]:
+        return 1, self.count * (1 + self.deltas), self.mel.frames(samples)
+
+    def build(self) -> nn.Module:
+        return MfccFrontEnd(self)
+
+
+class MfccFrontEnd(nn.Module):
+    """Waveforms [B, S] -> MFCC and their differences [B, 1, F, T]."""
+
+    def __init__(self, config: Mfcc) -> None:
+        from torchaudio.functional import create_dct
+
+        super().__init__()
+        self.config = config
+        self.mel = config.mel.build()
+        basis = create_dct(config.count, config.mel.bands, "ortho")
+        self.register_buffer("basis", basis, persistent=False)
+        self.basis: Tensor
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        from torchaudio.functional import compute_deltas
+
+        rows = [self.basis.T @ self.mel(waveforms)]
+        for _ in range(self.config.deltas):
+            rows.append(compute_deltas(rows[-1], 9))
+        return torch.cat(rows, dim=2)
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """The sound itself: [B, 1, S]."""
+
+    rate: int = 16_000
+
+    @property
+    def hop_seconds(self) -> float:
+        return 1 / self.rate
+
+    def shape(self, samples: int) -> tuple[int, int]:
+        return 1, samples
+
+    def build(self) -> nn.Module:
+        return nn.Unflatten(1, (1, -1))

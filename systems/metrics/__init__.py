@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
@@ -51,8 +51,8 @@ from systems.metrics.tagging import (
     rows_of,
 )
 
-__all__ = ["METRICS", "Metric", "clip_interval", "clip_metric", "metric", "named", "scored_by",
-           "searchable", "words_of"]  # fmt: skip
+__all__ = ["METRICS", "Metric", "clip_interval", "clip_metric", "fused_by", "metric", "named",
+           "scored_by", "searchable", "words_of"]  # fmt: skip
 
 ClipMetric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -190,11 +190,23 @@ def scored_by(labels: LabelKind, own: str) -> tuple[Metric, ...]:
     return (*first, *(METRICS[name] for name in names))
 
 
-def searchable(labels: LabelKind) -> tuple[str, ...]:
-    """The metrics that a search can follow on validation labels of a kind."""
+def searchable(labels: LabelKind, gives: Collection[str]) -> tuple[str, ...]:
+    """The metrics that a search can follow on validation labels of a kind.
+
+    ``gives``: the predictions of the system: its frames are decided into events.
+    """
     if labels not in KINDS:
         return ()
-    return tuple(m.name for m in METRICS.values() if m.follows_epochs(labels))
+    read = {kind(labels).dense, *gives} | ({"events"} if "frame_scores" in gives else set())
+    return tuple(
+        m.name for m in METRICS.values() if m.follows_epochs(labels) and m.predictions in read
+    )
+
+
+def fused_by(name: str, labels: LabelKind) -> str:
+    """What fused scores are judged by in a run of this metric: itself, where it reads scores; else
+    the first metric of the kind of labels that does."""
+    return name if METRICS[name].predictions == kind(labels).dense else kind(labels).metrics[0]
 
 
 def _dense(name: str) -> Metric:

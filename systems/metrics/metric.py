@@ -63,8 +63,8 @@ class Metric:
         return bool({*contained(labels)} & {*self.labels})
 
     def follows_epochs(self, labels: LabelKind) -> bool:
-        """Whether it can be told after each epoch: those give the dense answer to the labels."""
-        return self.fits(labels) and self.reads(labels) == kind(labels).dense
+        """Whether it can be told after each epoch: those give the answers to the labels."""
+        return self.fits(labels) and self.reads(labels) in kind(labels).answers
 
     def reads(self, labels: LabelKind) -> str:
         """The field of predictions that it reads where the labels are of a kind."""

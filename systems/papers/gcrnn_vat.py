@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
-
+from systems.excerpts import Excerpts
 from systems.figures import Figure
 from systems.frontend.log_mel import LogMel
 from systems.nets.attention import AttentionOver, AttentionPooling
-from systems.nets.gated import GatedBlock
+from systems.nets.convs import Conv, ConvStack
+from systems.nets.crnn import Crnn
+from systems.nets.recurrent import Recurrent
+from systems.network_system import NetworkSystem
 from systems.postprocessing.refinement import Refinement
 from systems.registry import register
-from systems.system import NetworkSystem
 from systems.training.losses import ClipBce, LossTerm, VatTerm
-from systems.training.supervised import Training
+from systems.training.settings import Training
 from systems.training.vat import Vat
 
 BIBTEX = """
@@ -73,49 +73,17 @@ class Config:
     refinement: Refinement = Refinement(on="none")
 
 
-class Gcrnn(nn.Module):
-    """Log-mel [B, 1, F, T] -> clip posterior [B, K], frame posterior and attention [B, T, K]."""
-
-    def __init__(self, config: GcrnnConfig, bands: int, classes: int) -> None:
-        super().__init__()
-        c = config
-        self.blocks = nn.ModuleList(
-            GatedBlock(1 if i == 0 else c.width, c.width, c.convolutions, c.pool, c.dropout)
-            for i in range(c.blocks)
-        )
-        rows = bands
-        for _ in range(c.blocks):
-            rows = -(-rows // c.pool)
-        self.recurrent = nn.GRU(
-            c.width * rows, c.recurrent_units, batch_first=True, bidirectional=True
-        )
-        self.pooling = AttentionPooling(2 * c.recurrent_units, classes, c.attention_over)
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """``lengths`` [B] in frames masks padded clips, which then give what they give alone."""
-        mask = None
-        if lengths is not None:
-            mask = torch.arange(x.shape[-1], device=x.device) < lengths[:, None]
-        for block in self.blocks:
-            x = block(x, None if mask is None else mask[:, None, None, :].to(x.dtype))
-        sequence = x.flatten(1, 2).transpose(1, 2)  # [B, T, width * rows]
-        sequence = self._recur(sequence, lengths)
-        outputs: tuple[Tensor, Tensor, Tensor] = self.pooling(
-            sequence, None if mask is None else mask[..., None].to(x.dtype)
-        )
-        return outputs
-
-    def _recur(self, sequence: Tensor, lengths: Tensor | None) -> Tensor:
-        if lengths is None:
-            out: Tensor = self.recurrent(sequence)[0]
-            return out
-        packed = nn.utils.rnn.pack_padded_sequence(
-            sequence, lengths.cpu(), batch_first=True, enforce_sorted=False
-        )
-        padded: Tensor = nn.utils.rnn.pad_packed_sequence(
-            self.recurrent(packed)[0], batch_first=True, total_length=sequence.shape[1]
-        )[0]
-        return padded
+def gcrnn(config: GcrnnConfig, shape: tuple[int, int, int], classes: int) -> Crnn:
+    """Log-mel [B, 1, F, T] -> clip and frame posteriors: gated blocks, one bi-GRU, attention."""
+    block = Conv(
+        config.width, repeat=config.convolutions, activation="glu", pool=(config.pool, 1),
+        ceil=True, dropout=config.dropout,
+    )  # fmt: skip
+    convs = ConvStack([block] * config.blocks, shape)
+    channels, rows, _ = convs.out
+    recurrent = Recurrent("gru", channels * rows, config.recurrent_units, bidirectional=True)
+    pooling = AttentionPooling(recurrent.out, classes, config.attention_over)
+    return Crnn(convs, recurrent, pooling)
 
 
 FIGURES = (  # Table 1
@@ -159,11 +127,11 @@ def gcrnn_vat(config: Config) -> NetworkSystem:
         loss.append(VatTerm(config.vat))
     return NetworkSystem(
         front_end=config.front_end,
-        network=lambda bands, classes: Gcrnn(config.network, bands, classes),
+        network=lambda shape, classes: gcrnn(config.network, shape, classes),
         loss=loss,
         training=config.training,
         decision=config.refinement,  # Section 2.4
-        clip_seconds=config.clip_seconds,
+        excerpts=Excerpts(seconds=config.clip_seconds),
     )
 
 

@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from systems.outputs import Outputs
+from systems.tracks import Features
 from systems.training.vat import Vat, vat_loss
 
 
@@ -16,21 +18,25 @@ from systems.training.vat import Vat, vat_loss
 class Step:
     """One training step as a loss term sees it.
 
-    ``features`` [B, C, F, T] of the labelled clips, their ``targets`` [B, K], the network's
-    ``outputs`` on them (clip posterior first), and the features of the unlabelled clips, if any.
+    ``features`` of the labelled examples, their ``targets`` ([B, K]; of series [B, T, D]) and
+    ``weights`` [B], the network's ``outputs`` on them, and the features of the unlabelled examples,
+    if any.
     """
 
     network: nn.Module
-    features: Tensor
+    features: Features
     targets: Tensor
-    outputs: tuple[Tensor, ...]
-    unlabelled: Tensor | None
+    outputs: Outputs
+    unlabelled: Features | None
+    weights: Tensor | None = None
 
 
 class LossTerm(Protocol):
-    """A term of the loss, by name."""
+    """A term of the loss, by name. ``supervised``: whether outputs and targets alone give it, so
+    that it can be told of the validation part too."""
 
     name: str
+    supervised: bool
 
     def __call__(self, step: Step) -> Tensor: ...
 
@@ -39,24 +45,56 @@ class ClipBce:
     """Binary cross-entropy of the clip posterior: summed over classes, mean over clips."""
 
     name = "clip_bce"
+    supervised = True
 
     def __call__(self, step: Step) -> Tensor:
-        clip = step.outputs[0].clamp(1e-6, 1 - 1e-6)
+        assert step.outputs.clip is not None
+        clip = step.outputs.clip.clamp(1e-6, 1 - 1e-6)
         loss = nn.functional.binary_cross_entropy(clip, step.targets, reduction="sum")
         return loss / len(step.targets)
+
+
+class CrossEntropy:
+    """Cross-entropy of the clip's logits with one-hot or soft targets; the mean over the batch of
+    each example's weight times its loss."""
+
+    name = "cross_entropy"
+    supervised = True
+
+    def __call__(self, step: Step) -> Tensor:
+        assert step.outputs.clip is not None
+        loss = nn.functional.cross_entropy(step.outputs.clip, step.targets, reduction="none")
+        return (loss if step.weights is None else loss * step.weights).mean()
+
+
+class OneMinusPcc:
+    """One minus Pearson's correlation of each excerpt's series, mean over excerpts and outputs."""
+
+    name = "one_minus_pcc"
+    supervised = True
+
+    def __call__(self, step: Step) -> Tensor:
+        assert step.outputs.frames is not None
+        p = step.outputs.frames - step.outputs.frames.mean(1, keepdim=True)
+        y = step.targets - step.targets.mean(1, keepdim=True)
+        norms = p.norm(dim=1) * y.norm(dim=1)
+        return (1 - (p * y).sum(1) / (norms + 1e-8)).mean()
 
 
 class VatTerm:
     """``weight`` times the VAT loss over the labelled and unlabelled clips of the batch."""
 
     name = "vat"
+    supervised = False
 
     def __init__(self, settings: Vat) -> None:
         self.settings = settings
 
     def __call__(self, step: Step) -> Tensor:
         x = step.features
+        assert isinstance(x, Tensor), "VAT perturbs the features of one front end"
         if step.unlabelled is not None:
+            assert isinstance(step.unlabelled, Tensor)
             x = torch.cat([x, step.unlabelled])
         return self.settings.weight * vat_loss(step.network, x, self.settings)
 
@@ -65,3 +103,8 @@ def total(terms: Sequence[LossTerm], step: Step) -> tuple[Tensor, dict[str, Tens
     """The sum of all terms, and each term by name."""
     values = {term.name: term(step) for term in terms}
     return torch.stack(list(values.values())).sum(), values
+
+
+def supervised(terms: Sequence[LossTerm], step: Step) -> Tensor:
+    """The sum of the terms that outputs and targets give."""
+    return torch.stack([term(step) for term in terms if term.supervised]).sum()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,38 +10,34 @@ import torch
 
 from systems.context import Context
 from systems.data.splits import TrainingData
-from systems.data.store import WaveformStore
-from systems.training.losses import LossTerm
-from systems.training.supervised import Loop, Model, Training, network_outputs
+from systems.listening import Hearing, Model
+from systems.training.settings import Training
+from systems.training.supervised import Loop, Recipe
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Seconds of a training step and of one validation clip; bytes of the model's state."""
+    """Seconds of a training step and of one validation clip; bytes of the model's state; examples
+    that training draws from a clip."""
 
     step: float
     validation_per_clip: float
     bytes: int
     frames_per_second: float
     training: Training
+    examples_per_clip: float = 1.0
 
     def steps_per_epoch(self, labelled: int) -> int:
         """Steps of an epoch over so many labelled clips."""
-        return self.training.steps(labelled)
+        return self.training.steps(round(labelled * self.examples_per_clip))
 
 
 def probe(
-    model: Model,
-    terms: Sequence[LossTerm],
-    data: TrainingData,
-    waveforms: WaveformStore,
-    training: Training,
-    samples: int,
-    frames_per_second: float,
+    model: Model, recipe: Recipe, hearing: Hearing, data: TrainingData, frames_per_second: float,
     context: Context,
-) -> Probe:
+) -> Probe:  # fmt: skip
     """Time two steps after one that warms up, and the scoring of the same clips."""
-    loop = Loop.start(model, terms, data, waveforms, training, samples, context)
+    loop = Loop.start(model, recipe, hearing, data, context)
 
     def steps(count: int) -> float:
         began = time.monotonic()
@@ -53,11 +48,13 @@ def probe(
     steps(1)
     step = steps(2)
     began = time.monotonic()
-    list(network_outputs(model, waveforms, data.labelled.clip_ids, samples, context))
+    ids = data.labelled.clip_ids
+    list(hearing.listen(model, hearing.track(model, ids, context), context))
     _wait(context)
-    scoring = (time.monotonic() - began) / len(data.labelled.clip_ids)
+    scoring = (time.monotonic() - began) / len(ids)
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-    return Probe(step, scoring, size, frames_per_second, training)
+    examples = len(loop.labelled) / len(ids)
+    return Probe(step, scoring, size, frames_per_second, recipe.training, examples)
 
 
 def _wait(context: Context) -> None:

@@ -1,11 +1,11 @@
-"""The loop of a network on labelled (and unlabelled) clips."""
+"""The loop of a network on labelled (and unlabelled) examples."""
 
 from __future__ import annotations
 
 import copy
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,219 +14,218 @@ import torch
 from torch import Tensor, nn
 
 from systems.context import Context
-from systems.data.dataset import ClipSet
+from systems.data.dataset import Event
 from systems.data.splits import TrainingData
-from systems.data.store import WaveformStore
 from systems.errors import Diverged
-from systems.frontend.log_mel import Standardise
+from systems.kinds import kind
+from systems.listening import Hearing, Model
+from systems.metrics import metric
+from systems.predictions import Predictions
+from systems.tracks import Examples
 from systems.training.history import History
-from systems.training.losses import LossTerm, Step, total
+from systems.training.losses import LossTerm, Step, supervised, total
+from systems.training.mixing import Augmentation, Batch
+from systems.training.settings import Training
+
+KEPT = "checkpoint_kept"
+
+# (frame scores [T, K], seconds) -> those of the clip itself, and the events that they hold
+Timed = Callable[[np.ndarray, float], tuple[np.ndarray, tuple[Event, ...] | None]]
 
 
 @dataclass(frozen=True)
-class Training:
-    """How long and on what a network trains.
+class Recipe:
+    """What a network is trained by: loss terms, changes of a batch, and the training's settings."""
 
-    An epoch is one pass over the labelled clips, or ``steps_per_epoch`` batches. Each batch holds
-    ``labelled`` and ``unlabelled`` clips. The training ends after ``epochs``, or when the
-    validation metric has not been better for ``patience`` epochs. Adam at ``learning_rate``.
-    """
-
-    epochs: int = 100
-    labelled: int = 15
-    unlabelled: int = 15
-    learning_rate: float = 1e-3
-    patience: int = 15
-    steps_per_epoch: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.labelled < 2 or self.unlabelled < 0 or self.learning_rate <= 0:
-            raise ValueError(
-                "epochs must be at least 1, labelled at least 2, unlabelled at least 0, "
-                "learning_rate above 0"
-            )
-
-    def steps(self, labelled: int) -> int:
-        """Steps of an epoch over so many labelled clips."""
-        return self.steps_per_epoch or math.ceil(labelled / self.labelled)
-
-
-class Model(nn.Module):
-    """Front end, standardisation and network: waveforms [B, S] -> posteriors.
-
-    ``frames``: whether the network's second output is the frame posterior.
-    """
-
-    def __init__(
-        self, front_end: nn.Module, standardise: Standardise, network: nn.Module,
-        frames: bool = True,
-    ) -> None:  # fmt: skip
-        super().__init__()
-        self.frames = frames
-        self.front_end = front_end
-        self.standardise = standardise
-        self.network = network
-
-    def features(self, waveforms: Tensor) -> Tensor:
-        """Standardised features [B, C, F, T]."""
-        with torch.no_grad():
-            features: Tensor = self.standardise(self.front_end(waveforms))
-        return features
-
-    def forward(self, waveforms: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Clip posteriors [B, K] and, where the network gives them, frame posteriors [B, T, K]."""
-        outputs: tuple[Tensor, ...] = self.network(self.features(waveforms))
-        return outputs[0], outputs[1] if self.frames else None
-
-
-class Clips:
-    """Waveforms of some clips as batches [B, S] on the device, padded or cut to one length."""
-
-    def __init__(self, waveforms: WaveformStore, clip_ids: Sequence[str], samples: int) -> None:
-        self.waveforms = waveforms
-        self.clip_ids = clip_ids
-        self.samples = samples
-
-    def batch(
-        self, rows: Sequence[int] | np.ndarray, generator: np.random.Generator | None = None
-    ) -> Tensor:
-        """Clips by index; longer ones are cut at random with a generator, at the start without."""
-        out = np.zeros((len(rows), self.samples), np.float32)
-        for target, row in zip(out, rows, strict=True):
-            waveform = self.waveforms[self.clip_ids[row]]
-            spare = len(waveform) - self.samples
-            start = int(generator.integers(spare + 1)) if generator and spare > 0 else 0
-            part = waveform[start : start + self.samples]
-            target[: len(part)] = part
-        return torch.from_numpy(out)
+    terms: Sequence[LossTerm]
+    training: Training
+    augment: Sequence[Augmentation] = ()
 
 
 def fit(
-    model: Model,
-    terms: Sequence[LossTerm],
-    data: TrainingData,
-    waveforms: WaveformStore,
-    training: Training,
-    samples: int,
-    context: Context,
-) -> History:
-    """Train ``model`` in place; with a validation part it ends as its best epoch.
+    model: Model, recipe: Recipe, hearing: Hearing, data: TrainingData, context: Context,
+    timed: Timed | None = None,
+) -> tuple[History, list[dict[str, Tensor]]]:  # fmt: skip
+    """Train ``model`` in place; what is kept of its epochs are states, the best (or only) first.
 
     Each epoch ends with a checkpoint, then a report of ``loss``, its terms, and, with a validation
-    part, the data's metric. Goes on from the context's checkpoint where there is one.
+    part, the data's metric; ``timed`` makes events of frame scores and a duration where the metric
+    reads events. Goes on from the context's checkpoint where there is one.
 
     Raises:
         Diverged: the loss is not finite.
     """
-    loop = Loop.start(model, terms, data, waveforms, training, samples, context)
-    history, start, best = History(), 1, None
+    training = recipe.training
+    loop = Loop.start(model, recipe, hearing, data, context)
+    loop.timed = timed
+    history, start = History(), 1
+    kept: dict[int, dict[str, Tensor]] = {}
     last = min(training.epochs, context.last_step or training.epochs)
     state = context.restore()
     if state is not None and state["step"] > last:  # of a longer training: not this one's
         state = None
     if state is None:
-        fit_standardisation(model, loop.labelled, context)
+        model.fit_scale(loop.labelled, context)
     else:
         model.load_state_dict(state["model"])
         loop.optimiser.load_state_dict(state["optimiser"])
-        best, start = state["best"], state["step"] + 1
+        if loop.scheduler is not None:
+            loop.scheduler.load_state_dict(state["scheduler"])
+        start = state["step"] + 1
         history = History.restored(state["history"], state["step"], data, context)
+        kept = {epoch: _restored(epoch, context) for epoch in history.kept}
         context.report(state["step"], history.metrics[-1])
     for epoch in range(start, last + 1):
-        if data.validation is not None and epoch - history.best_step > training.patience:
+        if _ends(training, history, epoch, data):
             break
         began = time.monotonic()
         generator = context.seed_step(epoch)
-        metrics = loop.steps(training.steps(len(loop.targets)), generator, epoch)
+        loop.set_rate(epoch)
+        metrics = loop.steps(training.steps(len(loop.labelled)), generator, epoch)
         if data.validation is not None:
-            scores, frames = _validate(model, waveforms, data.validation, samples, context)
-            metrics[data.metric] = history.judge(epoch, scores, frames, data)
-            if history.best_step == epoch:
-                best = copy.deepcopy(model.state_dict())
+            metrics |= _validate(loop, history, epoch, data)
+        loop.schedule(metrics, data)
         metrics["seconds"] = time.monotonic() - began
         history.metrics.append(metrics)
-        _publish(model, loop.optimiser, history, best, epoch, context)
+        _keep(loop, history, kept, epoch, data)
+        _publish(loop, history, epoch)
         context.report(epoch, metrics)
-    if best is not None:
-        model.load_state_dict(best)
-    return history
+    if history.kept:
+        return history, [kept[epoch] for epoch in history.kept]
+    return history, [model.state_dict()]
 
 
-def _publish(
-    model: Model, optimiser: torch.optim.Optimizer, history: History, best: Any, epoch: int,
-    context: Context,
+def _ends(training: Training, history: History, epoch: int, data: TrainingData) -> bool:
+    """Whether nothing has become better for the training's patience."""
+    if data.validation is None or training.patience is None:
+        return False
+    return epoch - history.best_step > training.patience
+
+
+def _validate(loop: Loop, history: History, epoch: int, data: TrainingData) -> dict[str, float]:
+    """The data's metric on the validation part, and the loss there where it decides anything.
+
+    Of several workers all get the first one's answer, and events where the metric reads them, so
+    that they judge alike, and only the first the frames, which it alone keeps.
+    """
+    assert data.validation is not None
+    ids, frames = data.validation.clip_ids, list[np.ndarray]()
+    losses: list[tuple[float, int]] = []
+    ragged = kind(data.kind).ragged
+    reads_events = metric(data.metric).reads(data.kind) == "events"
+
+    def tap(features: Any, outputs: Any, rows: Sequence[int], starts: np.ndarray) -> None:
+        targets = loop.validation_targets(rows, starts, outputs)
+        step = Step(loop.model.network, features, targets, outputs, None)
+        losses.append((float(supervised(loop.recipe.terms, step)), len(rows)))
+
+    def first() -> tuple[Any, Any, float]:
+        watch = tap if loop.recipe.training.watches_loss else None
+        answers = []
+        for heard in loop.hearing.listen(loop.model, loop.validation, loop.context, watch):
+            answers.append(heard.answer(data.kind).numpy())
+            if heard.frames is not None and not ragged:
+                frames.append(heard.frames.numpy())
+        events = None
+        if reads_events and frames and loop.timed is not None:
+            seconds = loop.validation.seconds
+            events = tuple(loop.timed(f, s)[1] for f, s in zip(frames, seconds, strict=True))
+        loss = sum(v * n for v, n in losses) / max(sum(n for _, n in losses), 1)
+        return tuple(answers) if ragged else np.concatenate(answers), events, loss
+
+    answer, events, loss = loop.context.from_first(first)
+    kinds: dict[str, Any] = {kind(data.kind).dense: answer, "frame_scores": tuple(frames) or None}
+    said = Predictions.of(ids, data.classes, events=events, **kinds)
+    found = {data.metric: history.judge(epoch, said, data)}
+    return {**found, "validation_loss": loss} if loop.recipe.training.watches_loss else found
+
+
+def _keep(
+    loop: Loop, history: History, kept: dict[int, dict[str, Tensor]], epoch: int,
+    data: TrainingData,
 ) -> None:  # fmt: skip
+    """Keep the model of this epoch where it is one of the best (or, unjudged, of the last)."""
+    keep = loop.recipe.training.keep
+    if data.validation is None or keep.what == "last":
+        worth = float(epoch)
+        if keep.count == 1:
+            return
+    elif keep.on == "loss":
+        worth = -history.metrics[-1]["validation_loss"]
+    else:
+        worth = metric(data.metric).sign * history.metrics[-1][data.metric]
+    if not history.choose(epoch, worth, keep.count):
+        return
+    kept[epoch] = copy.deepcopy(loop.model.state_dict())
+    for other in set(kept) - set(history.kept):
+        del kept[other]
+    loop.context.save({"model": kept[epoch]}, f"{KEPT}_{epoch}.pt")
+
+
+def _restored(epoch: int, context: Context) -> dict[str, Tensor]:
+    state = context.restore(f"{KEPT}_{epoch}.pt")
+    assert state is not None
+    model: dict[str, Tensor] = state["model"]
+    return model
+
+
+def _publish(loop: Loop, history: History, epoch: int) -> None:
     """Write an epoch's checkpoint, whose size does not grow with the epochs."""
+    context = loop.context
     state = {
-        "model": model.state_dict(),
-        "optimiser": optimiser.state_dict(),
+        "model": loop.model.state_dict(),
+        "optimiser": loop.optimiser.state_dict(),
+        "scheduler": None if loop.scheduler is None else loop.scheduler.state_dict(),
         "history": history.keep(epoch, context),
-        "best": best,
         "step": epoch,
     }
     context.save(state)
-    history.kept(context)
+    history.forget(context)
+    context.forget(f"{KEPT}_*.pt", *(f"{KEPT}_{epoch}.pt" for epoch in history.kept))
 
 
-def _validate(
-    model: Model, waveforms: WaveformStore, clips: ClipSet, samples: int, context: Context
-) -> tuple[Tensor, list[Tensor]]:
-    """Clip posteriors [N, K] and frame posteriors of each clip [T, K], if any.
-
-    Of several workers all get the first one's clip posteriors, so that they judge alike, and only
-    the first the frames, which it alone keeps.
-    """
-    frames: list[Tensor] = []
-
-    def first() -> Tensor:
-        clip = []
-        for scores, frame in network_outputs(model, waveforms, clips.clip_ids, samples, context):
-            clip.append(scores)
-            frames.extend(() if frame is None else frame)
-        return torch.cat(clip)
-
-    return context.from_first(first), frames
-
-
-@dataclass(frozen=True)
+@dataclass
 class Loop:
     """What the steps of one training work on. ``network`` is the model's, joined to its workers'.
 
-    ``targets`` [N, K] are those of the labelled clips.
+    ``targets`` are those of the labelled clips: [N, K], or of series [ΣT, D] with their first rows.
     """
 
     model: Model
     network: nn.Module
-    terms: Sequence[LossTerm]
-    labelled: Clips
-    unlabelled: Clips
-    targets: Tensor
-    training: Training
+    recipe: Recipe
+    hearing: Hearing
+    data: TrainingData
+    labelled: Examples
+    unlabelled: Examples
+    validation: Any
     optimiser: torch.optim.Optimizer
+    scheduler: Any
     context: Context
+    timed: Timed | None = None
 
     @classmethod
     def start(
-        cls,
-        model: Model,
-        terms: Sequence[LossTerm],
-        data: TrainingData,
-        waveforms: WaveformStore,
-        training: Training,
-        samples: int,
-        context: Context,
+        cls, model: Model, recipe: Recipe, hearing: Hearing, data: TrainingData, context: Context
     ) -> Loop:
         """The loop before its first step."""
         assert data.labelled.targets is not None
+        optimiser = recipe.training.optimiser_of(model.trained())
+        epochs, mode = recipe.training.epochs, metric(data.metric).mode
+        judged = data.validation
         return cls(
             model,
             context.data_parallel(model.network),
-            terms,
-            Clips(waveforms, data.labelled.clip_ids, samples),
-            Clips(waveforms, data.unlabelled["unlabelled"].clip_ids, samples),
-            torch.as_tensor(data.labelled.targets),
-            training,
-            torch.optim.Adam(model.network.parameters(), lr=training.learning_rate),
+            recipe,
+            hearing,
+            data,
+            hearing.examples(model, data.labelled.clip_ids, context),
+            hearing.examples(model, data.unlabelled["unlabelled"].clip_ids, context)
+            if recipe.training.unlabelled
+            else hearing.examples(model, (), context),
+            None if judged is None else hearing.track(model, judged.clip_ids, context),
+            optimiser,
+            recipe.training.schedule.build(optimiser, epochs, mode),
             context,
         )
 
@@ -236,10 +235,11 @@ class Loop:
         Raises:
             Diverged: the loss is not finite.
         """
-        self.model.train()
-        labelled_rows = index_batches(len(self.targets), self.training.labelled, count, generator)
-        shares = self.training.unlabelled if len(self.unlabelled.clip_ids) else 0
-        unlabelled_rows = index_batches(len(self.unlabelled.clip_ids), shares, count, generator)
+        self.model.start_training()
+        training = self.recipe.training
+        labelled_rows = index_batches(len(self.labelled), training.labelled, count, generator)
+        shares = training.unlabelled if len(self.unlabelled) else 0
+        unlabelled_rows = index_batches(len(self.unlabelled), shares, count, generator)
         sums: dict[str, float] = {}
         for rows, other_rows in zip(labelled_rows, unlabelled_rows, strict=True):
             values = self._step(rows, other_rows, generator, epoch)
@@ -252,26 +252,83 @@ class Loop:
     ) -> dict[str, float]:
         context, network = self.context, self.network
         mine, other_mine = context.share(rows), context.share(other_rows)
-        features = self._features(self.labelled, mine, generator)
+        batch = self._batch(mine, generator)
         others = None
         if len(other_mine):
-            others = self._features(self.unlabelled, other_mine, generator)
+            others = self._features(self.unlabelled, other_mine, generator)[0]
+        for change in self.recipe.augment:
+            batch = change(batch, generator)
         with context.mixed_precision():
-            outputs = tuple(output.float() for output in network(features))
-        if not torch.isfinite(outputs[0]).all():
+            outputs = network(batch.features).float()
+        told = outputs.clip if outputs.clip is not None else outputs.frames
+        if not torch.isfinite(told).all():
             raise Diverged(f"the loss is not finite in epoch {epoch}: the network's output is not")
-        target = self.targets[mine].to(context.device)
-        loss, values = total(self.terms, Step(network, features, target, outputs, others))
+        step = Step(network, batch.features, batch.targets, outputs, others, batch.weights)
+        loss, values = total(self.recipe.terms, step)
         if not torch.isfinite(loss):
             raise Diverged(f"the loss is {loss.item()} in epoch {epoch}")
         self.optimiser.zero_grad(set_to_none=True)
         # Workers' gradients are averaged: one with fewer clips counts for less.
         (loss * (context.world * len(mine) / len(rows))).backward()
+        if self.recipe.training.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.trained(), self.recipe.training.clip_norm)
         self.optimiser.step()
         return {name: value.item() for name, value in {"loss": loss, **values}.items()}
 
-    def _features(self, clips: Clips, rows: np.ndarray, generator: np.random.Generator) -> Tensor:
-        return self.model.features(clips.batch(rows, generator).to(self.context.device))
+    def _batch(self, rows: np.ndarray, generator: np.random.Generator) -> Batch:
+        features, starts = self._features(self.labelled, rows, generator)
+        clips = self.labelled.clip[rows]
+        labelled, device = self.data.labelled, self.context.device
+        targets = self._targets(labelled, clips, starts, self.labelled.length).to(device)
+        weights = None
+        if labelled.weights is not None:
+            weights = torch.as_tensor(labelled.weights[clips], dtype=torch.float32).to(device)
+        return Batch(features, targets, weights)
+
+    def _targets(self, clips: Any, rows: np.ndarray, starts: np.ndarray, length: int) -> Tensor:
+        """Targets [B, K] of excerpts of clips; of series those of their steps [B, T, D]."""
+        values = torch.as_tensor(clips.targets)
+        if clips.lengths is None:
+            return values[rows]
+        first = np.concatenate([[0], np.cumsum(clips.lengths)])
+        grid = self.hearing.grid
+        steps = [
+            values[first[row] + start // grid : min(first[row] + (start + length) // grid,
+                                                    first[row + 1])]
+            for row, start in zip(rows, starts, strict=True)
+        ]  # fmt: skip
+        return torch.stack(steps)
+
+    def validation_targets(self, rows: Sequence[int], starts: np.ndarray, outputs: Any) -> Tensor:
+        """Targets of excerpts of the validation part, as long as what the network says of them."""
+        length = 0 if outputs.frames is None else outputs.frames.shape[1] * self.hearing.grid
+        made = self._targets(self.data.validation, np.asarray(rows), starts, length)
+        return made.to(self.context.device)
+
+    def _features(
+        self, examples: Examples, rows: np.ndarray, generator: np.random.Generator
+    ) -> tuple[Any, np.ndarray]:
+        cut, starts = examples.batch(rows, generator)
+        return self.model.features(cut, self.context.device), starts
+
+    def set_rate(self, epoch: int) -> None:
+        """In a refit after plateaus: the learning rate that the folds had in this epoch."""
+        rates = self.context.rates
+        if self.data.validation is None and rates:
+            for group in self.optimiser.param_groups:
+                group["lr"] = rates[min(epoch, len(rates)) - 1]
+
+    def schedule(self, metrics: dict[str, float], data: TrainingData) -> None:
+        """Note the epoch's learning rate, and set the next one's."""
+        if self.scheduler is None:
+            return
+        metrics["learning_rate"] = self.optimiser.param_groups[0]["lr"]
+        schedule = self.recipe.training.schedule
+        if schedule.kind != "plateau":
+            self.scheduler.step()
+        elif data.validation is not None:
+            watched = data.metric if schedule.on == "metric" else "validation_loss"
+            self.scheduler.step(metrics[watched])
 
 
 def index_batches(
@@ -285,38 +342,3 @@ def index_batches(
     passes = [generator.permutation(count) for _ in range(math.ceil(needed / max(count, 1)))]
     order = np.concatenate([*passes, np.zeros(0, np.int64)])[:needed]
     yield from np.array_split(order, steps)
-
-
-def fit_standardisation(model: Model, clips: Clips, context: Context) -> None:
-    """Set the per-band mean and deviation of the features over the training clips."""
-    count, first, second = 0, torch.tensor(0.0), torch.tensor(0.0)
-    for rows in _in_order(len(clips.clip_ids)):
-        with torch.no_grad():
-            x = model.front_end(clips.batch(rows).to(context.device)).double()
-        count += x.shape[0] * x.shape[1] * x.shape[3]
-        first = first + x.sum((0, 1, 3)).cpu()
-        second = second + x.square().sum((0, 1, 3)).cpu()
-    mean = first / count
-    variance = (second / count - mean.square()).clamp_min(0)
-    model.standardise.fit(mean.float(), variance.sqrt().float())
-
-
-def network_outputs(
-    model: Model, waveforms: WaveformStore, clip_ids: Sequence[str], samples: int, context: Context
-) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Per batch, clip posteriors [B, K] and frame posteriors [B, T, K], if any, on the CPU.
-
-    Clips are padded to ``samples``, or to the longest of their batch where that is longer.
-    """
-    model.eval()
-    for rows in _in_order(len(clip_ids)):
-        longest = max(len(waveforms[clip_ids[row]]) for row in rows)
-        clips = Clips(waveforms, clip_ids, max(samples, longest))
-        with torch.inference_mode():
-            clip, frames = model(clips.batch(rows).to(context.device))
-        yield clip.cpu().clone(), None if frames is None else frames.cpu().clone()
-
-
-def _in_order(count: int, size: int = 30) -> Iterator[list[int]]:
-    for start in range(0, count, size):
-        yield list(range(start, min(count, start + size)))

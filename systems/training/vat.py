@@ -76,12 +76,12 @@ def adversarial_direction(
 def vat_loss(network: nn.Module, x: Tensor, settings: Vat) -> Tensor:
     """``mean over clips of KL(p(y|x) || p(y|x + r_vadv))``; a scalar, without the weight.
 
-    ``network`` maps x to a tuple that starts with the clip posterior [B, K]. Its passes here run
+    ``network`` maps x to outputs with the clip posterior [B, K]. Its passes here run
     without dropout and leave the running batch-norm statistics as they are.
     """
 
     def posterior(features: Tensor) -> Tensor:
-        clip: Tensor = network(features)[0]
+        clip: Tensor = network(features).clip
         return clip
 
     with perturbed_passes(network):

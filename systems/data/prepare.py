@@ -1,0 +1,202 @@
+"""What is left of a clip's sound before it is heard: kept intervals, an offset and a gain.
+
+A preparation is a pure function of the waveform. Its results are kept as an index beside the
+waveform store, so that all systems of one rate share the store; sound from a file goes through the
+same function.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from systems.data.store import Map, WaveformStore, process_map
+from systems.files import write_whole
+
+
+class Kept(NamedTuple):
+    """Samples ``start`` to ``stop`` of each part; sound is then ``(waveform - offset) * gain``."""
+
+    intervals: tuple[tuple[int, int], ...]
+    offset: float = 0.0
+    gain: float = 1.0
+
+    def parts(self, waveform: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The parts of a waveform [S]."""
+        if (self.offset, self.gain) != (0.0, 1.0):
+            waveform = (waveform - np.float32(self.offset)) * np.float32(self.gain)
+        return tuple(waveform[start:stop] for start, stop in self.intervals)
+
+
+class Prepare(Protocol):
+    """Frozen settings; their ``repr`` names the index."""
+
+    def __call__(self, waveform: np.ndarray, rate: int) -> Kept: ...
+
+
+class Sound(Protocol):
+    """The sound of clips at one rate in Hz."""
+
+    @property
+    def rate(self) -> int: ...
+
+    def __getitem__(self, clip_id: str) -> np.ndarray:
+        """The whole waveform [S] of a clip."""
+        ...
+
+    def duration(self, clip_id: str) -> float:
+        """The length of a whole clip in seconds."""
+        ...
+
+    def parts(self, clip_id: str) -> tuple[np.ndarray, ...]:
+        """What a system hears of a clip: one or several waveforms [S]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Waveforms:
+    """Sound in memory: waveforms [S] by name."""
+
+    rate: int
+    waveforms: Mapping[str, np.ndarray]
+    prepare: Prepare | None = None
+
+    def __getitem__(self, clip_id: str) -> np.ndarray:
+        return self.waveforms[clip_id]
+
+    def duration(self, clip_id: str) -> float:
+        return len(self[clip_id]) / self.rate
+
+    def parts(self, clip_id: str) -> tuple[np.ndarray, ...]:
+        waveform = self[clip_id]
+        return (
+            (waveform,)
+            if self.prepare is None
+            else self.prepare(waveform, self.rate).parts(waveform)
+        )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A waveform store under a preparation."""
+
+    store: WaveformStore
+    kept: Mapping[str, Kept]
+
+    @property
+    def rate(self) -> int:
+        return self.store.rate
+
+    def __getitem__(self, clip_id: str) -> np.ndarray:
+        return self.store[clip_id]
+
+    def duration(self, clip_id: str) -> float:
+        return self.store.duration(clip_id)
+
+    def parts(self, clip_id: str) -> tuple[np.ndarray, ...]:
+        return self.kept[clip_id].parts(self.store[clip_id])
+
+
+def prepared(
+    store: WaveformStore, prepare: Prepare | None, clip_ids: Sequence[str],
+    map_: Map = process_map,
+) -> Sound:  # fmt: skip
+    """The sound of a store under a preparation, whose index is built where it is missing."""
+    if prepare is None:
+        return store
+    name = hashlib.sha256(repr(prepare).encode()).hexdigest()[:12]
+    path = Path(store.folder) / f"kept-{name}.json"
+    if not path.exists():
+        kept = dict(zip(clip_ids, map_(partial(_of_clip, store, prepare), clip_ids), strict=True))
+        write_whole(path, json.dumps(kept))
+    read = json.loads(path.read_text())
+    return Prepared(
+        store, {i: Kept(tuple(map(tuple, one[0])), one[1], one[2]) for i, one in read.items()}
+    )
+
+
+def _of_clip(store: WaveformStore, prepare: Prepare, clip_id: str) -> Kept:
+    return prepare(store[clip_id], store.rate)
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """Zero mean and unit variance of a whole recording (mask_breathing_resnet, gap 20)."""
+
+    def __call__(self, waveform: np.ndarray, rate: int) -> Kept:
+        mean, deviation = float(waveform.mean()), float(waveform.std())
+        return Kept(((0, len(waveform)),), mean, 1 / deviation if deviation > 1e-8 else 1.0)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Silence splits a clip into segments (gcnn_gcrnn_stacking, section 3 and gap "silence").
+
+    A frame is silent where its RMS is below ``level`` dBFS, or ``transient_level`` in a clip of
+    transients alone: the moving mean of its magnitude never stays within 30 dB of its largest value
+    for ``gap`` s. Silences of ``gap`` s or more split; ``margin`` s of them stay on each side. A
+    clip of at most ``whole`` s stays whole. Segments shorter than ``shortest`` s go where the mean
+    segment is longer than ``mean`` s. Where nothing is left the clip stays whole.
+    """
+
+    level: float = -48.0
+    transient_level: float = -56.0
+    gap: float = 0.5
+    margin: float = 0.4
+    whole: float = 0.8
+    shortest: float = 0.9
+    mean: float = 1.5
+    frame: int = 1024
+
+    def __call__(self, waveform: np.ndarray, rate: int) -> Kept:
+        every = ((0, len(waveform)),)
+        if len(waveform) <= self.whole * rate:
+            return Kept(every)
+        level = self.transient_level if self._is_transient(waveform, rate) else self.level
+        loud = _rms(waveform, self.frame) >= 10 ** (level / 20)
+        runs = _joined(_runs(loud), round(self.gap * rate))
+        margin = round(self.margin * rate)
+        kept = [(max(0, a - margin), min(len(waveform), b + margin)) for a, b in runs]
+        seconds = [(b - a) / rate for a, b in kept]
+        if kept and sum(seconds) / len(kept) > self.mean:
+            kept = [one for one, s in zip(kept, seconds, strict=True) if s >= self.shortest]
+        return Kept(tuple(kept) or every)
+
+    def _is_transient(self, waveform: np.ndarray, rate: int) -> bool:
+        from scipy.ndimage import uniform_filter1d
+
+        mean = uniform_filter1d(np.abs(waveform).astype(np.float64), self.frame, mode="constant")
+        near = mean > mean.max() * 10 ** (-30 / 20)
+        return all(b - a < self.gap * rate for a, b in _runs(near))
+
+
+def _rms(waveform: np.ndarray, frame: int) -> np.ndarray:
+    """The RMS around each sample [S], over ``frame`` samples."""
+    from scipy.ndimage import uniform_filter1d
+
+    power = uniform_filter1d(np.square(waveform, dtype=np.float64), frame, mode="constant")
+    return np.sqrt(np.maximum(power, 0.0))
+
+
+def _runs(there: np.ndarray) -> list[tuple[int, int]]:
+    """Start and stop of each run of ``True``."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]]).astype(np.int8)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def _joined(runs: list[tuple[int, int]], gap: int) -> list[tuple[int, int]]:
+    """Runs less than ``gap`` samples apart as one."""
+    out: list[tuple[int, int]] = []
+    for start, stop in runs:
+        if out and start - out[-1][1] < gap:
+            out[-1] = (out[-1][0], stop)
+        else:
+            out.append((start, stop))
+    return out

@@ -1,0 +1,106 @@
+"""How long a system hears at once, and how what it says of excerpts becomes what it says of a clip.
+
+One policy for training, validation, prediction and files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Join = Literal["arithmetic", "geometric", "vote", "overlap"]
+
+
+@dataclass(frozen=True)
+class Voting:
+    """A decision: how windows' scores become their clip's. It is adapted on nothing."""
+
+    mean: Join = "arithmetic"
+    on: Literal["none"] = "none"
+
+
+@dataclass(frozen=True)
+class Excerpts:
+    """Excerpts of the sound, or of features that are made of the whole sound.
+
+    Args:
+        seconds: the length in s of excerpts of the sound; the front end hears each alone.
+        frames: the length of excerpts of features, which are made of each part of a clip as a
+            whole; 0: excerpts are of the sound.
+        train: one excerpt of each part a pass, at ``random``, or all ``windows``.
+        predict: the ``whole`` part at once, or its ``windows``.
+        hop: from window to window, as a share of the length.
+        short: what a part that is shorter is filled with, at its end: zeros, or its features'
+            ``minimum``.
+        rest: what becomes of a rest that fills no window: one more window, which ends with the part
+            (``align_end``) or is filled (``pad``), or nothing (``drop``; a short part is filled).
+        mean: how windows' scores become the clip's: their mean, arithmetic or geometric over
+            classes that exclude each other, the ``vote`` of their decisions; of series ``overlap``:
+            the mean of all windows that tell of a step.
+        mirror: s of sound that are mirrored at both ends of a clip before its features are made.
+        overhang: frames that an excerpt takes beyond its length, for what looks ahead.
+    """
+
+    seconds: float = 10.0
+    frames: int = 0
+    train: Literal["random", "windows"] = "random"
+    predict: Literal["whole", "windows"] = "whole"
+    hop: float = 1.0
+    short: Literal["zeros", "minimum"] = "zeros"
+    rest: Literal["align_end", "pad", "drop"] = "align_end"
+    mean: Join = "arithmetic"
+    mirror: float = 0.0
+    overhang: int = 0
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0 or self.frames < 0 or not 0 < self.hop <= 1:
+            raise ValueError("seconds lie above 0, frames at or above 0, hop in (0, 1]")
+
+    @property
+    def of_features(self) -> bool:
+        """Whether features are made of whole parts, and then cut."""
+        return self.frames > 0
+
+    def starts(self, total: int, length: int, grid: int = 1) -> tuple[int, ...]:
+        """Where the windows of a part of ``total`` units begin, on a grid."""
+        step = max(grid, round(self.hop * length / grid) * grid)
+        if total <= length:
+            return (0,)
+        starts = list(range(0, total - length + 1, step))
+        if starts[-1] + length < total and self.rest != "drop":
+            last = total - length if self.rest == "align_end" else starts[-1] + step
+            starts.append(-(-last // grid) * grid)
+        return tuple(starts)
+
+
+def joined(scores: np.ndarray, mean: Join) -> np.ndarray:
+    """Scores [N, K] of windows as scores [K] of their clip.
+
+    A vote is the share of windows whose largest score is at least 0.5 that a class has; a window
+    without one votes for the first class (nnf_cnn_ensemble, section "Decision").
+    """
+    from systems.postprocessing.pooling import mean_of
+
+    if len(scores) == 1 and mean != "vote":
+        return scores[0]
+    if mean == "vote":
+        votes = np.where(scores.max(axis=1) >= 0.5, scores.argmax(axis=1), 0)
+        return np.bincount(votes, minlength=scores.shape[1]) / len(scores)
+    return mean_of(scores, "geometric" if mean == "geometric" else "arithmetic", True)
+
+
+def overlapped(windows: Sequence[np.ndarray], starts: Sequence[int], total: int) -> np.ndarray:
+    """Windows [T, D] at their first steps as one series [total, D]: the mean where they overlap."""
+    out = np.zeros((total, windows[0].shape[1]), np.float64)
+    count = np.zeros((total, 1))
+    for window, start in zip(windows, starts, strict=True):
+        part = window[: max(0, total - start)]
+        out[start : start + len(part)] += part
+        count[start : start + len(part)] += 1
+    if (count == 0).any():  # steps after the last window: what it said last
+        told = np.flatnonzero(count[:, 0])[-1]
+        out[told + 1 :], count[told + 1 :] = out[told] / count[told], 1
+    return (out / count).astype(np.float32)

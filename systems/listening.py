@@ -1,0 +1,261 @@
+"""From sound to what a network says of a clip: front end, scale, network, and the excerpts' policy.
+
+Validation, prediction and files all go through :meth:`Hearing.listen`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from systems.context import Context
+from systems.data.prepare import Sound
+from systems.excerpts import Excerpts, joined, overlapped
+from systems.frontend.scale import Scale
+from systems.kinds import kind
+from systems.outputs import Outputs
+from systems.tracks import Examples, FeatureTrack, WaveformTrack, any_of, batches, each
+
+Activation = Literal["softmax", "sigmoid", "none"]
+BATCH = 30  # whole clips that are heard at once
+Tap = Callable[[Any, Outputs, Sequence[int], np.ndarray], None]
+
+
+class Model(nn.Module):
+    """Front end(s), scale(s) and network: sound -> outputs whose clip and frames are scores.
+
+    ``front_end``: waveforms [B, S] -> features [B, C, F, T], one or several by name.
+    ``activation``: what makes scores of the network's outputs. ``made_once``: whether features are
+    made of whole parts before they are cut. ``frozen``: prefixes of the network's parameters that
+    are not trained; modules below them stay in evaluation mode.
+    """
+
+    def __init__(
+        self, front_end: nn.Module, scale: nn.Module, network: nn.Module,
+        activation: Activation = "none", made_once: bool = False, frozen: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.front_end = front_end
+        self.scale = scale
+        self.network = network
+        self.activation = activation
+        self.made_once = made_once
+        self._frozen = [
+            module for name, module in network.named_modules()
+            if any(name == prefix or name.startswith(prefix + ".") for prefix in frozen)
+        ]  # fmt: skip
+        for module in self._frozen:
+            module.requires_grad_(False)
+
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters that the optimiser changes."""
+        return [p for p in self.network.parameters() if p.requires_grad]
+
+    def start_training(self) -> None:
+        """Into training mode, but for what is frozen."""
+        self.train()
+        self.front_end.eval()
+        for module in self._frozen:
+            module.eval()
+
+    def raw(self, cut: Any, device: torch.device) -> Any:
+        """Unscaled features of excerpts: of sound [B, S] they are made now."""
+        moved = each(lambda one: one.to(device), cut)
+        return moved if self.made_once else self.front_end(moved)
+
+    def features(self, cut: Any, device: torch.device) -> Any:
+        """Scaled features [B, C, F, T] of excerpts of sound [B, S] or of features."""
+        with torch.no_grad():
+            return self.scaled(self.raw(cut, device))
+
+    def scaled(self, features: Any) -> Any:
+        """Features under the scale of what was trained."""
+        if isinstance(features, Mapping):
+            assert isinstance(self.scale, nn.ModuleDict)
+            return {name: self.scale[name](one) for name, one in features.items()}
+        return self.scale(features)
+
+    def fit_scale(self, examples: Examples, context: Context) -> None:
+        """Set the scale's statistics over the training parts."""
+        scales = self.scale.values() if isinstance(self.scale, nn.ModuleDict) else [self.scale]
+        if not any(scale.fitted for scale in scales):
+            return
+        with torch.no_grad():
+            for features in self._of_training(examples, context):
+                each(lambda scale, one: scale.add(one), self._scales(), features)
+        for scale in scales:
+            scale.finish()  # type: ignore[operator]
+
+    def _scales(self) -> Any:
+        return dict(self.scale.items()) if isinstance(self.scale, nn.ModuleDict) else self.scale
+
+    def _of_training(self, examples: Examples, context: Context) -> Iterator[Any]:
+        track = examples.track
+        if isinstance(track, FeatureTrack):
+            for part in range(len(track.parts)):
+                made = track.features(part)
+                yield each(lambda one: torch.from_numpy(np.array(one))[None], made)
+            return
+        for rows in batches(len(track.parts), BATCH):
+            places = [(row, 0, examples.length) for row in rows]
+            yield self.raw(track.cut(places), context.device)
+
+    def forward(self, features: Any) -> Outputs:
+        """The network's outputs for scaled features, as scores."""
+        return self.scores(self.network(features))
+
+    def scores(self, outputs: Outputs) -> Outputs:
+        """Clip and frame scores of a network's outputs."""
+        clip, frames = self._active(outputs.clip), self._active(outputs.frames)
+        return replace(outputs, clip=clip, frames=frames)
+
+    def _active(self, x: Tensor | None) -> Tensor | None:
+        if x is None or self.activation == "none":
+            return x
+        return x.softmax(-1) if self.activation == "softmax" else x.sigmoid()
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a system says of one clip: scores [K], frames [T, K], embeddings; on the CPU."""
+
+    clip: Tensor | None
+    frames: Tensor | None
+    embedding: Tensor | None = None
+    frame_embedding: Tensor | None = None
+
+    def answer(self, labels: Any) -> Tensor:
+        """The rows that answer labels of a kind: one [1, K], of a series its steps [T, D]."""
+        if kind(labels).ragged:
+            assert self.frames is not None
+            return self.frames
+        assert self.clip is not None
+        return self.clip[None]
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """Some sound under a policy of excerpts.
+
+    ``length``: of an excerpt, in samples or frames. ``grid``: units of a step of a series, on which
+    excerpts begin; 1 where labels are of whole clips. ``hop``: s of a unit. ``batch``: excerpts
+    that are heard at once.
+    """
+
+    sound: Sound
+    excerpts: Excerpts
+    length: int
+    hop: float
+    grid: int = 1
+    batch: int = BATCH
+
+    def track(self, model: Model, clip_ids: Sequence[str], context: Context) -> Any:
+        """What excerpts of some clips are cut from."""
+        if not self.excerpts.of_features:
+            return WaveformTrack(self.sound, clip_ids)
+        model.front_end.to(context.device).eval()
+        return FeatureTrack(self.sound, clip_ids, model.front_end, self.excerpts, context)
+
+    def examples(self, model: Model, clip_ids: Sequence[str], context: Context) -> Examples:
+        """What a training draws from."""
+        track = self.track(model, clip_ids, context)
+        return Examples(track, self.excerpts, self.length, self.grid)
+
+    def listen(
+        self, model: Model, track: Any, context: Context, tap: Tap | None = None
+    ) -> Iterator[Heard]:
+        """What the model says of each clip of a track, in order.
+
+        ``tap`` is called with features, outputs before activation, clips and starts of each batch.
+        """
+        model.eval()
+        whole = self.excerpts.predict == "whole"
+        places = self._places(track)
+        said: list[tuple[int, int, Outputs]] = []  # clip, start, outputs of one excerpt
+        clips = max((part.clip for part in track.parts), default=-1) + 1
+        done = 0
+        for rows in batches(len(places), BATCH if whole else self.batch):
+            chosen = [places[row] for row in rows]
+            if whole:
+                longest = max(self.length, *(length for _, _, length in chosen))
+                chosen = [(part, start, longest) for part, start, _ in chosen]
+            of_clip = [track.parts[part].clip for part, _, _ in chosen]
+            with torch.inference_mode():
+                features = model.features(track.cut(chosen), context.device)
+                outputs = model.network(features).float()
+                if tap is not None:
+                    tap(features, outputs, of_clip, np.array([start for _, start, _ in chosen]))
+                scores = model.scores(outputs)
+            said += _singles(scores, of_clip, [start for _, start, _ in chosen])
+            complete = clips if rows.stop == len(places) else said[-1][0]
+            while done < complete:
+                yield self._joined([one for one in said if one[0] == done], track, done)
+                done += 1
+            said = [one for one in said if one[0] >= done]
+
+    def _places(self, track: Any) -> list[tuple[int, int, int]]:
+        places = []
+        for place, part in enumerate(track.parts):
+            if self.excerpts.predict == "whole":
+                places.append((place, 0, part.units))
+            else:
+                starts = self.excerpts.starts(part.units, self.length, self.grid)
+                places += [(place, start, self.length) for start in starts]
+        return places
+
+    def _joined(self, said: Sequence[tuple[int, int, Outputs]], track: Any, clip: int) -> Heard:
+        """What is said of a clip, of what is said of its excerpts."""
+        outputs = [one for _, _, one in said]
+        if len(outputs) == 1 and self.excerpts.mean not in ("vote", "overlap"):
+            only = outputs[0]
+            frames = only.frames
+            if frames is None and self.excerpts.predict == "windows" and only.clip is not None:
+                frames = only.clip[None]
+            return Heard(only.clip, frames, only.embedding, only.frame_embedding)
+        if self.excerpts.mean == "overlap":
+            steps = max(1, round(track.seconds[clip] / (self.hop * self.grid)))
+            starts = [start // self.grid for _, start, _ in said]
+
+            def series(windows: Iterable[Tensor | None]) -> Tensor | None:
+                there = [w.numpy() for w in windows if w is not None]
+                return torch.from_numpy(overlapped(there, starts, steps)) if there else None
+
+            return Heard(
+                None, series(one.frames for one in outputs),
+                frame_embedding=series(one.frame_embedding for one in outputs),
+            )  # fmt: skip
+        rows = np.stack([one.clip.numpy() for one in outputs if one.clip is not None])
+        embedding = None
+        if outputs[0].embedding is not None:
+            embedding = torch.stack([o.embedding for o in outputs if o.embedding is not None]).mean(
+                0
+            )
+        clip_scores = torch.from_numpy(joined(rows, self.excerpts.mean).astype(np.float32))
+        return Heard(clip_scores, torch.from_numpy(rows), embedding)
+
+
+def _singles(
+    outputs: Outputs, clips: Sequence[int], starts: Sequence[int]
+) -> list[tuple[int, int, Outputs]]:
+    """The outputs of each excerpt of a batch, on the CPU."""
+    moved = {
+        name: None if value is None else value.cpu().clone()
+        for name, value in vars(outputs).items()
+    }
+    return [
+        (clip, start, Outputs(**{n: None if v is None else v[row] for n, v in moved.items()}))
+        for row, (clip, start) in enumerate(zip(clips, starts, strict=True))
+    ]
+
+
+def first_clip(heard: Iterable[Heard]) -> Heard:
+    """The only clip of a track."""
+    return next(iter(heard))
+
+
+__all__ = ["Activation", "Heard", "Hearing", "Model", "Scale", "any_of", "first_clip"]

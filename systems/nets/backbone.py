@@ -1,0 +1,46 @@
+"""Networks of timm as trunks."""
+
+from __future__ import annotations
+
+import itertools
+
+from torch import Tensor, nn
+
+
+class Backbone(nn.Module):
+    """A network of timm by its name, without its classifier: images [B, C, H, W] -> [B, width].
+
+    Args:
+        name: as ``timm.list_models()`` has it.
+        channels: of the images; a single channel of the features is copied into all of them.
+        size: images are resized to this height and width; 0 keeps theirs.
+        dropout: of the network's own, where it has any.
+    """
+
+    def __init__(self, name: str, channels: int = 3, size: int = 0, dropout: float = 0.0) -> None:
+        import timm  # takes seconds to import
+
+        super().__init__()
+        self.channels, self.size = channels, size
+        self.trunk = timm.create_model(
+            name, pretrained=False, num_classes=0, in_chans=channels, drop_rate=dropout
+        )
+        self.width = int(self.trunk.num_features)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] == 1:
+            x = x.expand(-1, self.channels, -1, -1)
+        if self.size:
+            x = nn.functional.interpolate(x, (self.size, self.size), mode="bilinear")
+        pooled: Tensor = self.trunk(x)
+        return pooled
+
+
+def dense(*widths: int, dropout: float = 0.0) -> nn.Sequential:
+    """Dense layers of these widths with ReLU and dropout between them, none after the last."""
+    layers: list[nn.Module] = []
+    for place, (a, b) in enumerate(itertools.pairwise(widths)):
+        if place:
+            layers += [nn.ReLU(), nn.Dropout(dropout)]
+        layers.append(nn.Linear(a, b))
+    return nn.Sequential(*layers)

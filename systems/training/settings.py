@@ -1,0 +1,122 @@
+"""How a network is trained: length, batches, optimiser, schedule, when it stops, what is kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+Watched = Literal["metric", "loss"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate over the epochs, by ``torch.optim.lr_scheduler``.
+
+    ``steps``: times ``factor`` after every ``every`` epochs. ``plateau``: times ``factor`` where
+    what it watches (``on``, of the validation part) has not been better for more than ``patience``
+    epochs; without a validation part a refit goes through the folds' median rates. ``cosine``: to
+    zero over all epochs.
+    """
+
+    kind: Literal["constant", "steps", "plateau", "cosine"] = "constant"
+    factor: float = 1.0
+    every: int = 1
+    patience: int = 0
+    on: Watched = "metric"
+
+    def build(self, optimiser: torch.optim.Optimizer, epochs: int, mode: str) -> Any:
+        """The scheduler; ``mode`` says which way the metric is better."""
+        schedulers = torch.optim.lr_scheduler
+        if self.kind == "steps":
+            return schedulers.StepLR(optimiser, self.every, self.factor)
+        if self.kind == "cosine":
+            return schedulers.CosineAnnealingLR(optimiser, epochs)
+        if self.kind == "plateau":
+            better: Any = mode if self.on == "metric" else "min"
+            return schedulers.ReduceLROnPlateau(optimiser, better, self.factor, self.patience)
+        return None
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Which epochs predict: the ``best`` on the validation part, or the ``last``.
+
+    With a ``count`` above 1 that many predict, and their scores are averaged; without a validation
+    part these are the last ones.
+    """
+
+    what: Literal["best", "last"] = "best"
+    on: Watched = "metric"
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long and on what a network trains.
+
+    An epoch is one pass over the labelled examples, or ``steps_per_epoch`` batches. Each batch
+    holds ``labelled`` and ``unlabelled`` examples. The training ends after ``epochs``, or when what
+    is kept by (``keep.on``) has not been better for ``patience`` epochs; ``None``: never before.
+
+    ``optimiser``: ``adam``, ``adamw``, ``nadam`` or ``sgd`` of torch, or any other name that
+    ``timm.optim`` knows. Gradients are clipped to a norm of ``clip_norm``, if any.
+    """
+
+    epochs: int = 100
+    labelled: int = 15
+    unlabelled: int = 15
+    learning_rate: float = 1e-3
+    patience: int | None = 15
+    steps_per_epoch: int | None = None
+    optimiser: str = "adam"
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    schedule: Schedule = Schedule()
+    keep: Keep = Keep()
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.labelled < 1 or self.unlabelled < 0 or self.learning_rate <= 0:
+            raise ValueError(
+                "epochs and labelled must be at least 1, unlabelled at least 0, "
+                "learning_rate above 0"
+            )
+
+    def steps(self, examples: int) -> int:
+        """Steps of an epoch over so many labelled examples."""
+        return self.steps_per_epoch or math.ceil(examples / self.labelled)
+
+    @property
+    def watches_loss(self) -> bool:
+        """Whether the loss of the validation part decides anything."""
+        plateau = self.schedule.kind == "plateau" and self.schedule.on == "loss"
+        return plateau or self.keep.on == "loss"
+
+    def optimiser_of(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimiser of some parameters.
+
+        Raises:
+            ValueError: neither torch nor timm has one of this name.
+        """
+        rate, decay = self.learning_rate, self.weight_decay
+        trained = [p for p in parameters if p.requires_grad]
+        simple: dict[str, Any] = {
+            "adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "nadam": torch.optim.NAdam
+        }  # fmt: skip
+        if self.optimiser in simple:
+            made: torch.optim.Optimizer = simple[self.optimiser](
+                trained, lr=rate, weight_decay=decay
+            )
+            return made
+        if self.optimiser == "sgd":
+            return torch.optim.SGD(trained, lr=rate, momentum=self.momentum, weight_decay=decay)
+        from timm.optim import create_optimizer_v2  # takes seconds to import
+
+        return create_optimizer_v2(
+            trained, opt=self.optimiser, lr=rate, weight_decay=decay, momentum=self.momentum
+        )
