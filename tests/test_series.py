@@ -130,8 +130,8 @@ def test_how_well_a_recording_is_answered_is_its_own_correlation(
 
 def test_what_series_are_scored_and_searched_by() -> None:
     assert [m.name for m in scored_by("series", "pcc")] == ["pcc", "mean_pcc", "ccc", "rmse"]
-    assert set(searchable("series")) == {"pcc", "mean_pcc", "ccc", "rmse"}
-    assert "mean_pcc" not in searchable("values")
+    assert set(searchable("series", ["frame_values"])) == {"pcc", "mean_pcc", "ccc", "rmse"}
+    assert "mean_pcc" not in searchable("values", ["clip_values"])
     assert not metric("clip_macro_f1").fits("series")
 
 
