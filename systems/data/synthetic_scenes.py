@@ -1,9 +1,10 @@
 """The embedded data set ``synthetic_scenes``: 3 s of a place, recorded by one of three devices.
 
 It has what TUT Urban Acoustic Scenes 2018 Mobile has: a place (column ``identifier``) in a city
-is a group, and most of the training clips are of device ``a``. Devices ``b`` and ``c`` heard some of the same
-moments; in the test part all three heard all. Scenes share sounds: what is heard, and how often,
-tells them. The places of the test part, and the sources that sound there, are others.
+(``city``) is a group, and most of the training clips are of device ``a``. Devices ``b`` and ``c``
+heard some of the same moments; in the test part all three heard all. Scenes share sounds: what is
+heard, and how often, tells them. The places of the test part, and the sources that sound there, are
+others.
 """
 
 from __future__ import annotations
