@@ -150,6 +150,7 @@ def test_halves_of_a_series_keep_recordings_whole() -> None:
     dataset = recordings(*range(10, 40))
     seen = training_data(dataset, make_splits(dataset, seed=0), 0, "pcc")
     assert seen.kind == "series"
+    assert seen.label_hop == 0.04
     assert seen.validation is not None
     assert seen.validation.lengths is not None
     assert seen.validation.targets is not None
