@@ -44,8 +44,8 @@ def _load_fitted(directory: str, requirement: Requirement, fold: int | None) -> 
     folder = trial.model(fold) if one and fold is not None else trial.refit / "model"
     if not (folder / "model.json").exists():
         raise UserError(
-            f"{requirement.address} was trained fold by fold only, so nothing can be trained on all "
-            f"labelled clips with it ({folder} is not there): let the folds' models predict, "
+            f"{requirement.address} was trained fold by fold only ({folder} is not there), so "
+            "nothing can be trained on all labelled clips with it: let the folds' models predict, "
             "--final fold_mean."
         )
     return plan.entry().build(config).load(folder)
