@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from systems.data.dataset import ClipSet
+from systems.excerpts import Excerpts
 from systems.figures import Figure
+from systems.network_system import NetworkSystem
+from systems.outputs import Outputs
 from systems.papers import gcrnn_vat
 from systems.registry import Requirement, register
-from systems.system import NetworkSystem
 from systems.training.losses import ClipBce
 
 BIBTEX = "@misc{fakepaper}"
@@ -37,7 +39,7 @@ ABOUT: dict[str, Any] = {
 class Pupil(NetworkSystem):
     """Learns what the fusion says of its training clips instead of their labels."""
 
-    def train(self, data: Any, waveforms: Any, context: Any) -> Any:
+    def train(self, data: Any, sounds: Any, context: Any) -> Any:
         taught = context.required("teacher")
         place = {clip_id: row for row, clip_id in enumerate(taught.clip_ids)}
         ids = data.labelled.clip_ids
@@ -45,26 +47,27 @@ class Pupil(NetworkSystem):
         held_out = () if data.validation is None else data.validation.clip_ids
         if data.validation is not None and set(held_out) & set(taught.clip_ids):
             raise AssertionError("the teacher speaks of clips that validate")
-        return super().train(replace(data, labelled=ClipSet(ids, scores)), waveforms, context)
+        return super().train(replace(data, labelled=ClipSet(ids, scores)), sounds, context)
 
 
 class Tags(nn.Module):
     """Log-mel [B, 1, F, T] -> clip posterior [B, K] alone."""
 
-    def __init__(self, bands: int, classes: int) -> None:
+    def __init__(self, shape: tuple[int, int, int], classes: int) -> None:
         super().__init__()
+        bands = shape[1]
         self.hidden, self.out = nn.Linear(2 * bands, 16), nn.Linear(16, classes)
 
-    def forward(self, x: Tensor) -> tuple[Tensor]:
+    def forward(self, x: Tensor) -> Outputs:
         over_time = torch.cat([x.mean(dim=(1, 3)), x.amax(dim=(1, 3))], dim=1)
-        return (torch.sigmoid(self.out(torch.relu(self.hidden(over_time)))),)
+        return Outputs(torch.sigmoid(self.out(torch.relu(self.hidden(over_time)))))
 
 
 def network(kind: Any, config: Any) -> Any:
     made = gcrnn_vat.gcrnn_vat(config)
     return kind(
-        front_end=made.front_end, network=made._network, loss=made.loss, training=made.training,
-        decision=made.decision, clip_seconds=made.clip_seconds,
+        front_end=made.front_end, network=made._network, loss=made.recipe.terms,
+        training=made.training, decision=made.decision, excerpts=made.excerpts,
     )  # fmt: skip
 
 
@@ -101,7 +104,7 @@ def tagger(config: Any) -> Any:
     """Tags without frames."""
     return NetworkSystem(
         front_end=config.front_end, network=Tags, loss=[ClipBce()], training=config.training,
-        clip_seconds=config.clip_seconds, frames=False,
+        excerpts=Excerpts(seconds=config.clip_seconds), frames=False,
     )  # fmt: skip
 
 
