@@ -87,5 +87,5 @@ def test_sound_of_whole_hops_gives_as_many_frames() -> None:
 
 @pytest.mark.parametrize("wrong", [{"fft": 512}, {"power": 3}, {"hop": 0}])
 def test_wrong_settings_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="window|power|hop"):
+    with pytest.raises(ValueError, match=r"window|power|hop"):
         LogMel(**wrong)
