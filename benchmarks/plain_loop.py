@@ -189,6 +189,7 @@ def test_f1(dataset: Dataset, root: Path) -> Callable[[np.ndarray], float]:
         with open(root / "test_ledger.jsonl", "a", encoding="utf-8") as ledger:
             ledger.write('{"benchmark": "plain_loop"}\n')
 
+    assert dataset.test_part is not None
     ids = tuple(clip.clip_id for clip in dataset.part(dataset.test_part))
     labels = dataset.open_sealed(dataset.test_part, record)
     targets = labels.tag_matrix(ids, dataset.classes)

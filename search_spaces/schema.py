@@ -45,11 +45,15 @@ class Range(BaseModel):
 
 
 class Section(BaseModel):
-    """One system: its metric and ranges, or those of another system without some keys."""
+    """One system: its metric and ranges, or those of another system without some keys.
+
+    ``metric``: one name, or one by data set, with ``default`` for the others. Without one it is the
+    data set's own.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    metric: str | None = None
+    metric: str | dict[str, str] | None = None
     space: dict[str, Range] = {}
     like: str | None = None
     without: list[str] = []

@@ -138,21 +138,32 @@ class SearchSpace:
         return values
 
 
-def load(address: str, config: Any) -> SearchSpace:
+def load(address: str, config: Any, dataset: str = "", default: str = "") -> SearchSpace:
     """The space of ``PAPER/SYSTEM``, checked against the system's configuration.
 
+    Args:
+        address: of the system.
+        config: with the published values.
+        dataset: whose metric is taken, where the section names one by data set.
+        default: the metric where it names none.
+
     Raises:
-        UserError: no such section, a range that cannot be, an unknown key (names the nearest), or
-            a published value that lies outside its range.
+        UserError: no such section, a range that cannot be, an unknown key (names the nearest), a
+            published value that lies outside its range, or no metric.
     """
     paper, _, system = address.partition("/")
     sections = _sections(paper)
     name = paper if system in ("", paper) else address
     section, space = _resolved(sections, name)
-    if section.metric is None:
-        raise UserError(f"search_spaces/{paper}.yaml, {name}: no metric.")
+    by_set = section.metric
+    named = by_set.get(dataset, by_set.get("default")) if isinstance(by_set, dict) else by_set
+    if not (named or default):
+        raise UserError(
+            f"search_spaces/{paper}.yaml, {name}: no metric for the data set '{dataset}'; name one "
+            "under 'metric', or a 'default' there."
+        )
     loaded = SearchSpace(
-        section.metric, metric(section.metric).mode,
+        named or default, metric(named or default).mode,
         tuple(_parameter(k, r) for k, r in space.items()),
     )  # fmt: skip
     check(loaded, config, f"search_spaces/{paper}.yaml, {name}")

@@ -40,6 +40,15 @@ def get(config: Any, key: str) -> Any:
     return value
 
 
+def has(config: Any, key: str) -> bool:
+    """Whether there is a value at a dotted key: none below a part that is switched off."""
+    try:
+        get(config, key)
+    except UserError:
+        return False
+    return True
+
+
 def replace(config: T, overrides: Mapping[str, Any]) -> T:
     """A copy of ``config`` with the values at some dotted keys replaced.
 

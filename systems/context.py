@@ -49,6 +49,7 @@ class Context:
         on_report: called with (step, metrics) after each step's checkpoint is on disk.
         may_publish: asked before each checkpoint; raises where another driver took the run over.
         required: name -> loads what the system named as required.
+        required_about: name -> ``system`` and ``config`` (as JSON has it) of what is loaded fitted.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Context:
         on_report: Callable[[int, Mapping[str, float]], None] = lambda step, metrics: None,
         may_publish: Callable[[], None] = lambda: None,
         required: Mapping[str, Callable[[], Any]] | None = None,
+        required_about: Mapping[str, dict[str, Any]] | None = None,
     ) -> None:
         self.folder = folder
         self.device = torch.device(device)
@@ -75,6 +77,7 @@ class Context:
         self.rates = rates
         self.may_publish = may_publish
         self._required = dict(required or {})
+        self._required_about = dict(required_about or {})
         self._on_report = on_report
         if threads:
             torch.set_num_threads(threads)
@@ -96,6 +99,7 @@ class Context:
             on_report=(lambda step, metrics: None) if silent else self._on_report,
             may_publish=self.may_publish,
             required=self._required,
+            required_about=self._required_about,
         )
 
     def required(self, name: str) -> Any:
@@ -107,6 +111,18 @@ class Context:
         if name not in self._required:
             raise unknown("requirement", name, self._required)
         return self._required[name]()
+
+    def required_about(self, name: str) -> dict[str, Any]:
+        """What a fitted system is that was named as required: ``system``, its address, and
+        ``config`` as JSON has it. With both and what :meth:`required` gives a pupil can save all
+        that it predicts with.
+
+        Raises:
+            UserError: none is required fitted under that name.
+        """
+        if name not in self._required_about:
+            raise unknown("fitted requirement", name, self._required_about)
+        return self._required_about[name]
 
     def seed_step(self, step: int) -> np.random.Generator:
         """Seed Python, NumPy and torch for one step and return a generator for its batches.

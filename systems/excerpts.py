@@ -15,6 +15,14 @@ Join = Literal["arithmetic", "geometric", "vote", "overlap"]
 
 
 @dataclass(frozen=True)
+class Voting:
+    """A decision: how windows' scores become their clip's. It is adapted on nothing."""
+
+    mean: Join = "arithmetic"
+    on: Literal["none"] = "none"
+
+
+@dataclass(frozen=True)
 class Excerpts:
     """Excerpts of the sound, or of features that are made of the whole sound.
 

@@ -131,7 +131,7 @@ class Heard:
 
     def answer(self, labels: Any) -> Tensor:
         """The rows that answer labels of a kind: one [1, K], of a series its steps [T, D]."""
-        if kind(labels).dense == "frame_values":
+        if kind(labels).ragged:
             assert self.frames is not None
             return self.frames
         assert self.clip is not None

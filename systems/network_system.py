@@ -17,7 +17,7 @@ from systems.context import Context
 from systems.data.dataset import Event
 from systems.data.prepare import Prepare, Waveforms
 from systems.data.splits import TrainingData
-from systems.excerpts import Excerpts
+from systems.excerpts import Excerpts, Voting
 from systems.files import write_whole
 from systems.frontend import FrontEnd
 from systems.frontend.scale import By, Scale
@@ -49,7 +49,7 @@ class NetworkSystem:
         loss: the terms of the loss.
         training: how long and on what.
         excerpts: how much is heard at once.
-        decision: what the thresholds are adapted on.
+        decision: what the thresholds are adapted on, or how windows vote.
         frames: whether the network gives frames. Else it gives the clip's alone, and the system
             tells of no events.
         step: s from frame to frame of the network, where it is not the front end's.
@@ -73,7 +73,7 @@ class NetworkSystem:
         loss: Sequence[LossTerm],
         training: Training,
         excerpts: Excerpts,
-        decision: Refinement = UNDECIDED,
+        decision: Refinement | Voting = UNDECIDED,
         frames: bool = True,
         step: float | None = None,
         activation: Activation = "none",
@@ -90,6 +90,8 @@ class NetworkSystem:
         self.recipe = Recipe(loss, training, augment)
         self.training = training
         self.excerpts = excerpts
+        if isinstance(decision, Voting):
+            self.excerpts = replace(excerpts, mean=decision.mean)
         self.decision = decision
         self.frames = frames
         self.step = step
@@ -158,12 +160,14 @@ class NetworkSystem:
         for change in self.labelling:
             data = change(data, context)
         model, hearing = self._begin(data, sounds, context)
-        history, states = fit(model, self.recipe, hearing, data, context)
-        model.load_state_dict(states[0])
         plain = Decoding.plain(len(data.classes))
         fitted = FittedNetwork(
-            self, model, tuple(states), data.classes, hearing.length, data.label_hop, plain, history
+            self, model, (), data.classes, hearing.length, data.label_hop, plain, History()
         )
+        timed = fitted.timed if self.frames else None
+        history, states = fit(model, self.recipe, hearing, data, context, timed)
+        model.load_state_dict(states[0])
+        fitted = replace(fitted, states=tuple(states), history=history)
         if self.decision.on == "labelled":
             return fitted.adapt(self.decision, data.labelled.clip_ids, sounds, context)
         if self.decision.on == "unlabelled":
@@ -255,6 +259,7 @@ class FittedNetwork:
     decoding: Decoding
     history: History
     refined: Refined | None = None
+    voting: Voting | None = None
 
     @property
     def rate(self) -> int:
@@ -276,6 +281,8 @@ class FittedNetwork:
     def listen(self, clip_ids: Sequence[str], sounds: Sounds, context: Context) -> Iterator[Heard]:
         """What is said of each clip: the mean over the kept epochs."""
         hearing = self.system.hearing(sounds, self.length, self.label_hop)
+        if self.voting is not None:
+            hearing = replace(hearing, excerpts=replace(hearing.excerpts, mean=self.voting.mean))
         self.model.to(context.device)
         track = hearing.track(self.model, clip_ids, context)
         said = []
@@ -338,9 +345,12 @@ class FittedNetwork:
         return kept, decode(kept, self.decoding, self.classes, self.frame_hop, duration)
 
     def adapt(
-        self, settings: Refinement, clip_ids: Sequence[str], sounds: Sounds, context: Context
-    ) -> FittedNetwork:
-        """Self-adaptive label refinement on some clips (their sound alone)."""
+        self, settings: Refinement | Voting, clip_ids: Sequence[str], sounds: Sounds,
+        context: Context,
+    ) -> FittedNetwork:  # fmt: skip
+        """Self-adaptive label refinement on some clips (their sound alone); or another vote."""
+        if isinstance(settings, Voting):
+            return replace(self, voting=settings)
         if settings.on == "none":
             plain = Decoding.plain(len(self.classes))
             return replace(self, decoding=plain, refined=None)
@@ -382,7 +392,9 @@ class FittedNetwork:
         return out
 
     def decision(self) -> dict[str, Any] | None:
-        """The refined decoders by class; ``None`` where nothing was adapted."""
+        """The refined decoders by class, or how windows vote; ``None`` where nothing is adapted."""
+        if self.voting is not None:
+            return {"voting": self.voting.mean}
         if self.refined is None:
             return None
         return {
@@ -397,6 +409,8 @@ class FittedNetwork:
         """The same network with thresholds and medians of a :meth:`decision`."""
         if decision is None:
             return replace(self, decoding=Decoding.plain(len(self.classes)), refined=None)
+        if "voting" in decision:
+            return replace(self, voting=Voting(decision["voting"]))
         decoding = Decoding(tuple(decision["thresholds"]), tuple(decision["medians"]))
         return replace(self, decoding=decoding, refined=None)
 

@@ -54,6 +54,18 @@ class Predictions:
             tuple(clip_ids), tuple(classes), np.full(n, fold), np.zeros(n, np.int64), **kinds
         )
 
+    def rows(self, where: Sequence[int] | np.ndarray) -> Predictions:
+        """Some of the rows, by place."""
+        taken: dict[str, Any] = {
+            name: value[where] for name in (*_DENSE, "fold", "snapshot")
+            if (value := getattr(self, name)) is not None
+        }  # fmt: skip
+        taken |= {
+            name: tuple(value[row] for row in where) for name in (*_RAGGED, "events", "sequence")
+            if (value := getattr(self, name)) is not None
+        }  # fmt: skip
+        return replace(self, clip_ids=tuple(self.clip_ids[row] for row in where), **taken)
+
     def with_data(self, **data: str) -> Predictions:
         """The same rows, stating what data they belong to."""
         return replace(self, data={**self.data, **data})

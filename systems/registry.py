@@ -1,7 +1,8 @@
 """The registry: every published system under ``PAPER/SYSTEM``, and what goes with it as data.
 
-``PAPER`` alone is the paper's main system. A module in :mod:`systems.papers` registers its own;
-another package adds papers by the entry-point group ``soundsweep.papers``.
+``PAPER`` alone is the paper's main system, ``PAPER/SYSTEM#VARIANT`` the configuration of one of its
+figures: a *node*. A module in :mod:`systems.papers` registers its own systems; another package adds
+papers by the entry-point group ``soundsweep.papers``.
 """
 
 from __future__ import annotations
@@ -9,20 +10,42 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
+import json
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from systems import config as configs
 from systems.data import EMBEDDED
 from systems.data.dataset import LabelKind
+from systems.data.protocol import Protocol
 from systems.errors import UserError, unknown
-from systems.figures import Figure
+from systems.figures import Figure, figure_called
+from systems.requirement import Requirement, Requires
 
 if TYPE_CHECKING:  # which loads torch
     from systems.system import System
+
+__all__ = [
+    "Entry",
+    "Fusion",
+    "Node",
+    "Requirement",
+    "Requires",
+    "Traits",
+    "bibtex",
+    "entries",
+    "find",
+    "fusion_node",
+    "fusions",
+    "get",
+    "node",
+    "papers",
+    "register",
+    "resolve",
+]  # fmt: skip
 
 B = TypeVar("B", bound=Callable[..., Any])
 
@@ -57,24 +80,6 @@ class Registered:
 
 
 @dataclass(frozen=True)
-class Requirement:
-    """What a system learns from: another system, or a fusion, that is trained before it.
-
-    ``what``: its ``predictions`` of the labelled clips, or the ``fitted`` system itself. ``rows``:
-
-    - ``all``: predictions of each clip by a model that was not trained on it (another fold's), or
-      the system fitted on all labelled clips;
-    - ``same_fold``: in a fold's training only what comes from the same fold's training clips: the
-      teacher knows nothing of the fold's validation clips, but was trained on the clips that it
-      speaks of. A refit gets what ``all`` gives.
-    """
-
-    address: str
-    what: Literal["predictions", "fitted"] = "predictions"
-    rows: Literal["all", "same_fold"] = "all"
-
-
-@dataclass(frozen=True)
 class Fusion(Registered):
     """A registered fusion: members in order, the meta-learner over them, and the paper's figures.
 
@@ -89,8 +94,9 @@ class Fusion(Registered):
     mean or the vote. ``events_of``: the member whose own events are kept where the fused tags say
     so. ``row_weights``: of the rows that it is fitted on, by a column of the clip and its value, as
     text; rows of weight 0 are no part of its metric either. ``fitted_on``: where the paper fitted
-    it, which ``--protocol paper`` does too. ``figures``: those of ``results.csv`` that it is;
-    ``unmapped``: variant -> why it cannot be run.
+    it, which ``--protocol paper`` does too. ``protocol``: what its members are trained and judged
+    on instead of their own, where that is asked for. ``figures``: those of ``results.csv`` that it
+    is, with the fields that differ in each; ``unmapped``: variant -> why it cannot be run.
     """
 
     members: tuple[str, ...]
@@ -102,9 +108,28 @@ class Fusion(Registered):
     events_of: str | None = None
     row_weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     fitted_on: Literal["out_of_fold", "validation", "test"] = "out_of_fold"
+    protocol: Any = None
     figures: tuple[Figure, ...] = ()
     unmapped: Mapping[str, str] = field(default_factory=dict)
     summary: str = ""
+
+    def at(self, overrides: Mapping[str, Any]) -> Fusion:
+        """The fusion with some fields changed, as its figures say.
+
+        Raises:
+            UserError: it has no such field.
+        """
+        known = {one.name for one in fields(self)} - {"name", "paper", "figures", "unmapped"}
+        changed: dict[str, Any] = {"settings": dict(self.settings)}
+        for key, value in overrides.items():
+            field_name, _, setting = key.partition(".")
+            if field_name not in known or (setting and field_name != "settings"):
+                raise unknown(f"field of the fusion {self.address}", key, known)
+            if setting:
+                changed["settings"] = {**changed["settings"], setting: value}
+            else:
+                changed[key] = value
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True)
@@ -116,11 +141,12 @@ class Entry(Registered):
     sets; searched keys among it leave the space. ``figures``: what rows of ``results.csv`` are of;
     those that change only keys below ``decision`` need no training of their own.
     ``unmapped``: variant -> why it cannot be run. ``labels``: the kind of training labels it needs.
-    ``clips``: part -> how many the paper has of its data set, as its reader names them: a copy with
-    other numbers is not the paper's. ``gives``: the kinds of predictions that stage two gets.
+    ``gives``: the kinds of predictions that stage two gets.
     ``requires``: name -> what is trained before it, which its training reaches as
-    ``context.required(name)``. ``example``: the data set that it learns from where none is named;
-    without one the embedded set of its kind of labels.
+    ``context.required(name)``; or a function configuration -> such a mapping. ``example``: the data
+    set that it learns from where none is named; without one the embedded set of its kind of labels.
+    ``protocol``: the paper's splits, which ``--protocol paper`` uses, and the clips that its
+    metrics are of, which always hold.
     """
 
     build: Callable[..., System]
@@ -134,11 +160,11 @@ class Entry(Registered):
     figures: tuple[Figure, ...] = ()
     unmapped: Mapping[str, str] = field(default_factory=dict)
     decision: str | None = None
-    clips: Mapping[str, int] = field(default_factory=dict)
     gives: tuple[str, ...] = ("clip_scores", "frame_scores")
-    requires: Mapping[str, Requirement] = field(default_factory=dict)
+    requires: Requires | Callable[[Any], Requires] = field(default_factory=dict)
     traits: Traits = Traits()
     example: str | None = None
+    protocol: Protocol | None = None
     summary: str = ""
 
     def embedded(self) -> str:
@@ -158,6 +184,44 @@ class Entry(Registered):
     def published_config(self, dataset: str) -> Any:
         """The paper's configuration for a data set."""
         return configs.replace(self.config, self.published.get(dataset, {}))
+
+    def required(self, config: Any) -> Requires:
+        """What is trained before it at a configuration."""
+        return self.requires(config) if callable(self.requires) else self.requires
+
+
+@dataclass(frozen=True)
+class Node:
+    """A system at a configuration, or a fusion at its fields.
+
+    ``name``: ``PAPER/SYSTEM`` or ``PAPER/SYSTEM#VARIANT``; ``overrides``: what the variant fixes;
+    ``config``: the whole configuration, ``None`` of a fusion.
+    """
+
+    entry: Entry | Fusion
+    name: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    config: Any = None
+
+    @property
+    def key(self) -> str:
+        """The same of nodes that are the same configuration, whatever they are called."""
+        if isinstance(self.entry, Fusion):
+            same = {k: v for k, v in asdict(self.entry).items() if k not in ("figures", "unmapped")}
+            return json.dumps(same, sort_keys=True, default=str)
+        return f"{self.entry.address} {configs.to_json(self.config)}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The names of the nodes that must be trained before it."""
+        if isinstance(self.entry, Fusion):
+            return self.entry.members
+        return tuple(one.address for one in self.requires.values())
+
+    @property
+    def requires(self) -> Requires:
+        """What it learns from; nothing of a fusion."""
+        return {} if isinstance(self.entry, Fusion) else self.entry.required(self.config)
 
 
 _ENTRIES: dict[str, Entry | Fusion] = {}
@@ -215,11 +279,51 @@ def get(name: str) -> Entry:
 
 
 def find(name: str) -> Entry | Fusion:
-    """The system or fusion at ``PAPER`` or ``PAPER/NAME``.
+    """The system or fusion at ``PAPER`` or ``PAPER/NAME``; a fusion as ``#VARIANT`` has it.
 
     Raises:
         UserError: there is none; names the nearest one.
     """
+    return node(name).entry
+
+
+def node(name: str, dataset: str | None = None, given: Mapping[str, Any] | None = None) -> Node:
+    """The node of this name.
+
+    Args:
+        name: ``PAPER``, ``PAPER/NAME`` or ``PAPER/NAME#VARIANT``.
+        dataset: whose published values and figures count; ``None`` is the paper's.
+        given: configuration keys that are changed, where there are such and no variant fixes them.
+
+    Raises:
+        UserError: there is none; names the nearest one.
+    """
+    address, _, label = name.partition("#")
+    entry = _registered(address)
+    overrides: Mapping[str, Any] = {}
+    full = entry.address
+    if label:
+        figure = figure_called(entry.figures, label, dataset)
+        if figure is None:
+            labels = [figure.label for figure in entry.figures]
+            raise unknown(f"variant of {entry.address}", label, filter(None, labels))
+        overrides, full = figure.overrides, f"{entry.address}#{figure.label}"
+    if isinstance(entry, Fusion):
+        return replace(fusion_node(entry, overrides), name=full)
+    config = configs.replace(entry.published_config(dataset or entry.dataset), overrides)
+    for key, value in (given or {}).items():
+        if key not in overrides and configs.has(config, key):
+            read = configs.parse(config, key, value) if isinstance(value, str) else value
+            config = configs.replace(config, {key: read})
+    return Node(entry, full, overrides, config)
+
+
+def fusion_node(fusion: Fusion, overrides: Mapping[str, Any]) -> Node:
+    """A fusion with some fields changed, as a node."""
+    return Node(fusion.at(overrides), fusion.address, overrides)
+
+
+def _registered(name: str) -> Entry | Fusion:
     paper, _, system = name.partition("/")
     if name in _ENTRIES:  # to look through all installed packages takes its time
         return _ENTRIES[name]
@@ -248,32 +352,28 @@ def _all() -> list[Entry | Fusion]:
     return [entry for paper in sorted(papers()) for entry in _of_paper(paper).values()]
 
 
-def needs(entry: Entry | Fusion) -> tuple[str, ...]:
-    """The addresses that must be trained before a system or fusion."""
-    if isinstance(entry, Fusion):
-        return tuple(find(name).address for name in entry.members)
-    return tuple(find(required.address).address for required in entry.requires.values())
+def resolve(
+    name: str, dataset: str | None = None, given: Mapping[str, Any] | None = None
+) -> tuple[Node, ...]:
+    """The nodes that must be trained for one, itself last, each after all that it needs.
 
-
-def resolve(name: str) -> tuple[Entry | Fusion, ...]:
-    """What must be trained for a system or fusion, itself last, each after all that it needs.
+    Args: as of :func:`node`. Nodes that are the same configuration are one.
 
     Raises:
         UserError: an unknown name, or needs that go in a circle (names it).
     """
-    done: dict[str, Entry | Fusion] = {}
+    done: dict[str, Node] = {}
 
-    def visit(address: str, above: tuple[str, ...]) -> None:
-        if address in above:
-            circle = " -> ".join((*above[above.index(address) :], address))
-            raise UserError(f"these need each other: {circle}.")
-        if address not in done:
-            entry = find(address)
-            for needed in needs(entry):
-                visit(needed, (*above, address))
-            done[address] = entry
+    def visit(one: Node, above: Mapping[str, str]) -> None:
+        if one.key in above:
+            names = list(above.values())[list(above).index(one.key) :]
+            raise UserError(f"these need each other: {' -> '.join((*names, one.name))}.")
+        if one.key not in done:
+            for needed in one.needs:
+                visit(node(needed, dataset, given), {**above, one.key: one.name})
+            done[one.key] = one
 
-    visit(find(name).address, ())
+    visit(node(name, dataset, given), {})
     return tuple(done.values())
 
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from systems.context import Context
     from systems.data.dataset import Event
     from systems.data.splits import TrainingData
-    from systems.postprocessing.refinement import Refinement
     from systems.predictions import Predictions
     from systems.training.history import History
     from systems.training.probe import Probe
@@ -83,9 +82,10 @@ class Fitted(Protocol):
     ) -> Predictions: ...
 
     def adapt(
-        self, settings: Refinement, clip_ids: Sequence[str], sounds: Sounds, context: Context
+        self, settings: Any, clip_ids: Sequence[str], sounds: Sounds, context: Context
     ) -> Fitted:
-        """The same system with its decisions adapted on the sound of some clips, without labels."""
+        """The same system with its decision adapted, as settings of its own say, on the sound of
+        some clips, without labels."""
         ...
 
     def decision(self) -> dict[str, Any] | None:

@@ -48,7 +48,7 @@ def score(root: Path, task4_folder: Path) -> None:
         dataset, [c.clip_id for c in dataset.clips], 16_000, run.root / "store",
         lambda function, items: map(function, items),
     )  # fmt: skip
-    test = tuple(clip.clip_id for clip in dataset.part(dataset.test_part))
+    test = tuple(clip.clip_id for clip in dataset.test_clips())
     refit = training_data(dataset, splits, None, plan.metric)
     with run.drive():
         job = Job(str(run.path), run.generation, plan, (), refit, {16_000: store}, test, "cpu")

@@ -40,6 +40,7 @@ def train(
     data = TrainingData(
         ("a", "b"), ClipSet(IDS, TARGETS), ClipSet(IDS, TARGETS), {"unlabelled": ClipSet(())},
         metric=measure, halves=np.arange(CLIPS) // 2 % 2,
+        kind="values" if measure == "rmse" else "tags",
     )  # fmt: skip
     training = Training(
         epochs,

@@ -162,6 +162,31 @@ def test_a_section_takes_the_metric_of_another_with_its_direction(
         search_spaces.load("p/othr", CONFIG)
 
 
+def test_a_section_names_a_metric_by_data_set_or_leaves_it_to_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    raw: dict[str, Any] = {
+        "p": {"metric": {"tut2018": "uar", "strong": "event_er", "default": "accuracy"}},
+        "p/like": {"like": "p"},
+        "p/some": {"metric": {"tut2018": "uar"}},
+        "p/none": {},
+    }
+    sections = {name: Section.model_validate(section) for name, section in raw.items()}
+    monkeypatch.setattr("search_spaces.space._sections", lambda paper: sections)
+
+    def found(name: str, dataset: str, default: str = "") -> tuple[str, str]:
+        space = search_spaces.load(name, CONFIG, dataset, default)
+        return space.metric, space.mode
+
+    assert found("p", "tut2018") == ("uar", "max")
+    assert found("p/like", "strong") == ("event_er", "min")
+    assert found("p", "other", "map_at_3") == ("accuracy", "max")
+    assert found("p/some", "other", "map_at_3") == ("map_at_3", "max")
+    assert found("p/none", "other", "rmse") == ("rmse", "min")
+    with pytest.raises(UserError, match="no metric for the data set 'other'"):
+        found("p/some", "other")
+
+
 @pytest.mark.parametrize(
     "ranged",
     [

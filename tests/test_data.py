@@ -11,7 +11,8 @@ import pytest
 
 from systems import data
 from systems.data.dataset import Clip, ClipSet, Dataset, Labels
-from systems.data.splits import make_splits, stratified_groups, training_data
+from systems.data.splits import make_splits, training_data
+from systems.data.stratify import stratified_groups
 from systems.errors import UserError
 
 

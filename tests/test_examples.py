@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 from orchestrator.report import plots
+from orchestrator.runs.counts import counted
 from orchestrator.scoring.examples import choose_examples
-from orchestrator.scoring.score import counted
 from systems.data.dataset import Event, Labels
 from systems.data.store import WaveformStore
 from systems.kinds import Truth, kind

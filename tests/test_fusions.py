@@ -17,34 +17,9 @@ from orchestrator.planning.resolve import reload
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
 from systems import registry
-from systems.errors import UserError
 from systems.predictions import Predictions
 
 FAKE = Path(__file__).parent / "fakepaper"
-
-
-def test_the_graph_of_needs_is_resolved_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    entries: dict[str, Any] = {}
-
-    def fusion(name: str, *members: str) -> None:
-        entries[f"p/{name}"] = registry.Fusion(name, "p", tuple(f"p/{m}" for m in members), "mean")
-
-    def system(name: str, *required: str) -> None:
-        requires = {r: registry.Requirement(f"p/{r}") for r in required}
-        entries[f"p/{name}"] = SimpleNamespace(address=f"p/{name}", requires=requires)
-
-    system("a")
-    system("b")
-    fusion("both", "a", "b")
-    system("pupil", "both", "a")
-    fusion("last", "pupil", "b")
-    system("x", "y")
-    system("y", "x")
-    monkeypatch.setattr(registry, "find", lambda name: entries[name])
-    order = [entry.address for entry in registry.resolve("p/last")]
-    assert order == ["p/a", "p/b", "p/both", "p/pupil", "p/last"]
-    with pytest.raises(UserError, match="need each other: p/x -> p/y -> p/x"):
-        registry.resolve("p/x")
 
 
 def test_a_teacher_that_was_fitted_on_what_scores_its_pupil_is_told(
@@ -52,14 +27,12 @@ def test_a_teacher_that_was_fitted_on_what_scores_its_pupil_is_told(
 ) -> None:
     teacher = registry.Fusion("both", "p", ("p/a", "p/b"), "logreg")
     monkeypatch.setattr(registry, "find", lambda name: teacher)
-    pupil: Any = SimpleNamespace(
-        requires={"teacher": registry.Requirement("p/both", rows="same_fold")}
-    )
+    requires = [registry.Requirement("p/both", rows="same_fold")]
     one, two = (SimpleNamespace(folds=(None,) * count) for count in (1, 2))
-    (note,) = biased_teachers(pupil, one)  # type: ignore[arg-type]
+    (note,) = biased_teachers(requires, one)  # type: ignore[arg-type]
     assert "p/both" in note
     assert "biased" in note
-    assert biased_teachers(pupil, two) == []  # type: ignore[arg-type]
+    assert biased_teachers(requires, two) == []  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ from systems.metrics import (
     searchable,
     words_of,
 )
+from systems.predictions import Predictions
 from systems.training.history import History
 
 IDS, CLASSES = ("x", "y"), ("a", "b", "c")
@@ -69,7 +70,11 @@ def test_a_kind_contains_others_and_their_metrics_fit() -> None:
     assert contained("withheld") == ("withheld",)
     assert metric("clip_macro_f1").fits("class")
     assert not metric("uar").fits("tags")
-    assert searchable("events") == ("clip_macro_f1", "clip_micro_f1", "clip_map", "clip_auc")
+    of_clips = ("clip_macro_f1", "clip_micro_f1", "clip_map", "clip_auc")
+    of_time = ("event_f1", "event_er", "event_micro_f1", "segment_f1")
+    assert searchable("events", ["clip_scores"]) == of_clips
+    assert searchable("events", ["clip_scores", "frame_scores"]) == (*of_clips, *of_time)
+    assert searchable("tags", ["clip_scores", "frame_scores"]) == of_clips
     assert scored_by("events", "event_micro_f1")[0].name == "event_micro_f1"
     assert "uar" not in [m.name for m in scored_by("tags", "uar")]
 
@@ -78,7 +83,7 @@ def test_a_kind_contains_others_and_their_metrics_fit() -> None:
 def test_every_kind_can_be_searched_and_scored(name: str) -> None:
     about = kind(name)
     assert all(metric(m).fits(about.name) for m in about.metrics)
-    assert about.metrics[0] in searchable(about.name)
+    assert about.metrics[0] in searchable(about.name, about.answers)
 
 
 def test_every_metric_says_what_it_is() -> None:
@@ -143,7 +148,6 @@ def test_members_are_noted_by_every_metric_of_their_rows(
 
 def test_an_epoch_a_trial_and_stage_two_value_scores_of_classes_alike() -> None:
     """By the largest score, as scikit-learn has it; no score is above 0.5 here."""
-    import torch
     from sklearn.metrics import f1_score
 
     dataset = data.load("synthetic_classes", None)
@@ -156,7 +160,8 @@ def test_an_epoch_a_trial_and_stage_two_value_scores_of_classes_alike() -> None:
     noisy = truth + r.normal(size=truth.shape)
     scores = (0.4 * noisy / np.abs(noisy).max()).astype(np.float32)
     history = History()
-    of_epoch = history.judge(1, torch.from_numpy(scores), [], seen)
+    said = Predictions.of(seen.validation.clip_ids, seen.classes, clip_scores=scores)
+    of_epoch = history.judge(1, said, seen)
     expected = f1_score(truth.argmax(axis=1), scores.argmax(axis=1), average="macro")
     assert of_epoch == pytest.approx(expected)
     _, targets = validation_targets(dataset, splits, "clip_macro_f1")

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from orchestrator.pipeline.reproduce import reproduce
 from orchestrator.plan.options import Options
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.variants import CONFIGURED, decision_variants, trainings
 from orchestrator.planning.resolve import make_plan
 from orchestrator.report import published as module
+from orchestrator.report import reproduce as tables
 from orchestrator.report.reproduce import to_run
 from systems import registry
 from systems.figures import Figure
@@ -118,7 +120,7 @@ def test_a_figure_is_the_training_that_has_its_configuration(
 
 
 def test_reproduce_runs_every_training_that_figures_name(plan: Plan) -> None:
-    found = to_run("fakepaper", "dcase2018_task4")
+    found = to_run("fakepaper/small", "dcase2018_task4")
     assert [(one.entry.name, one.suffix, one.changes) for one in found] == [
         ("small", "small", {}), ("small", "small-1", {"training.learning_rate": 0.01}),
     ]  # fmt: skip
@@ -147,3 +149,110 @@ def test_every_row_on_file_is_read() -> None:
     macro = [r for r in rows if r["system"] == "gcrnn_vat" and not r["label"]]
     assert {(r["variant"], r["metric"]): r["value"] for r in macro}["SALR_dev", "event_er"] == 1.12
     assert all("macro" not in r["variant"] for r in rows)
+
+
+def test_a_figure_of_some_clips_stands_beside_ours_of_these(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = (Figure("plain", where={"device": ("b", "c")}),)
+    small = replace(plan.entry(), figures=figures)
+    monkeypatch.setitem(registry._ENTRIES, small.address, small)
+    told = scores(plan, 0.4)
+    assert module.paper_rows(plan, told)[0]["why"] == "subset"
+    (scored,) = told["rows"]
+    scored["subsets"] = {"device=b+c": {
+        "metrics": {"event_f1": {"value": 0.3, "low": 0.2, "high": 0.4}},
+        "classes": {"Dog": {"event_f1": 0.25}},
+    }}  # fmt: skip
+    found = module.paper_rows(plan, told)
+    assert found[0]["ours"]["value"] == pytest.approx(30.0)
+    assert found[5]["ours"] == {"value": 25.0}
+
+
+def test_a_split_may_be_some_clips_of_a_part(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [row("small", "plain", "fsdkaggle2018", split, "map_at_3", "", 95.0)
+            for split in ("private-lb", "public-lb", "test", "cv")]  # fmt: skip
+    monkeypatch.setattr(module, "published", lambda paper: rows)
+    values = {"usage=Private": 0.1, "usage=Public": 0.2}
+
+    def scored(value: float) -> dict[str, Any]:
+        return {"metrics": {"map_at_3": {"value": value}}, "classes": {}}
+
+    own = {"trial": 0, "learner": None, "best": True, "transductive": False,
+           "variant": next(iter(decision_variants(plan)))}  # fmt: skip
+    subsets = {name: scored(value) for name, value in values.items()}
+    told = {"part": "test", "rows": [{**own, **scored(0.3), "subsets": subsets}]}
+    held_out = [{**own, **scored(0.4), "variant": None}]
+    there = replace(plan, dataset="fsdkaggle2018", splits={**plan.splits, "folds": [[1, 1]] * 5})
+    ours = [r["ours"]["value"] for r in module.paper_rows(there, told, held_out)]
+    assert ours == pytest.approx([10.0, 20.0, 30.0, 40.0])
+    # The held-out rows of a single fold are no cross-validation.
+    single = replace(there, splits={**plan.splits, "folds": [[1, 1]]})
+    assert module.paper_rows(single, told, held_out)[3]["why"] == "held_out"
+    # Labels that nobody has are no reason to show less of what the folds held out.
+    parts = {**there.parts, "test": {"clips": 1, "labels": "withheld"}}
+    found = module.paper_rows(replace(there, parts=parts), None, held_out)
+    assert [r["why"] for r in found] == ["withheld"] * 3 + [None]
+
+
+def test_what_papers_call_accuracy_is_what_the_data_sets_papers_mean(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [row("small", "plain", name, "dev", "accuracy", label, 60.0)
+            for name in ("tut2018", "synthetic_classes") for label in ("", "bus")]  # fmt: skip
+    monkeypatch.setattr(module, "published", lambda paper: rows)
+    told = scores(plan, 0.4)
+    told["rows"][0]["metrics"] = {"accuracy": {"value": 0.7}, "uar": {"value": 0.6}}
+    told["rows"][0]["classes"] = {"bus": {"recall": 0.5}}
+    scenes = module.paper_rows(replace(plan, dataset="tut2018"), told)
+    assert [r["ours"] and r["ours"]["value"] for r in scenes] == [60.0, 50.0, None, None]
+    others = module.paper_rows(replace(plan, dataset="synthetic_classes"), {**told, "part": "dev"})
+    assert others[2]["ours"]["value"] == 70.0
+
+
+def test_a_fusions_figures_are_of_its_fields(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [row("ensemble:stack2", variant, "dcase2018_task4", "test", "event_f1", "", 50.0)
+            for variant in ("both", "both; vote", "first pass", "other")]  # fmt: skip
+    monkeypatch.setattr(module, "published", lambda paper: rows)
+    told = scores(plan, 0.4)
+    told["rows"] = [{**told["rows"][0], "learner": "mean", "trial": None, "variant": None}]
+
+    def found(fusion: str) -> list[tuple[float | None, str | None]]:
+        stack = replace(plan, purpose="stack", fusion=fusion)
+        return [(r["ours"] and r["ours"]["value"], r["why"])
+                for r in module.paper_rows(stack, told)]  # fmt: skip
+
+    there, not_there = (40.0, None), (None, "training")
+    assert found("fakepaper/stack2") == [there, not_there, not_there, (None, "unmapped")]
+    assert found("fakepaper/stack2#vote")[:3] == [not_there, there, not_there]
+    names = [(one.entry.name, one.suffix, one.label) for one in to_run("fakepaper/stack2", None)]
+    assert names == [
+        ("stack2", "stack2", "both"), ("stack2", "stack2-1", "first pass"),
+        ("stack2", "stack2-2", "vote"),
+    ]  # fmt: skip
+
+
+def test_reproduce_trains_members_once_and_then_fusions(
+    task4_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "fakepaper"))
+    both = registry.find("fakepaper/both")
+    figures = (Figure("power"), Figure("mean", {"learner": "mean", "settings": {}}))
+    monkeypatch.setitem(registry._ENTRIES, both.address, replace(both, figures=figures))
+    rows = [row("both", variant, "dcase2018_task4", split, metric, "", 50.0)
+            for variant in ("power", "mean")
+            for split, metric in (("test", "event_f1"), ("cv", "f1"))]  # fmt: skip
+    monkeypatch.setattr(module, "published", lambda paper: rows)
+    monkeypatch.setattr(tables, "published", lambda paper: rows)
+    options = Options(
+        dataset="dcase2018_task4", data=str(task4_folder), storage=str(tmp_path), name="r",
+        budget="paper", gpus_per_trial=0.0, concurrency=1, ray_address="none", mlflow="none",
+    )  # fmt: skip
+    table = reproduce("fakepaper/both", options)
+    assert table is not None
+    assert [r["ours"] is not None for r in table.rows] == [True] * 4
+    names = {path.parent.name for path in tmp_path.glob("*/plan.json")}
+    assert names == {"r-both", "r-both-1", "r-fakepaper.small", "r-fakepaper.fast"}
+    again = reproduce("fakepaper/both", options)
+    assert again is not None
+    assert again.rows == table.rows

@@ -15,10 +15,10 @@ from sklearn import metrics as judges
 from tracked import make_plan
 
 from orchestrator.planning.checks import check_kinds, check_metric
-from orchestrator.runs.counts import save_counts
+from orchestrator.runs.counts import counted, save_counts
 from orchestrator.runs.rundir import RunDir
 from orchestrator.scoring import compare as comparing
-from orchestrator.scoring.score import counted, score
+from orchestrator.scoring.score import score
 from systems.data.dataset import Clip, Dataset, Event, Labels
 from systems.errors import UserError
 from systems.kinds import Truth, kind
@@ -252,6 +252,10 @@ def test_values_and_rankings_are_scored_by_their_own_metrics() -> None:
     assert found.classes == {}
 
 
+TAGS: Any = SimpleNamespace(address="p/s", gives=("clip_scores",))
+FRAMES: Any = SimpleNamespace(address="p/s", gives=("clip_scores", "frame_scores"))
+
+
 def made_data(labels: str, task: str = "t") -> Dataset:
     value: Any = {"class": "a", "tags": ("a",), "events": (Event(0, 1, "a"),)}.get(labels, 0.0)
     clip = Clip("c", "train", "labelled", "g", 1.0)
@@ -261,17 +265,17 @@ def made_data(labels: str, task: str = "t") -> Dataset:
 
 @pytest.mark.parametrize(
     ("name", "labels"),
-    [("clip_macro_f1", "tags"), ("clip_map", "events"), ("uar", "class"), ("clip_auc", "class"),
-     ("rmse", "values"), ("mrr", "relevance")],
+    [("clip_macro_f1", "tags"), ("clip_map", "events"), ("event_er", "events"), ("uar", "class"),
+     ("clip_auc", "class"), ("rmse", "values"), ("mrr", "relevance")],
 )  # fmt: skip
 def test_metrics_that_epochs_can_be_told_by_may_be_searched(name: str, labels: str) -> None:
-    check_metric(name, made_data(labels))
+    check_metric(name, made_data(labels), FRAMES)
 
 
 @pytest.mark.parametrize(
     ("name", "labels", "why"),
     [
-        ("event_f1", "events", "reads events, and the epochs .* give clip_scores alone.*clip_map"),
+        ("event_f1", "events", "reads events, and p/s gives clip_scores. Metrics.*clip_map"),
         ("segment_f1", "tags", "needs labels of kind events; part 'train' of made has tags"),
         ("accuracy", "tags", "needs labels of kind class.*Metrics that can be: clip_macro_f1"),
         ("clip_macro_f1", "values", "has values. Metrics that can be: pcc, ccc, rmse"),
@@ -281,7 +285,7 @@ def test_metrics_that_epochs_can_be_told_by_may_be_searched(name: str, labels: s
 )
 def test_what_cannot_be_searched_is_refused_with_what_can(name: str, labels: str, why: str) -> None:
     with pytest.raises(UserError, match=why):
-        check_metric(name, made_data(labels))
+        check_metric(name, made_data(labels), TAGS)
 
 
 def test_labels_that_contain_tags_train_a_tagger() -> None:

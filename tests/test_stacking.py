@@ -26,7 +26,8 @@ from orchestrator.stacking.crossfit import cross_fitted
 from orchestrator.stacking.families import learner, load_learner
 from orchestrator.stacking.learner import Learner
 from systems.data.dataset import Clip, Dataset, Labels
-from systems.data.splits import Fold, Splits, cross_fitting_folds
+from systems.data.splits import Fold, Splits
+from systems.data.stratify import cross_fitting_folds
 from systems.errors import UserError
 from systems.metrics.tagging import macro_f1
 from systems.postprocessing.decoding import align_frames

@@ -17,7 +17,7 @@ from orchestrator.stacking.learners.bounds import bent, best_thresholds
 from orchestrator.stacking.learners.selection import Hits, MacroF1, Plain, Rounds, select
 from orchestrator.stacking.learners.simplex import least_loss
 from orchestrator.stacking.learners.thresholds import Ranked
-from systems.data.splits import cross_fitting_folds
+from systems.data.stratify import cross_fitting_folds
 from systems.errors import UserError
 from systems.metrics.tagging import class_f1, macro_f1, tag_counts
 

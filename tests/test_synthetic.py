@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from systems.data import dcase2018_task4, synthetic
+from systems.data import dcase2018_task4, rendering, synthetic
 from systems.data.dataset import Dataset, Event
 from systems.errors import UserError
 
@@ -77,7 +77,7 @@ def test_order_of_reading_changes_nothing(dataset: Dataset) -> None:
 def test_fingerprint_follows_the_version(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     before = dataset.fingerprint()
     assert synthetic.read().fingerprint() == before
-    monkeypatch.setattr(synthetic, "VERSION", synthetic.VERSION + 1)
+    monkeypatch.setattr(rendering, "VERSION", rendering.VERSION + 1)
     assert dataset.fingerprint() != before
 
 
@@ -139,7 +139,7 @@ def test_no_source_of_the_test_part_sounds_in_training(dataset: Dataset) -> None
 def test_a_loud_event_is_heard_between_onset_and_offset_alone(label: str, variant: int) -> None:
     event = Event(0.5, 2.5, label)
     sounding = synthetic.Sounding(event, variant, snr=30.0)
-    power = np.square(synthetic.render([sounding], np.random.default_rng(variant)))
+    power = np.square(synthetic.mixed([sounding], np.random.default_rng(variant)))
     inside = power[8_000:40_000].mean()
     outside = np.concatenate([power[:8_000], power[40_000:]]).mean()
     assert np.isfinite(power).all()

@@ -13,7 +13,7 @@ from orchestrator.cli import words
 from orchestrator.plan.options import Changes, Options, StackOptions
 from orchestrator.runs.files import write_json
 from orchestrator.runs.storage import find_run, root_of
-from systems import data, registry
+from systems import data
 from systems.config import short
 from systems.errors import UserError, unknown
 
@@ -39,11 +39,12 @@ def run(options: Options, dry_run: bool) -> int:
 
 def _dry_run(options: Options) -> int:
     from orchestrator.planning.estimate import estimate
-    from orchestrator.planning.fusions import preview
+    from orchestrator.planning.fusions import Graph, preview
     from orchestrator.planning.resolve import make_plan
 
-    if options.purpose != "train" and registry.needs(registry.find(options.system)):
-        say(*(f"{kind:<8} {address}" for kind, address in preview(options)))
+    graph = Graph(options)
+    if options.purpose != "train" and len(graph.nodes) > 1:
+        say(*(f"{kind:<8} {name}" for kind, name in preview(graph)))
         return 0
     plan, dataset, splits = make_plan(options)
     say(*words.plan_lines(plan), "first configuration", *words.config_lines(plan))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,16 +101,35 @@ def estimate_lines(found: Estimate) -> list[str]:
 
 
 def outcome_lines(results: dict[str, Any]) -> list[str]:
-    """The scores of the test part, a line a model."""
-    lines = []
-    for row in results["test"]["rows"]:
-        values = "  ".join(
-            f"{name} {s['value']:.3f} [{s['low']:.3f}, {s['high']:.3f}]"
-            for name, s in row["metrics"].items()
-        )
-        who = row["who"] + (f", {row['variant']}" if row["variant"] else "")
-        lines.append(f"test  {who:<44} {values}")
+    """The scores of the test parts, a line a model and part; of a run without test labels those out
+    of fold, and where the files for the organisers are."""
+    test = results["test"]
+    if not test:
+        return []
+    lines = [
+        f"{'test' if part is test else part['part']}  {_who(row):<44} {_scores(row['metrics'])}"
+        for part in (test, *test.get("further", ()))
+        for row in part["rows"]
+    ]
+    if not test["rows"]:
+        metric = results["run"]["metric"]
+        rows = [(f"trial {m['trial']}", metric, m) for m in results["members"]]
+        rows += [(one["title"], one["metric"], one) for one in results["stack"]]
+        lines += [f"out of fold  {who:<37} {_scores({name: one['out_of_fold']})}"
+                  for who, name, one in rows]  # fmt: skip
+    lines += [f"submission of {_who(row)}: {row['file'] or 'the data set writes none'}"
+              for row in test.get("submissions", ())]  # fmt: skip
     return lines
+
+
+def _who(row: Mapping[str, Any]) -> str:
+    return f"{row['who']}, {row['variant']}" if row["variant"] else str(row["who"])
+
+
+def _scores(metrics: Mapping[str, Any]) -> str:
+    return "  ".join(
+        f"{name} {s['value']:.3f} [{s['low']:.3f}, {s['high']:.3f}]" for name, s in metrics.items()
+    )
 
 
 def _time(seconds: float) -> str:

@@ -13,15 +13,15 @@ from orchestrator.members.rows import Member, OutOfFold, members_of, selected_va
 from orchestrator.members.seen import Snapshots
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.variants import decision_variants, variants_of
-from orchestrator.runs.counts import save_counts
+from orchestrator.runs.counts import counted, save_counts
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.search.study import Search
 from orchestrator.search.tasks import cpus_of_tasks, in_parallel
-from orchestrator.training.final import run_final
+from orchestrator.training.final import run_final, run_refit
 from orchestrator.training.job import Job
 from orchestrator.training.trial import best_step, train_fold
-from systems.metrics import metric, scored_by
+from systems.metrics import metric
 
 
 def choose(
@@ -73,16 +73,15 @@ def _cpus_of_folds(members: Sequence[Member], plan: Plan) -> dict[tuple[int, int
 def note(run: RunDir, rows: OutOfFold) -> None:
     """Write members.json, and per clip what each member gets right and wrong."""
     plan = run.plan
-    counted = np.flatnonzero(rows.targets.counted())
-    truth = rows.targets.rows(counted).truth(plan.classes)
-    known = [m for m in scored_by(truth.kind, plan.metric) if m.follows_epochs(truth.kind)]
+    judged = np.flatnonzero(rows.targets.counted())
+    truth = rows.targets.truth(plan.classes)
     counts = [
-        {about.name: about.count(truth, rows.scores[counted, place]) for about in known}
-        for place in range(len(rows.members))
+        {name: all_[judged] for name, all_ in counted(said, truth, plan.metric).items()}
+        for said in map(rows.said, range(len(rows.members)))
     ]
     save_counts(
         run.validation_counts,
-        [rows.clip_ids[row] for row in counted],
+        [rows.clip_ids[row] for row in judged],
         [{"who": member.name, "variant": "out of fold", "learner": None,
           "best": place == rows.best}
          for place, member in enumerate(rows.members)],
@@ -130,8 +129,13 @@ def final_tasks(
         wanted = variants_of(plan, decision_variants(member.plan), place)
         trial = member.run.trial(member.number)
         epochs = {fold: chosen for (of, fold), chosen in snapshots.items() if of == place}
-        files = [trial.test_predictions(v, plan.stage.final) for v in wanted]
-        files += [trial.snapshot_predictions(e, f) for f, chosen in epochs.items() for e in chosen]
+        tested = bool(plan.test_parts)
+        files = [trial.final(v, plan.stage.final, tested) for v in wanted]
+        files += [
+            trial.snapshot_predictions(e, f) if tested
+            else trial.snapshot_model(e, f) / "model.json"
+            for f, chosen in epochs.items() for e in chosen
+        ]  # fmt: skip
         if not all(file.exists() for file in files):
             task = (member.number, last_step, wanted, plan.stage.final, epochs)
             # Snapshots of folds are to be what the folds' trainings were after these epochs.
@@ -146,7 +150,15 @@ def finish(
 ) -> None:  # fmt: skip
     """Make the final models that are missing of a run's members, and predict the test part."""
     if tasks:
-        what = "refit on all labelled clips" if plan.final_is_refit() else "predict the test part"
+        predicts = "predict the test part" if plan.test_parts else "final models"
+        what = "refit on all labelled clips" if plan.final_is_refit() else predicts
         progress.phase(f"{what}: {len(tasks)} members", len(tasks))
         cpus = [wanted for _, wanted in tasks]
         in_parallel(run_final, job, [t for t, _ in tasks], cpus, plan.resources, stop, progress)
+
+
+def refit(job: Job, number: int, last_step: int, stop: Stop, progress: Progress) -> None:
+    """Make the model of all labelled clips of one trial, which another system learns from."""
+    progress.phase(f"refit of {job.plan.name}, trial {number}, on all labelled clips", 1)
+    cpus = cpus_of_tasks(1, job.plan.resources)
+    in_parallel(run_refit, job, [(number, last_step)], cpus, job.plan.resources, stop, progress)

@@ -21,11 +21,12 @@ from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.training.trial import best_step, read_epoch_scores
-from systems import kinds
 from systems.data.dataset import Clip, Dataset
-from systems.data.splits import Splits, clip_targets, cross_fitting_folds, kind_of
+from systems.data.splits import Splits, clip_set, counted_apart, kind_of
+from systems.data.stratify import cross_fitting_folds
 from systems.errors import UserError
-from systems.metrics import clip_metric, metric
+from systems.kinds import kind
+from systems.metrics import clip_metric, fused_by, metric
 from systems.predictions import Predictions
 
 
@@ -92,6 +93,12 @@ class OutOfFold:
         """The members' clip scores [N, M, K]."""
         return self.seen.scores
 
+    def said(self, place: int) -> Predictions:
+        """What a member says of the rows: the dense answer to the labels, and events, if any."""
+        events = None if self.seen.events is None else self.seen.events[place]
+        dense: dict[str, Any] = {kind(self.targets.kind).dense: self.scores[:, place]}
+        return Predictions.of(self.clip_ids, self.seen.classes, events=events, **dense)
+
 
 def validation_targets(
     dataset: Dataset, splits: Splits, metric: str,
@@ -104,19 +111,18 @@ def validation_targets(
     ids = tuple(i for fold in splits.folds for i in fold.validation)
     folds = np.concatenate([np.full(len(f.validation), n) for n, f in enumerate(splits.folds)])
     about = {clip.clip_id: clip for clip in dataset.clips}
-    kind = kind_of(dataset, ids)
-    events = None
-    if "events" in kinds.kind(kind).answers:
-        events = tuple(tuple(dataset.labels[about[i].part].values[i]) for i in ids)
+    clips, labels = clip_set(dataset, ids, splits.judged), kind_of(dataset, ids)
+    assert clips.targets is not None
     return ids, Targets(
-        kind=kind,
-        values=clip_targets(dataset, ids),
+        kind=labels,
+        values=clips.targets,
         groups=tuple(about[i].group for i in ids),
-        metric=metric,
+        metric=fused_by(metric, labels),
         folds=folds,
         fold_count=len(splits.folds),
         weights=np.array([_weight(about[i], weights or {}) for i in ids]),
-        events=events,
+        events=clips.events,
+        judged=clips.judged,
     )
 
 
@@ -156,6 +162,9 @@ def out_of_fold(
         best = [best_step(member.run.trial(member.number), f, member.plan)
                 for f in range(len(by_fold))]  # fmt: skip
         last_steps.append(round(statistics.median(best)))
+        if len(by_fold) == 1 and targets.metric != plan.metric:
+            scores.append(clip_scores_of(predictions))  # by an epoch that the other half chose
+            continue
         scores.append(_by_others(by_fold, best, targets, plan, keeps_of(member)))
     for member, one in zip(members, scores, strict=True):
         if not np.isfinite(one).all():
@@ -269,7 +278,8 @@ def _by_others(
     if keeps > 1:
         return _mean_by_others(epochs, keeps, targets)
     if len(epochs) == 1:
-        halves = cross_fitting_folds(targets.values, targets.groups, plan.seed, most=2)
+        apart = counted_apart(targets.values, targets.judged)
+        halves = cross_fitting_folds(apart, targets.groups, plan.seed, most=2)
         return _by_other_half(epochs[0], targets, halves)
     chosen = [
         round(statistics.median(b for g, b in enumerate(best) if g != fold))
@@ -310,9 +320,9 @@ def _by_other_half(epochs: np.ndarray, targets: Targets, halves: np.ndarray) -> 
     measure, sign = clip_metric(targets.metric, targets.kind), metric(targets.metric).sign
     truth, out = targets.values, np.empty_like(epochs[0])
     for half in (0, 1):
-        chooses = halves != half
+        chooses = (halves != half) & targets.counted()
         values = [sign * measure(truth[chooses], scores[chooses]) for scores in epochs]
-        out[~chooses] = epochs[int(np.argmax(values))][~chooses]
+        out[halves == half] = epochs[int(np.argmax(values))][halves == half]
     return out
 
 

@@ -235,10 +235,11 @@ class Targets:
             and ``events`` (the decision is a score above 0.5), ``values``, ``relevance``.
         values: [N, K] in {0, 1}; of a regression the values themselves.
         groups: of each row (speaker, location, recording), N; never split.
-        metric: what the run is judged by, by name (:mod:`systems.metrics`).
+        metric: what fused scores are judged by, by name (:mod:`systems.metrics`).
         folds: [N] the fold in which each row was held out of the members' trainings.
         fold_count: of all folds; some may have no row here. 0: as many as the rows have.
-        weights: [N] of each row; 1 where nothing else is known.
+        weights: [N] of each row; 1 where nothing else is known. Rows without fit nothing.
+        judged: [N] the rows that metrics are of; ``None``: all that have a weight.
         events: timed events of each row, where the labels have them.
         series: of a regression over time the values of each row, N arrays [T, D].
     """
@@ -252,6 +253,7 @@ class Targets:
     events: tuple[tuple[Event, ...], ...] | None = None
     series: tuple[np.ndarray, ...] | None = None
     fold_count: int = 0
+    judged: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -292,18 +294,23 @@ class Targets:
             groups=tuple(self.groups[i] for i in where),
             folds=self.folds[where],
             weights=self.weights[where],
+            judged=None if self.judged is None else self.judged[where],
             events=None if self.events is None else tuple(self.events[i] for i in where),
             series=None if self.series is None else tuple(self.series[i] for i in where),
         )
 
-    def counted(self) -> np.ndarray:
+    def fitting(self) -> np.ndarray:
         """Which rows [N] have a weight: the others neither fit nor score anything."""
         rows: np.ndarray = self.weights > 0
         return rows
 
+    def counted(self) -> np.ndarray:
+        """Which of them [N] metrics are of."""
+        return self.fitting() if self.judged is None else self.fitting() & self.judged
+
     def learnable(self) -> list[int]:
-        """The classes that have rows with and rows without them, of those that count."""
-        there = self.values[self.counted()] > 0.5
+        """The classes that have rows with and rows without them, of those that fit."""
+        there = self.values[self.fitting()] > 0.5
         return [int(k) for k in np.flatnonzero(there.any(axis=0) & ~there.all(axis=0))]
 
     def worth(self, scores: np.ndarray) -> float:
@@ -328,4 +335,5 @@ def as_rows(members: Members, targets: Targets) -> tuple[Members, Targets]:
     return Members(members.names, ids, members.classes, rows, fold=fold), Targets(
         targets.kind, truth, tuple(targets.groups[c] for c in of_clip), targets.metric,
         targets.folds[of_clip], targets.weights[of_clip], fold_count=targets.fold_count,
+        judged=None if targets.judged is None else targets.judged[of_clip],
     )  # fmt: skip

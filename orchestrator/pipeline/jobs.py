@@ -40,16 +40,19 @@ class Jobs:
         self.run, self.plan = run, run.plan
         self.dataset, self.splits = dataset, splits
         self.stop, self.progress = stop, progress
-        self._jobs: dict[Path, Job] = {}
+        self._jobs: dict[tuple[Path, tuple[str, ...]], Job] = {}
         self._driven: dict[Path, RunDir] = {}
 
     def own(self) -> Job:
         """The job of the run itself."""
         return self._job(self.run, self.plan)
 
-    def read(self, member: Member) -> Job:
-        """The job of the run that a member is a trial of, for its models and their sound."""
-        return self._job(member.run, member.plan)
+    def read(self, member: Member, roles: tuple[str, ...] = ()) -> Job:
+        """The job of the run that a member is a trial of, for its models and their sound.
+
+        ``roles``: whose clips' sound is asked for beside what the run itself needs.
+        """
+        return self._job(member.run, member.plan, roles)
 
     def sound(self, member: Member) -> Sound:
         """The sound that a member's models take."""
@@ -65,7 +68,7 @@ class Jobs:
         run = member.run
         if run.path != self.run.path and run.path not in self._driven:
             self._driven[run.path] = run.drive()
-            self._jobs.pop(run.path, None)  # of an earlier generation
+            self._jobs = {of: job for of, job in self._jobs.items() if of[0] != run.path}
         return self._job(self._driven.get(run.path, run), member.plan)
 
     def columns(self, chosen: Sequence[Member]) -> dict[str, np.ndarray] | None:
@@ -74,7 +77,7 @@ class Jobs:
         if not any("columns" in {*one.takes, *one.uses} for one in asked):
             return None
         ids = [i for fold in self.splits.folds for i in fold.validation]
-        ids += [clip.clip_id for clip in self.dataset.part(self.dataset.test_part)]
+        ids += [clip.clip_id for clip in self.dataset.test_clips()]
         self.progress.phase(f"clip statistics: {len(ids)} clips", None)
         sound = self.sound(chosen[0])
         path = self.run.statistics
@@ -82,13 +85,14 @@ class Jobs:
             path = path.with_name(f"{path.stem}_{sound.rate}.npz")
         return clip_statistics(path, sound, ids)
 
-    def _job(self, run: RunDir, plan: Plan) -> Job:
-        if run.path not in self._jobs:
+    def _job(self, run: RunDir, plan: Plan, roles: tuple[str, ...] = ()) -> Job:
+        if (run.path, roles) not in self._jobs:
             plan = replace(plan, resources=self.plan.resources, ray_address=self.plan.ray_address)
-            stores = _stores(run, plan, self.dataset, self.splits, self.stop, self.progress)
+            ids = stored_clips(plan, self.dataset, self.splits, roles)
+            stores = _stores(run, plan, self.dataset, ids, self.stop, self.progress)
             self.stop.check()
-            self._jobs[run.path] = Job.of(run, plan, self.dataset, self.splits, stores)
-        return self._jobs[run.path]
+            self._jobs[run.path, roles] = Job.of(run, plan, self.dataset, self.splits, stores)
+        return self._jobs[run.path, roles]
 
     def __enter__(self) -> Jobs:
         return self
@@ -99,10 +103,10 @@ class Jobs:
 
 
 def _stores(
-    run: RunDir, plan: Plan, dataset: Dataset, splits: Splits, stop: Stop, progress: Progress
+    run: RunDir, plan: Plan, dataset: Dataset, ids: tuple[str, ...], stop: Stop, progress: Progress
 ) -> dict[str, Sound]:
-    """The sound that this run needs, test part included, as each input of its trials takes it."""
-    ids, inputs = stored_clips(plan, dataset, splits), stored_inputs(plan)
+    """The sound of some clips as each input of a run's trials takes it."""
+    inputs = stored_inputs(plan)
     rates = tuple(dict.fromkeys(one.rate for one in inputs.values()))
     # Noted first: `clean` leaves alone what a run reads, also while it is being built.
     key = {"stores": [store_key(dataset, ids, rate) for rate in rates]}

@@ -12,6 +12,7 @@ from orchestrator.pipeline.graph import run_graph
 from orchestrator.pipeline.run import Comparison, Run
 from orchestrator.pipeline.stack import stack_runs
 from orchestrator.plan.options import Changes, Options, StackOptions
+from orchestrator.planning.fusions import Graph
 from orchestrator.planning.resolve import make_plan
 from orchestrator.runs.rundir import RunDir
 from orchestrator.runs.storage import find_run, root_of
@@ -29,15 +30,15 @@ def launch(options: Options, progress: Progress | None = None) -> Run:
     Raises:
         UserError: what cannot be planned, or what a user can mend; nothing is lost.
     """
-    entry, progress = registry.find(options.system), progress or Progress()
-    if registry.needs(entry):
+    graph, progress = Graph(options), progress or Progress()
+    if len(graph.nodes) > 1:
         if options.purpose == "train":
             registry.get(options.system)  # a fusion is none
             raise UserError(
-                f"{entry.address} learns from {', '.join(registry.needs(entry))}: `soundsweep run "
-                f"--system {entry.address}` trains them first."
+                f"{graph.target.name} learns from {', '.join(graph.target.needs)}: `soundsweep run "
+                f"--system {options.system}` trains them first."
             )
-        folder, finished = run_graph(options, progress)
+        folder, finished = run_graph(graph, progress)
         return Run(folder.path, interrupted=not finished)
     plan, dataset, splits = make_plan(options)
     folder = RunDir(root_of(options.storage) / plan.name)

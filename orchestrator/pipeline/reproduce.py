@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator.console.progress import Progress
 from orchestrator.pipeline.begin import begin, go_on
+from orchestrator.pipeline.graph import Walk
 from orchestrator.plan.options import Changes, Options
 from orchestrator.plan.plan import Plan
 from orchestrator.planning.changes import refuse_other
+from orchestrator.planning.fusions import Graph, check_graph
 from orchestrator.planning.resolve import make_plan
 from orchestrator.report import reproduce as tables
 from orchestrator.runs.rundir import RunDir
 from orchestrator.runs.storage import root_of, writable
 from systems import registry
 from systems.config import short
+from systems.registry import Fusion
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ def reproduce(
     paper: str, options: Options, progress: Progress | None = None,
     asked: Mapping[str, Any] | None = None,
 ) -> Table | None:  # fmt: skip
-    """Train a paper's systems ``options.trials`` times each, and set its table beside ours.
+    """Train a paper's systems ``options.trials`` times each, then its fusions, and set its table
+    beside ours.
 
     A table that was begun under this name is gone on with; ``asked`` are the options, by name,
     that must be those that it was begun with.
@@ -51,29 +56,84 @@ def reproduce(
     name = options.name or f"reproduce-{paper.replace('/', '-')}-{stamp}"
     root = root_of(options.storage)
     writable(root)
-    folders = [RunDir(root / f"{name}-{one.suffix}") for one in trainings]
-    for training, folder in zip(trainings, folders, strict=True):
-        address = training.entry.address
-        if folder.plan_file.exists():
-            refuse_other(folder.plan, {"system": address, **(asked or {})})
-            finished = go_on(folder, Changes(), progress)
-        else:
-            one = replace(
-                options, system=address, name=folder.path.name, purpose="train",
-                protocol="paper", trials=options.trials or 1,
-                set={**training.changes, **options.set},
-            )  # fmt: skip
-            finished = begin(folder, *make_plan(one), progress)
-        if not finished:
+    reproduction = _Reproduction(
+        name, replace(options, protocol="paper", trials=options.trials or 1), asked or {}, progress
+    )
+    folders = []
+    for graph, one in reproduction.graphs(trainings):
+        folder = reproduction.run(graph, one)
+        if folder is None:
             progress.say(f"go on with the same command and --name {name}")
             return None
-    plan, entry = folders[0].plan, trainings[0].entry
-    rows = tables.table(entry.paper, folders)
-    notes = _conditions(plan, entry)
-    about = {"paper": entry.paper, "runs": [folder.path.name for folder in folders],
+        folders.append(folder)
+    plan, address = folders[0].plan, trainings[0].entry.paper
+    rows = tables.table(address, folders)
+    notes = _conditions(plan, plan.entry())
+    about = {"paper": address, "runs": [folder.path.name for folder in folders],
              "seeds": plan.trials, "dataset": plan.dataset, "budget": plan.budget.text,
              "notes": notes}  # fmt: skip
     return Table(tables.write(root / name, about, rows), tuple(notes), tuple(rows))
+
+
+class _Reproduction:
+    """The runs behind a paper's table. What fusions combine, or what is judged on all folds, is
+    trained on all folds and once; the rest on its first fold."""
+
+    def __init__(
+        self, name: str, options: Options, asked: Mapping[str, Any], progress: Progress
+    ) -> None:
+        self.name, self.options, self.asked, self.progress = name, options, asked, progress
+        self.root = root_of(options.storage)
+        self.runs: dict[str, RunDir] = {}
+        self.wanted: Counter[str] = Counter()
+        self.scored: set[str] = set()
+
+    def graphs(self, trainings: Sequence[tables.ToRun]) -> list[tuple[Graph, tables.ToRun]]:
+        """Each with the nodes that it needs, all fusions checked before anything is trained."""
+        found = [(self._graph(one), one) for one in trainings]
+        for graph, _ in found:
+            self.scored |= graph.scored()
+            if len(graph.nodes) > 1:
+                check_graph(graph)
+                self.wanted |= graph.trainings()
+                self.wanted |= Counter({node.key: self._seeds for node in graph.nodes})
+        return found
+
+    @property
+    def _seeds(self) -> int:
+        assert self.options.trials is not None
+        return self.options.trials
+
+    def _graph(self, one: tables.ToRun) -> Graph:
+        if isinstance(one.entry, Fusion):
+            system = f"{one.entry.address}#{one.label}" if one.label else one.entry.address
+            return Graph(replace(self.options, system=system, repeat=True))
+        changed = {**one.changes, **self.options.set}
+        return Graph(replace(self.options, system=one.entry.address, set=changed, repeat=True))
+
+    def run(self, graph: Graph, one: tables.ToRun) -> RunDir | None:
+        """The run behind a figure; ``None`` where a signal interrupted one."""
+        name = f"{self.name}-{one.suffix}"
+        if not (one.whole or len(graph.nodes) > 1 or graph.target.key in self.wanted):
+            return self._trained(graph, name)
+        self.wanted[graph.target.key] = max(self._seeds, self.wanted[graph.target.key])
+        walk = Walk(graph, self.progress, self.runs, self.wanted, self.scored)
+        for node in graph.nodes:
+            if walk.key(node) in self.runs:
+                continue
+            own = name if node is graph.target else f"{self.name}-{walk.folder_name(node)}"
+            if not walk.run(node, own)[1]:
+                return None
+        return self.runs[walk.key(graph.target)]
+
+    def _trained(self, graph: Graph, name: str) -> RunDir | None:
+        """A system's training on its first fold, once for each seed."""
+        folder = RunDir(self.root / name)
+        if folder.plan_file.exists():
+            refuse_other(folder.plan, {"system": graph.target.name, **self.asked})
+            return folder if go_on(folder, Changes(), self.progress) else None
+        options = replace(graph.options, name=name, purpose="train", repeat=False)
+        return folder if begin(folder, *make_plan(options), self.progress) else None
 
 
 def _conditions(plan: Plan, entry: registry.Entry) -> list[str]:

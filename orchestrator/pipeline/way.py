@@ -78,9 +78,9 @@ def _work(run: RunDir, dataset: Dataset, splits: Splits, stop: Stop, progress: P
                     members.complete(jobs.driven(mine[0]), mine, stop, progress)
         else:
             job = jobs.own()
-            if plan.entry().requires:
+            if plan.requires():
                 progress.phase("what the system learns from", None)
-                required.prepare(run, dataset, splits, jobs.read)
+                required.prepare(run, jobs, stop, progress)
             clock.note()
             study = Search(
                 run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial
@@ -92,6 +92,9 @@ def _work(run: RunDir, dataset: Dataset, splits: Splits, stop: Stop, progress: P
         rows = out_of_fold(chosen, dataset, splits, plan, columns)
         members.note(run, rows)
         stage.fit_stage(run, rows, stop, progress)
+        if plan.teaches:
+            clock.note()
+            return
         snapshots = stage.snapshots(run)
         for mine in _by_run(chosen):
             if tasks := members.final_tasks(plan, rows, mine[0].run, snapshots):

@@ -21,7 +21,8 @@ class Options:
     ``log:1e-4:1e-2``, ``float:0:1``, ``int:1:8`` or ``one-of:a,b``. ``purpose``: ``search`` sweeps
     the space; ``train`` trains the published point alone, ``trials`` times with seeds of their own,
     each once. ``repeat``: a search without a space: its trials are trainings of the published point
-    that differ in their seeds.
+    that differ in their seeds. ``system`` may be a node, ``PAPER/SYSTEM#VARIANT``.
+    ``protocol_of``: the fusion whose protocol a member takes under ``--protocol paper``.
     """
 
     purpose: Purpose = "search"
@@ -51,6 +52,7 @@ class Options:
     by_fold: bool | None = None
     repeat: bool = False
     protocol: str = "honest"
+    protocol_of: str | None = None
     transductive: bool = False
 
 

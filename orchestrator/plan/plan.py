@@ -12,6 +12,7 @@ from search_spaces import Parameter, SearchSpace
 from systems import config as configs
 from systems import registry
 from systems.budget import Budget
+from systems.data.protocol import Protocol
 from systems.kinds import KINDS, kind
 from systems.metrics import metric
 
@@ -78,6 +79,8 @@ class Plan:
     mlflow: str | None
     purpose: Purpose = "search"
     protocol: str = "honest"
+    split_by: Protocol | None = None  # of a paper; else the honest default
+    test_parts: tuple[str, ...] = ("test",)
     time_budget: float | None = None  # seconds, of the whole run
     search_share: float = 1.0  # of the time budget
     ray_address: str | None = None
@@ -86,8 +89,9 @@ class Plan:
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     members: tuple[MemberRef, ...] = ()  # of a stack over several runs
-    fusion: str | None = None  # the registered fusion that this run is
+    fusion: str | None = None  # the node of the registered fusion that this run is
     required: dict[str, str] = field(default_factory=dict)  # name -> directory of the run
+    teaches: bool = False  # others learn from it, and that is all: it ends before the final models
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
 
@@ -101,6 +105,16 @@ class Plan:
 
     def entry(self) -> registry.Entry:
         return registry.get(self.system)
+
+    def requires(self) -> registry.Requires:
+        """What the system learns from, as it is configured."""
+        return self.entry().required(self.base_config())
+
+    @property
+    def repeats(self) -> bool:
+        """Whether trials differ in their seeds alone, and all of them are scored."""
+        every = self.purpose == "search" and not self.space and self.stage.top_k >= self.trials
+        return self.purpose == "train" or every
 
     def base_config(self) -> Any:
         """The configuration before searched values and budget."""

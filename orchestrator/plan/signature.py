@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from orchestrator.plan.plan import Plan
-from systems.metrics import metric
 
 Of = Literal["data", "split", "training", "stage", "execution"]
 
 # Every field of a plan by what it says; what is of the ``execution`` changes no figure.
 FIELDS: dict[Of, tuple[str, ...]] = {
-    "data": ("dataset", "fingerprint", "classes", "parts"),
-    "split": ("splits", "metric"),
+    "data": ("dataset", "fingerprint", "classes", "parts", "test_parts"),
+    "split": ("splits", "split_by", "metric"),
     "training": (
         "system", "space", "config", "first_trial", "moved", "budget", "scaled", "seed", "sampler",
         "halving", "trials", "purpose", "required", "mixed_precision",
@@ -21,7 +20,7 @@ FIELDS: dict[Of, tuple[str, ...]] = {
     "stage": ("stage", "protocol", "transductive", "fusion", "members"),
     "execution": (
         "name", "run_id", "created", "data", "resources", "mlflow", "ray_address", "time_budget",
-        "search_share", "skip_broken", "skipped", "notes", "versions", "git_commit",
+        "search_share", "skip_broken", "skipped", "notes", "versions", "git_commit", "teaches",
     ),
 }  # fmt: skip
 TRAINED: tuple[Of, ...] = ("data", "split", "training")  # what a run's models follow from
@@ -45,7 +44,6 @@ def rows_of(plan: Plan) -> dict[str, Any]:
         "data set": f"{plan.dataset} {plan.fingerprint}",
         "classes": plan.classes,
         "split": f"{plan.splits['protocol']}, {plan.splits['digest']}",
-        "kind of predictions": metric(plan.metric).predictions,
         "metric": plan.metric,
     }
 

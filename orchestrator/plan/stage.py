@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from systems.data.protocol import Final as Final
 from systems.postprocessing.pooling import Mean
 
-Final = Literal["refit", "fold_mean", "fold_geometric"]
 FINALS: tuple[Final, ...] = ("refit", "fold_mean", "fold_geometric")
 FittedOn = Literal["out_of_fold", "validation", "test"]
 Pool = Literal["clips", "frame_mean", "frame_vote"]

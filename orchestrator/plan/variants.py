@@ -66,7 +66,7 @@ def trained_figures(plan: Plan) -> tuple[Figure, ...]:
 
 def variants_of(plan: Plan, variants: Mapping[str, Any], place: int) -> dict[str, Any]:
     """The decision variants under which the member at this place predicts the test part."""
-    every = (place == 0 and plan.purpose == "search") or plan.purpose == "train"
+    every = (place == 0 and plan.purpose == "search") or plan.repeats
     return dict(variants) if every else dict(list(variants.items())[:1])
 
 

@@ -12,10 +12,10 @@ from orchestrator.plan.stage import FINALS
 from search_spaces import SearchSpace
 from systems import config as configs
 from systems import registry
-from systems.data.dataset import Dataset
+from systems.data.dataset import Dataset, LabelKind
 from systems.data.splits import Splits
 from systems.errors import UserError, unknown
-from systems.kinds import contained, kind
+from systems.kinds import contained
 from systems.metrics import metric, searchable
 
 ANY_TASK = "any"  # of a data set that fits every system whose labels it has
@@ -53,24 +53,20 @@ def check_decision(
         raise UserError(f"{key}=unlabelled: this data set has no unlabelled clips.")
 
 
-def check_metric(name: str, dataset: Dataset) -> None:
+def check_metric(name: str, dataset: Dataset, entry: registry.Entry) -> None:
     """A search follows a metric on the validation clips, after each epoch of a training.
 
     Raises:
         UserError: an unknown metric, one that the validation labels cannot be scored by, or one
-            that reads what an epoch does not give; with those that can be searched.
+            that reads what the system does not give; with those that can be searched.
     """
     wanted = metric(name)
-    part = dataset.official_validation or dataset.role("labelled")[0].part
-    labels = dataset.label_kind(part)
-    can = searchable(labels)
+    part, labels = validation_labels(dataset)
+    can = searchable(labels, entry.gives)
     if name in can:
         return
     if wanted.fits(labels):
-        why = (
-            f"it reads {wanted.predictions}, and the epochs of a training, which the search "
-            f"compares, give {kind(labels).dense} alone"
-        )
+        why = f"it reads {wanted.predictions}, and {entry.address} gives {', '.join(entry.gives)}"
     else:
         why = (
             f"it needs labels of kind {' or '.join(wanted.labels)}; part '{part}' of "
@@ -80,6 +76,12 @@ def check_metric(name: str, dataset: Dataset) -> None:
         f"the metric {name} cannot be searched by: {why}. Metrics that can be: "
         f"{', '.join(can) or 'none'}."
     )
+
+
+def validation_labels(dataset: Dataset) -> tuple[str, LabelKind]:
+    """The part whose clips validate, and the kind of its labels."""
+    part = dataset.official_validation or dataset.role("labelled")[0].part
+    return part, dataset.label_kind(part)
 
 
 def check_options(options: Options, trials: int) -> None:

@@ -62,7 +62,7 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
         return None
     seconds = {clip.clip_id: clip.duration for clip in dataset.clips}
     stored = sum(seconds[i] for i in stored_clips(plan, dataset, splits))
-    tested = sum(clip.duration for clip in dataset.part(dataset.test_part))
+    tested = sum(clip.duration for clip in dataset.test_clips())
     rate = decoding / max(sum(seconds[i] for i in ids), 1e-9)
     fold = splits.folds[0]
     steps = probe.steps_per_epoch(len(fold.train))

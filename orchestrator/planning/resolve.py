@@ -22,7 +22,13 @@ from orchestrator.plan.options import Options, Purpose, asked_stage
 from orchestrator.plan.plan import Plan, Resources, steps_of
 from orchestrator.plan.search import HalvingSettings, SamplerSettings
 from orchestrator.plan.stage import Final, StageSettings
-from orchestrator.planning.checks import check_decision, check_kinds, check_metric, check_options
+from orchestrator.planning.checks import (
+    check_decision,
+    check_kinds,
+    check_metric,
+    check_options,
+    validation_labels,
+)
 from orchestrator.planning.duration import parse_duration
 from orchestrator.planning.learners import stack_names
 from orchestrator.planning.sound import stored_inputs
@@ -31,8 +37,10 @@ from systems import config as configs
 from systems import data, registry
 from systems.budget import make_budget
 from systems.data.dataset import Dataset
-from systems.data.splits import Splits, make_splits
+from systems.data.protocol import Judged, Protocol
+from systems.data.splits import Splits, judged_by, make_splits
 from systems.errors import UserError
+from systems.kinds import kind
 
 QUICK_TRIALS, PAPER_TRIALS = 8, 50
 
@@ -48,22 +56,27 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
             kind that the system or the metric cannot take.
     """
     entry = registry.get(options.system)
-    name, folder = _dataset_of(options, entry)
+    name, folder = dataset_of(options, entry)
     dataset = data.load(name, folder, options.skip_broken)
     check_kinds(entry, dataset)
-    splits = _splits(dataset, options.seed, options.purpose)
-    config, set_keys = _config(options, entry, name)
-    space = _space(options, entry, config, set_keys)
+    by_paper = options.protocol == "paper"
+    judged, note = judged_by(dataset, entry.protocol, by_paper)
+    split_by = entry.protocol if by_paper else None
+    splits = _splits(dataset, options.seed, options.purpose, split_by, judged)
+    config, set_keys = _config(options, name)
+    space = _space(options, entry, dataset, config, set_keys)
     budget_text = options.budget or ("paper" if torch.cuda.is_available() else "quick")
-    budget = make_budget(entry, budget_text, options.max_epochs, set_keys | set(options.space))
+    # The schedule of a node is the paper's too: a budget scales it like any other.
+    kept = (set_keys - {*entry.schedule}) | {*options.set, *options.space}
+    budget = make_budget(entry, budget_text, options.max_epochs, kept)
     space = space.without(budget.fixed)
     budget.apply(config)  # an impossible value shows here
-    check_metric(space.metric, dataset)
+    check_metric(space.metric, dataset, entry)
     trials = _trials(options, budget_text)
     check_options(options, trials)
     epochs = steps_of(entry, budget.apply(config))
     resources = _resources(options, entry)
-    transductive = options.transductive or options.protocol == "paper"
+    transductive = options.transductive or by_paper
     check_decision(entry, config, space, splits, transductive)
     searching = options.purpose == "search"
     if not searching or options.repeat:
@@ -81,6 +94,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
             part: {"clips": len(dataset.part(part)), "labels": dataset.label_kind(part)}
             for part in dataset.parts()
         },
+        test_parts=dataset.test_parts,
         splits=describe_splits(splits),
         metric=space.metric,
         space=space.parameters,
@@ -95,7 +109,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         halving=_halving(entry, epochs) if searching and not options.repeat else None,
         resources=resources,
         stage=replace(
-            asked_stage(options, StageSettings(final=_final(options, budget_text))),
+            asked_stage(options, StageSettings(final=_final(options, budget_text, split_by))),
             learners=stack_names(options.stack, dataset, entry.gives) if searching else (),
             top_k=options.top_k if searching else trials,
         ),
@@ -103,12 +117,13 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         mlflow=options.mlflow,
         purpose=options.purpose,
         protocol=options.protocol,
+        split_by=split_by,
         time_budget=None if options.time_budget is None else parse_duration(options.time_budget),
         ray_address=options.ray_address,
         mixed_precision=resources.gpus > 0,
         skip_broken=options.skip_broken,
         skipped=dataset.skipped,
-        notes=(*dataset.notes, *splits.notes),
+        notes=tuple(filter(None, (*dataset.notes, note, *splits.notes))),
         versions=_versions(),
         git_commit=_git_commit(),
     )
@@ -129,19 +144,23 @@ def reload(plan: Plan) -> tuple[Dataset, Splits]:
             f"was planned (fingerprint {dataset.fingerprint()}, was {plan.fingerprint}): start a "
             "new run."
         )
-    return dataset, _splits(dataset, plan.seed, plan.purpose)
+    judged = plan.splits["judged"]
+    return dataset, _splits(dataset, plan.seed, plan.purpose, plan.split_by, judged)
 
 
-def _splits(dataset: Dataset, seed: int, purpose: Purpose) -> Splits:
+def _splits(
+    dataset: Dataset, seed: int, purpose: Purpose, split_by: Protocol | None, judged: Judged
+) -> Splits:
     """All folds for a search; a single training holds the first one out."""
-    splits = make_splits(dataset, seed)
+    splits = make_splits(dataset, seed, split_by, judged)
     if purpose != "train" or len(splits.folds) == 1:
         return splits
-    return replace(splits, protocol="hold-out", folds=splits.folds[:1], searched=1)
+    named = "hold-out" if split_by is None else f"the first of {splits.protocol}"
+    return replace(splits, protocol=named, folds=splits.folds[:1], searched=1)
 
 
 def describe_splits(splits: Splits) -> dict[str, Any]:
-    """Protocol, sizes and a digest of who is where."""
+    """Protocol, sizes, a digest of who is where, and which clips count."""
     digest = hashlib.sha256(repr(splits.folds).encode()).hexdigest()[:16]
     return {
         "protocol": splits.protocol,
@@ -149,25 +168,39 @@ def describe_splits(splits: Splits) -> dict[str, Any]:
         "searched": splits.searched,
         "unlabelled": {role: len(ids) for role, ids in splits.unlabelled.items()},
         "digest": digest,
+        "judged": {column: list(values) for column, values in splits.judged.items()},
     }
 
 
-def _dataset_of(options: Options, entry: registry.Entry) -> tuple[str, str | None]:
+def dataset_of(options: Options, entry: registry.Entry) -> tuple[str, str | None]:
+    """The name and the folder of the data set that a system is to learn from."""
     name = options.dataset or (entry.dataset if options.data else entry.embedded())
     folder = None if options.data is None else str(Path(options.data).expanduser().resolve())
     return name, folder
 
 
-def _config(options: Options, entry: registry.Entry, dataset: str) -> tuple[Any, set[str]]:
-    config = entry.published_config(dataset)
-    for key, value in options.set.items():
-        read = configs.parse(config, key, value) if isinstance(value, str) else value
-        config = configs.replace(config, {key: read})
-    return config, set(options.set)
+def _config(options: Options, dataset: str) -> tuple[Any, set[str]]:
+    """The configuration, and the keys that are set: by hand, or as the node has them."""
+    node = registry.node(options.system, dataset)
+    for key in options.set:
+        configs.get(node.config, key)  # an unknown one shows here
+        if key in node.overrides:
+            raise UserError(f"--set {key}: {node.name} fixes it; name {node.entry.address}.")
+    config = registry.node(options.system, dataset, options.set).config
+    return config, {*options.set, *node.overrides}
 
 
-def _space(options: Options, entry: registry.Entry, config: Any, set_keys: set[str]) -> SearchSpace:
-    space = search_spaces.load(entry.address, entry.config)
+def _own_metric(dataset: Dataset) -> str:
+    """The metric of a data set: the first of its reader's, or else of its kind of labels."""
+    _, labels = validation_labels(dataset)
+    own: tuple[str, ...] = getattr(data.reader(dataset.name), "METRICS", kind(labels).metrics)
+    return own[0]
+
+
+def _space(
+    options: Options, entry: registry.Entry, dataset: Dataset, config: Any, set_keys: set[str]
+) -> SearchSpace:
+    space = search_spaces.load(entry.address, entry.config, dataset.name, _own_metric(dataset))
     changed = [search_spaces.parse_parameter(f"{k}={text}") for k, text in options.space.items()]
     for parameter in changed:
         value = configs.get(config, parameter.key)
@@ -195,8 +228,10 @@ def _trials(options: Options, budget: str) -> int:
     return QUICK_TRIALS if budget == "quick" else PAPER_TRIALS
 
 
-def _final(options: Options, budget: str) -> Final:
+def _final(options: Options, budget: str, split_by: Protocol | None) -> Final:
     """Of a quick run the folds' models predict, which are there: no refit is waited for."""
+    if split_by is not None and split_by.final and options.purpose == "search":
+        return split_by.final
     return "fold_mean" if budget == "quick" and options.purpose == "search" else "refit"
 
 

@@ -13,12 +13,17 @@ from systems.errors import UserError
 from systems.system import Input
 
 
-def stored_clips(plan: Plan, dataset: Dataset, splits: Splits) -> tuple[str, ...]:
-    """Every clip whose sound the run needs, in the data set's order, test part included."""
-    roles = {role for config in _corners(plan) for role in _roles(plan, config)}
+def stored_clips(
+    plan: Plan, dataset: Dataset, splits: Splits, more: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Every clip whose sound the run needs, in the data set's order, test part included.
+
+    ``more``: roles that are asked for beside its own.
+    """
+    roles = {role for config in _corners(plan) for role in _roles(plan, config)} | {*more}
     needed = {i for fold in splits.folds for i in (*fold.train, *fold.validation)}
     needed |= {i for role in roles for i in splits.unlabelled.get(role, ())}
-    needed |= {clip.clip_id for clip in dataset.part(dataset.test_part)}
+    needed |= {clip.clip_id for clip in dataset.test_clips()}
     return tuple(clip.clip_id for clip in dataset.clips if clip.clip_id in needed)
 
 

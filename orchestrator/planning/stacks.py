@@ -81,6 +81,7 @@ def make_stack_plan(
     gives = _given([p.entry().gives for p in plans])
     names = stack_names(stack, dataset, gives, registered=fusion is not None)
     if plan.stage.fitted_on == "test":
+        _check_test_labels(dataset, str(fusion))
         for name_ in names:
             _check_fits_test(learner(name_, None, plan.stage.manner), plan.stage.by_fold)
     return replace(plan, stage=replace(plan.stage, learners=names)), dataset, splits
@@ -90,6 +91,17 @@ def _given(each: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """The kinds of predictions that all members give, or, of those that one may lack, some do."""
     shared = set.intersection(*map(set, each))
     return tuple(sorted(shared.union(*each) & (shared | set(OPTIONAL_KINDS))))
+
+
+def _check_test_labels(dataset: Dataset, fusion: str) -> None:
+    """Refuse to fit on labels that nobody has."""
+    part = dataset.test_part
+    if part is None or dataset.withholds(part):
+        why = "has no test part" if part is None else f"withholds the labels of its part '{part}'"
+        raise UserError(
+            f"{fusion} was fitted on the test part by its paper, and {dataset.name} {why}: leave "
+            "out --protocol paper."
+        )
 
 
 def _check_fits_test(fitted: Learner, by_fold: bool) -> None:

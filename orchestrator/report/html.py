@@ -31,6 +31,7 @@ from orchestrator.report.tables import (
     paper_row,
     parameter_keys,
     ranked,
+    scored_parts,
     scored_rows,
     shown_row,
     tables,
@@ -118,7 +119,7 @@ def page(results: Mapping[str, Any], plots: Plots, sounds: Sequence[str | None])
         value_axis=_axis(_board_bounds(board)),
         stack_axis=_axis([0.0] + [x["versus_best"][k] for x in results["stack"]
                                   for k in ("low", "high")]),
-        test_metrics=names(row["metrics"] for row in rows),
+        tested=[_scored_part(part) for part in scored_parts(results)],
         seeds=over_seeds(results),
         refined=[(r, decoders(r, run["classes"])) for r in rows if r["refinement"]],
         paper=[("Over all classes", _beside(results, macro=True)),
@@ -134,6 +135,16 @@ def page(results: Mapping[str, Any], plots: Plots, sounds: Sequence[str | None])
         plots=plots,
         sounds=sounds,
     )  # fmt: skip
+
+
+def _scored_part(part: Mapping[str, Any]) -> dict[str, Any]:
+    """A scored test part with its metrics, and its subsets: key -> name and number of clips."""
+    subsets = {
+        key: (of["name"], of["clips"])
+        for row in part["rows"]
+        for key, of in row.get("subsets", {}).items()
+    }
+    return {**part, "metrics": names(row["metrics"] for row in part["rows"]), "subsets": subsets}
 
 
 def _beside(results: Mapping[str, Any], *, macro: bool) -> list[tuple[Row, Row]]:

@@ -189,6 +189,8 @@ def _opening_note(results: Mapping[str, Any]) -> str:
     test = results["test"]
     if not test:
         return "The labels of the test part have not been opened by this run."
+    if not test["openings"]:
+        return "This run has no labels of a test part, so none have been opened."
     n = test["openings"]
     times = "once" if n == 1 else f"{n} times"
     text = f"The labels of the {test['part']} part have been opened {times}."

@@ -77,7 +77,7 @@ def _training_outcome(results: Mapping[str, Any], best: Row) -> str:
 def _test_outcome(results: Mapping[str, Any]) -> str:
     row, test = shown_row(results), results["test"]
     if row is None:
-        return "The test part has not been scored."
+        return _out_of_fold(results) if test else "The test part has not been scored."
     part = f"On the {test['part']} part ({count(test['clips'], 'clip')})"
     means = [m for m in over_seeds(results) if m["variant"] == row["variant"]]
     variant = f" ({row['variant']})" if row["variant"] else ""
@@ -86,6 +86,22 @@ def _test_outcome(results: Mapping[str, Any]) -> str:
         who = f"mean ± standard deviation over {means[0]['trainings']} seeds{variant}"
         return f"{part}, {who}: {', '.join(texts)}."
     return f"{part}, {row['who']}{variant}: {_scores(results, row)}."
+
+
+def _out_of_fold(results: Mapping[str, Any]) -> str:
+    """The result of a run that has no test labels: what was predicted out of fold."""
+    metric = metric_name(results, results["run"]["metric"])
+    best = results["members"][0] if results["members"] else None
+    value = "" if best is None else f" of trial {best['trial']}: {interval(best['out_of_fold'])}"
+    test = results["test"]
+    if test["part"] is None:
+        return f"The data has no test part: the result is the out-of-fold {metric}{value}."
+    files = [row["file"] for row in test["submissions"] if row["file"]]
+    where = f"submission files are {', '.join(files)}" if files else "no submission file is written"
+    return (
+        f"The labels of the {test['part']} part are withheld: {where}. The result is the "
+        f"out-of-fold {metric}{value}."
+    )
 
 
 def mean_and_sd(row: Row) -> str:

@@ -1,7 +1,8 @@
 """A paper's figures beside ours: which row of results.csv is what a run has scored.
 
 A row is (system, variant, data set, split, metric, label). It is set beside ours only where all
-six are the same; else a code says why not (:data:`orchestrator.report.words.WHY_NOT`).
+six are the same, and the clips of the part that a figure is of (``Figure.where``); else a code says
+why not (:data:`orchestrator.report.words.WHY_NOT`).
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import io
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.variants import decision_variants, scored_as, trained_figures
 from systems import data, registry
-from systems.figures import Figure, figure_of, variant_of
+from systems.figures import Figure, figure_of, subset_name, variant_of
+from systems.metrics import Metric, named
+from systems.registry import Entry, Fusion
 
 Row = dict[str, Any]
 Scores = Mapping[str, Any]  # scores.json
@@ -34,32 +38,67 @@ def published(paper: str) -> list[Row]:
     ]
 
 
-def paper_rows(plan: Plan, scores: Scores | None) -> list[Row]:
+def paper_rows(plan: Plan, scores: Scores | None, held_out: Sequence[Row] = ()) -> list[Row]:
     """Each figure that the paper reports, with ours where this run has one, or why it has none.
 
-    ``ours``: value and 95 % interval; of several trainings mean, standard deviation and number.
-    ``transductive``: ours adapted on the sound of the test part. ``why``: a code; ``reason``: in
-    the words of the paper's module, where it says that a figure cannot be run.
+    ``scores``: scores.json, where the test part has been scored; ``held_out``: rows like its, of
+    what the folds held out. ``ours``: value and 95 % interval; of several trainings mean, standard
+    deviation and number. ``transductive``: ours adapted on the sound of the test part. ``why``: a
+    code; ``reason``: in the words of the paper's module, where it says that a figure cannot be run.
     """
-    node = registry.find(plan.fusion or plan.system)
-    variants = _variants(plan)
-    return [{**row, **_beside(row, node, plan, scores, variants)} for row in published(node.paper)]
+    ours = _Ours.of(plan, scores, held_out)
+    return [{**row, **_beside(row, ours)} for row in published(ours.node.paper)]
 
 
-def _variants(plan: Plan) -> dict[str, str | None]:
-    """Figure of the plan's trainings -> what it is scored as; ``None``: that was not asked for."""
-    if plan.fusion is not None:
-        return {}
-    asked = decision_variants(plan)
-    names = {figure.name: scored_as(plan, figure) for figure in trained_figures(plan)}
-    return {figure: name if name in asked else None for figure, name in names.items()}
+@dataclass(frozen=True)
+class _Ours:
+    """What a run has: ``figures``, by name, of what it trained -> the decision variant that each is
+    scored as, ``None`` where that was not asked for; a fusion is scored as its learner."""
+
+    plan: Plan
+    node: Entry | Fusion
+    figures: Mapping[str, str | None]
+    test: Scores | None
+    held_out: Sequence[Row]
+
+    @classmethod
+    def of(cls, plan: Plan, test: Scores | None, held_out: Sequence[Row]) -> _Ours:
+        if plan.fusion is not None:
+            node = registry.find(plan.fusion.partition("#")[0])
+            assert isinstance(node, Fusion)
+            fused = registry.node(plan.fusion, plan.dataset).key
+            figures = [
+                f for f in node.figures if registry.fusion_node(node, f.overrides).key == fused
+            ]
+            return cls(plan, node, {f.name: None for f in figures}, test, held_out)
+        asked = decision_variants(plan)
+        scored = {figure.name: scored_as(plan, figure) for figure in trained_figures(plan)}
+        scored_or_not = {f: name if name in asked else None for f, name in scored.items()}
+        return cls(plan, plan.entry(), scored_or_not, test, held_out)
+
+    def rows(self, figure: Figure, *, held_out: bool) -> tuple[list[Row], str]:
+        """The scored rows that are a figure, and the code if there are none."""
+        if figure.name not in self.figures:
+            return [], "training"
+        every = self.held_out if held_out else (self.test or {"rows": ()})["rows"]
+        if isinstance(self.node, Fusion):
+            return [row for row in every if row["learner"] == self.node.learner], "unscored"
+        variant = self.figures[figure.name]
+        if variant is None:
+            return [], "transductive"
+        if held_out:  # under the run's own decision alone
+            own = variant == next(iter(decision_variants(self.plan)))
+            rows = [row for row in every if own and row["trial"] is not None]
+        else:
+            rows = [row for row in every if row["trial"] is not None and row["variant"] == variant]
+        if not self.plan.repeats:  # else trials are seeds
+            rows = [row for row in rows if row["best"]]
+        return rows, "members" if self.plan.purpose == "stack" else "unscored"
 
 
-def _beside(
-    row: Row, node: registry.Entry | registry.Fusion, plan: Plan, scores: Scores | None,
-    variants: Mapping[str, str | None],
-) -> Row:  # fmt: skip
-    if row["system"] not in _names(node):
+def _beside(row: Row, ours: _Ours) -> Row:
+    plan, node = ours.plan, ours.node
+    if row["system"] not in names_of(node):
         return _none("system")
     if row["variant"] in node.unmapped:
         return _none("unmapped", node.unmapped[row["variant"]])
@@ -68,21 +107,27 @@ def _beside(
         return _none("unmapped")
     if row["dataset"] != plan.dataset:
         return _none("dataset")
-    if scores is None:
+    part, where = data.split_of(plan.dataset, row["split"])
+    held_out = part in (data.OUT_OF_FOLD, data.VALIDATION)
+    if held_out and (part == data.OUT_OF_FOLD) != (len(plan.splits["folds"]) > 1):
+        return _none("held_out")
+    if not held_out and plan.parts.get(part, {}).get("labels") == "withheld":
+        return _none("withheld")
+    if not held_out and ours.test is None:
         return _none("unscored")
-    if data.part_of_split(plan.dataset, row["split"]) != scores["part"]:
+    if not held_out and ours.test is not None and part != ours.test["part"]:
         return _none("split")
-    if isinstance(node, registry.Fusion):
-        scored = [one for one in scores["rows"] if one["learner"] == node.learner]
-        why = "unscored"
-    else:
-        scored, why = _scored(figure, plan, scores, variants)
+    scored, why = ours.rows(figure, held_out=held_out)
     if not scored:
         return _none(why)
-    ours = [_value(one, row) for one in scored]
-    if None in ours:
+    subset = subset_name({**where, **figure.where})
+    found = [one.get("subsets", {}).get(subset) if subset else one for one in scored]
+    if None in found:
+        return _none("subset")
+    values = [_value(one, row) for one in found]
+    if None in values:
         return _none("label" if row["label"] else "metric")
-    return {"ours": _over_seeds(ours), "transductive": scored[0]["transductive"], "why": None,
+    return {"ours": _over_seeds(values), "transductive": scored[0]["transductive"], "why": None,
             "reason": None}  # fmt: skip
 
 
@@ -90,39 +135,35 @@ def _none(why: str, reason: str | None = None) -> Row:
     return {"ours": None, "transductive": False, "why": why, "reason": reason}
 
 
-def _names(node: registry.Entry | registry.Fusion) -> tuple[str, ...]:
+def names_of(node: Entry | Fusion) -> tuple[str, ...]:
     """What results.csv calls a system or fusion."""
-    fusion = isinstance(node, registry.Fusion)
+    fusion = isinstance(node, Fusion)
     return (node.name, f"ensemble:{node.name}") if fusion else (node.name,)
-
-
-def _scored(
-    figure: Figure, plan: Plan, scores: Scores, variants: Mapping[str, str | None]
-) -> tuple[list[Row], str]:
-    """The rows of the test part that are a system's figure, and the code if there are none."""
-    if figure.name not in variants:
-        return [], "training"
-    variant = variants[figure.name]
-    if variant is None:
-        return [], "transductive"
-    rows = [row for row in scores["rows"] if row["variant"] == variant and row["trial"] is not None]
-    if plan.purpose != "train":  # trials are seeds in a training alone
-        rows = [row for row in rows if row["best"]]
-    return rows, "members" if plan.purpose == "stack" else "unscored"
 
 
 def _value(scored: Row, row: Row) -> Row | None:
     """A scored row's figure in the published one's unit."""
     scale = 100.0 if row["unit"] == "%" else 1.0
-    score: Mapping[str, Any] | None
+    metrics = _meant(row)
     if row["label"]:
-        name = next((c for c in scored["classes"] if c.lower() == row["label"].lower()), None)
-        score = {"value": scored["classes"][name].get(row["metric"])} if name else None
+        label = next((c for c in scored["classes"] if c.lower() == row["label"].lower()), None)
+        of_class = scored["classes"][label] if label else {}
+        names = [row["metric"], *(m.class_name for m in metrics)]
+        value = next((of_class[name] for name in names if name in of_class), None)
+        score = {"value": value}
     else:
-        score = scored["metrics"].get(row["metric"])
-    if score is None or score["value"] is None or not math.isfinite(score["value"]):
+        names = [m.name for m in metrics]
+        found = (scored["metrics"][name] for name in names if name in scored["metrics"])
+        score = next(found, {"value": None})
+    if score["value"] is None or not math.isfinite(score["value"]):
         return None
     return {key: value if value is None else scale * value for key, value in score.items()}
+
+
+def _meant(row: Row) -> list[Metric]:
+    """The metrics that a published name may mean: those of the data set's papers first."""
+    own = {name: place for place, name in enumerate(data.card(row["dataset"]).metrics)}
+    return sorted(named(row["metric"]), key=lambda metric: own.get(metric.name, len(own)))
 
 
 def _over_seeds(ours: Sequence[Any]) -> Row:

@@ -15,13 +15,15 @@ from typing import Any
 import jinja2
 
 from orchestrator.plan.variants import trainings
-from orchestrator.report.published import Row, published
+from orchestrator.report.published import Row, names_of, published
 from orchestrator.report.words import why_not
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
-from systems import registry
+from systems import data, registry
 from systems.errors import UserError
+from systems.figures import Figure
 from systems.files import write_whole
+from systems.registry import Entry, Fusion
 
 COLUMNS = ("system", "variant", "dataset", "split", "transductive", "metric", "label", "unit",
            "paper", "ours", "sd", "difference", "seeds", "why", "source")  # fmt: skip
@@ -29,29 +31,62 @@ COLUMNS = ("system", "variant", "dataset", "split", "transductive", "metric", "l
 
 @dataclass(frozen=True)
 class ToRun:
-    """A training behind figures. ``suffix``: of its run's name; ``changes``: key -> value."""
+    """A training behind figures, or a fusion. ``suffix``: of its run's name; ``changes``: key ->
+    value, of a fusion's fields; ``label``: what its node is called, of a fusion; ``whole``: figures
+    of it are of what all folds held out."""
 
-    entry: registry.Entry
+    entry: Entry | Fusion
     suffix: str
     changes: Mapping[str, Any]
+    label: str = ""
+    whole: bool = False
 
 
 def to_run(name: str, dataset: str | None) -> list[ToRun]:
-    """The distinct trainings behind the figures of ``PAPER`` (or of one ``PAPER/SYSTEM``).
+    """The distinct trainings behind the figures of ``PAPER`` (or of one ``PAPER/NAME``), systems
+    first, then fusions.
 
     Raises:
         UserError: no such paper or system, or none with a figure.
     """
-    entry = registry.get(name)
-    paper = [e for e in registry.entries() if e.paper == entry.paper]
+    node = registry.find(name)
+    systems = [one for one in registry.entries() if one.paper == node.paper]
+    fusions = [one for one in registry.fusions() if one.paper == node.paper]
+    if "/" in name:
+        systems = [one for one in systems if one == node]
+        fusions = [one for one in fusions if one.address == node.address]
     found = [
-        ToRun(one, one.name if place == 0 else f"{one.name}-{place}", training.changes)
-        for one in ([entry] if "/" in name else paper)
+        ToRun(one, _suffix(one, place), training.changes, whole=_held_out(one, training.figures))
+        for one in systems
         for place, training in enumerate(trainings(one, dataset or one.dataset))
     ]
+    for fusion in fusions:
+        variants: dict[str, Figure] = {}
+        for figure in fusion.figures:
+            if figure.fits(dataset):
+                key = registry.fusion_node(fusion, figure.overrides).key
+                variants.setdefault(key, figure)
+        found += [
+            ToRun(fusion, _suffix(fusion, place), figure.overrides, figure.label)
+            for place, figure in enumerate(variants.values())
+        ]
     if not found:
         raise UserError(f"no published figure of {name} is mapped to a configuration.")
     return found
+
+
+def _suffix(node: Entry | Fusion, place: int) -> str:
+    return node.name if place == 0 else f"{node.name}-{place}"
+
+
+def _held_out(entry: Entry, figures: Sequence[Figure]) -> bool:
+    """Whether a published row of a training is of what several folds held out."""
+    rows = [row for row in published(entry.paper) if row["system"] == entry.name]
+    return any(
+        data.split_of(row["dataset"], row["split"])[0] == data.OUT_OF_FOLD
+        and any(figure.covers(row) for figure in figures)
+        for row in rows
+    )
 
 
 def table(paper: str, runs: Sequence[RunDir]) -> list[Row]:
@@ -62,7 +97,8 @@ def table(paper: str, runs: Sequence[RunDir]) -> list[Row]:
         runs: finished runs of its systems: what each has of a figure stands in its results.json.
     """
     found = [read_json(run.results)["paper"] for run in runs]
-    systems = {entry.name for entry in registry.entries() if entry.paper == paper}
+    nodes: list[registry.Entry | registry.Fusion] = [*registry.entries(), *registry.fusions()]
+    systems = {name for node in nodes if node.paper == paper for name in names_of(node)}
     rows = [
         _row(row, _best([paper_rows[place] for paper_rows in found]), systems)
         for place, row in enumerate(published(paper))

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.plan.plan import Plan
+from orchestrator.report.held_out import held_out_rows
 from orchestrator.report.importance import importances
 from orchestrator.report.published import paper_rows
+from orchestrator.report.tables import scored_parts
 from orchestrator.runs.files import best_line, read_json, read_lines, write_json
 from orchestrator.runs.rundir import RunDir, TrialDir
 from orchestrator.search.study import Search, TrialState, cause_of, state_name
 from orchestrator.stacking.judging import LEVEL
 from orchestrator.stacking.stage import refused
 from systems import config as configs
+from systems.data import card
 from systems.metrics import METRICS, metric, words_of
 from systems.metrics.intervals import DRAWS
 
@@ -41,7 +44,7 @@ def collect(run: RunDir) -> dict[str, Any]:
         "refused": refused(run, plan.stage.learners),
         "stage": read_json(run.diagnostics) if stack and run.diagnostics.exists() else None,
         "test": scores,
-        "paper": paper_rows(plan, scores),
+        "paper": paper_rows(plan, scores, held_out_rows(run)),
         "cost": _cost(run, trials, stack),
     }
     results["metrics"] = _metrics(results)
@@ -79,7 +82,7 @@ def _verdict(row: Mapping[str, Any]) -> str | None:
 
 def _metrics(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Every metric that results have a number of: its name in words, and which way is better."""
-    rows = results["test"]["rows"] if results["test"] else []
+    rows = [row for part in scored_parts(results) for row in part["rows"]]
     names = [results["run"]["metric"], *(row["metric"] for row in results["stack"])]
     names += [name for row in rows for name in row["metrics"]]
     names += [name for row in rows for of_class in row["classes"].values() for name in of_class]
@@ -181,7 +184,7 @@ def _about(plan: Plan) -> dict[str, Any]:
         "budget": plan.budget.text,
         "summary": entry.summary,
         "published_dataset": entry.dataset,
-        "published_clips": dict(entry.clips),
+        "published_clips": dict(card(entry.dataset).clips),
         "member_runs": _member_runs(plan),
     }
 

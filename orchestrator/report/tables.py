@@ -19,6 +19,7 @@ def tables(results: Mapping[str, Any]) -> dict[str, Table]:
         "stack": _stack_table(results),
         "test": _test_table(results),
         "seeds": _seed_table(results),
+        "subsets": _subset_table(results),
         "classes": _class_table(results),
         "class_comparison": _comparison_table(results),
         "paper": _paper_table(results),
@@ -93,9 +94,11 @@ def _stack_table(results: Mapping[str, Any]) -> Table:
 
 
 def _test_table(results: Mapping[str, Any]) -> Table:
-    scored = scored_rows(results)
+    scored = [
+        {**row, "part": part["part"]} for part in scored_parts(results) for row in part["rows"]
+    ]
     metrics = names(row["metrics"] for row in scored)
-    about = ["who", "trial", "learner", "variant", "best", "transductive"]
+    about = ["part", "who", "trial", "learner", "variant", "best", "transductive"]
     columns = about + [name + end for name in metrics for end in ("", "_low", "_high")]
     rows = []
     for row in scored:
@@ -228,6 +231,27 @@ def names(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
 def scored_rows(results: Mapping[str, Any]) -> list[Row]:
     """What was scored on the test part."""
     return results["test"]["rows"] if results["test"] else []
+
+
+def scored_parts(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The test parts that were scored, the main one first."""
+    test = results["test"]
+    parts = [test, *test.get("further", ())] if test else []
+    return [part for part in parts if part["rows"]]
+
+
+def _subset_table(results: Mapping[str, Any]) -> Table:
+    rows = [
+        {"part": part["part"], "who": row["who"], "variant": row["variant"],
+         "learner": row["learner"], "subset": key, "clips": of["clips"], "metric": name, **score}
+        for part in scored_parts(results)
+        for row in part["rows"]
+        for key, of in row.get("subsets", {}).items()
+        for name, score in of["metrics"].items()
+    ]  # fmt: skip
+    columns = ["part", "who", "variant", "learner", "subset", "clips", "metric", "value", "low",
+               "high"]  # fmt: skip
+    return columns, rows
 
 
 def shown_row(results: Mapping[str, Any]) -> Row | None:

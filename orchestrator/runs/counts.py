@@ -10,7 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from systems.predictions import save_arrays
+from systems.kinds import Truth
+from systems.metrics import scored_by
+from systems.metrics.metric import Count
+from systems.predictions import Predictions, save_arrays
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,19 @@ class Scored:
     def key(self) -> str:
         """What it is compared under: its decision or its learner, whatever trial it came from."""
         return self.learner or f"{'best' if self.best else self.who}, {self.variant}"
+
+
+def counted(predictions: Predictions, truth: Truth, own: str) -> dict[str, np.ndarray]:
+    """Counts [N, ...] by metric; metrics that count alike share them."""
+    found: dict[str, np.ndarray] = {}
+    shared: dict[Count, np.ndarray | None] = {}
+    for about in scored_by(truth.kind, own):
+        if about.count not in shared:
+            shared[about.count] = about.counts(truth, predictions)
+        counts = shared[about.count]
+        if counts is not None:
+            found[about.name] = counts
+    return found
 
 
 def save_counts(

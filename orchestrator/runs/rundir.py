@@ -96,6 +96,11 @@ class TrialDir:
         """What a decision variant of the final models adapted to."""
         return self.test_predictions(variant, final).with_suffix(".json")
 
+    def final(self, variant: str, final: str, tested: bool) -> Path:
+        """What is there once the final models are made and, where something is tested, said it."""
+        of = self.test_predictions if tested else self.decision
+        return of(variant, final)
+
     def fold_predictions(self, fold: int) -> Path:
         """Test predictions of one fold's model."""
         return self.refit / "predictions" / f"test_fold{fold}.npz"
@@ -200,6 +205,7 @@ class RunDir:
         self.scores = path / "scores.json"
         self.validation_counts = path / "counts" / "validation.npz"
         self.test_counts = path / "counts" / "test.npz"
+        self.submission = path / "submission"
         self.clock = path / "clock.json"
         self.statistics = path / "statistics.npz"
         self.comparisons = path / "stack" / "comparisons.json"
@@ -246,6 +252,11 @@ class RunDir:
     def ledger(self) -> Path:
         """Every opening of test labels, over all runs of the root."""
         return self.root / "test_ledger.jsonl"
+
+    def further_counts(self, part: str) -> Path:
+        """Counts of a test part beside the main one."""
+        name = re.sub(r"[^\w.-]+", "_", part)
+        return self.path / "counts" / f"test_{name}.npz"
 
     def trial(self, number: int) -> TrialDir:
         return TrialDir(self.path / "trials" / f"{number:05d}")

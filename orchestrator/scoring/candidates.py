@@ -17,6 +17,7 @@ from orchestrator.stacking.crossfit import fused
 from orchestrator.stacking.families import load_learner
 from orchestrator.stacking.learner import Learner
 from systems.kinds import Truth, kind
+from systems.metrics import fused_by
 from systems.predictions import Predictions
 
 
@@ -76,14 +77,16 @@ def meta_learners(run: RunDir, test: Members, labels: str) -> list[Candidate]:
 
 
 def fitted_on_test(
-    run: RunDir, test: Members, truth: Truth, candidates: Sequence[Candidate]
+    run: RunDir, test: Members, scored: Members, truth: Truth, candidates: Sequence[Candidate]
 ) -> list[Candidate]:
     """The same, meta-learners fitted again on the test part: such a figure is no estimate.
 
     As a paper did it; only under ``--protocol paper``, which the ledger and the report say.
+    ``test``: all that is predicted; ``scored``: of it the clips whose ``truth`` is told.
     """
     plan = run.plan
-    targets = Targets.of(truth.values, truth.kind, plan.metric, events=truth.events)
+    by = fused_by(plan.metric, truth.kind)
+    targets = Targets.of(truth.values, truth.kind, by, events=truth.events)
     found = []
     for candidate in candidates:
         about = candidate.about
@@ -92,7 +95,7 @@ def fitted_on_test(
             continue
         folder = run.learner(about["learner"])
         refitted = load_learner(folder.path)
-        refitted.fit(test, targets, plan.seed)
+        refitted.fit(scored, targets, plan.seed)
         refitted.save(folder.path)  # what is scored is what predicts
         said = _say(folder, plan, refitted, test, truth.kind)
         found.append(Candidate({**about, "who": f"{about['who']}, {FITTED}"}, said))

@@ -36,8 +36,8 @@ def compare(first: RunDir, second: RunDir) -> dict[str, Any]:
             f"({values[0]} and {values[1]})."
         )
     rows: list[dict[str, Any]] = []
-    for part in ("validation", "test"):
-        paths = [getattr(run, f"{part}_counts") for run in (first, second)]
+    for part in ("validation", "test", *plans[0].test_parts[1:]):
+        paths = [_counts(run, part) for run in (first, second)]
         if all(path.exists() for path in paths):
             rows += _rows(part, *paths)
     if not rows:
@@ -48,6 +48,11 @@ def compare(first: RunDir, second: RunDir) -> dict[str, Any]:
             "(soundsweep run --resume NAME)."
         )
     return {"runs": [plan.name for plan in plans], "settings": _settings(*plans), "rows": rows}
+
+
+def _counts(run: RunDir, part: str) -> Path:
+    known = {"validation": run.validation_counts, "test": run.test_counts}
+    return known.get(part) or run.further_counts(part)
 
 
 def _rows(part: str, first: Path, second: Path) -> list[dict[str, Any]]:

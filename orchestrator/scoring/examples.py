@@ -45,7 +45,7 @@ def choose_examples(
     """
     about = kind(truth.kind)
     scores = getattr(predictions, about.dense)
-    closeness = about.closeness(truth.values, scores)
+    closeness = about.closeness(truth, scores)
     clip_f1 = _clip_f1(decided(truth, scores)) if about.says_tags else None
     event_f1 = _clip_f1(counts["event_f1"]) if "event_f1" in counts else None
     front_end = LogMelFrontEnd(LogMel(rate=store.rate, hop=store.rate // 50))

@@ -8,39 +8,46 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.runs.counts import counted
 from systems.kinds import Truth
-from systems.metrics import metric, scored_by
-from systems.metrics.metric import Count
+from systems.metrics import metric
 from systems.predictions import Predictions
 
 
 @dataclass(frozen=True)
 class Score:
-    """``counts``: by metric [N, ...]; ``metrics``: value and interval; ``classes``: by class."""
+    """``counts``: by metric [N, ...]; ``metrics``: value and interval; ``classes``: by class;
+    ``subsets``: of some of the clips each, by key."""
 
     counts: dict[str, np.ndarray]
     metrics: dict[str, Any]
     classes: dict[str, dict[str, float | None]]
+    subsets: dict[str, dict[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        """As scores.json has it."""
+        return {"metrics": self.metrics, "classes": self.classes, "subsets": self.subsets}
 
 
-def score(predictions: Predictions, truth: Truth, own: str) -> Score:
-    """Predictions of N clips by all metrics that they answer, the run's ``own`` included."""
+def score(
+    predictions: Predictions, truth: Truth, own: str,
+    subsets: Mapping[str, tuple[str, np.ndarray]] | None = None,
+) -> Score:  # fmt: skip
+    """Predictions of N clips by all metrics that they answer, the run's ``own`` included.
+
+    ``subsets``: key -> name and clips [n] by place.
+    """
     counts = counted(predictions, truth, own)
-    values = {name: metric(name).interval(c)._asdict() for name, c in counts.items()}
-    return Score(counts, values, by_class(counts, truth.classes))
+    some = {}
+    for key, (name, rows) in (subsets or {}).items():
+        mine = {of: all_[rows] for of, all_ in counts.items()}
+        some[key] = {"name": name, "clips": len(rows), "metrics": _values(mine),
+                     "classes": by_class(mine, truth.classes)}  # fmt: skip
+    return Score(counts, _values(counts), by_class(counts, truth.classes), some)
 
 
-def counted(predictions: Predictions, truth: Truth, own: str) -> dict[str, np.ndarray]:
-    """Counts [N, ...] by metric; metrics that count alike share them."""
-    found: dict[str, np.ndarray] = {}
-    shared: dict[Count, np.ndarray | None] = {}
-    for about in scored_by(truth.kind, own):
-        if about.count not in shared:
-            shared[about.count] = about.counts(truth, predictions)
-        counts = shared[about.count]
-        if counts is not None:
-            found[about.name] = counts
-    return found
+def _values(counts: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return {name: metric(name).interval(c)._asdict() for name, c in counts.items()}
 
 
 def by_class(

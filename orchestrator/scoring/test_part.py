@@ -1,62 +1,95 @@
-"""The test part is scored once, as its kind of labels asks, through the one door to its labels."""
+"""Each test part is scored once, as its kind of labels asks, through the one door to its labels."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from orchestrator.members.rows import OutOfFold
+from orchestrator.members.seen import Members
 from orchestrator.runs.counts import save_counts
 from orchestrator.runs.files import write_json
 from orchestrator.runs.rundir import RunDir
-from orchestrator.scoring.candidates import final_models, fitted_on_test, meta_learners
+from orchestrator.scoring.candidates import Candidate, final_models, fitted_on_test, meta_learners
 from orchestrator.scoring.examples import choose_examples
 from orchestrator.scoring.ledger import open_test_labels
 from orchestrator.scoring.score import score
+from orchestrator.scoring.submission import submit
 from orchestrator.scoring.test_rows import test_rows
+from systems import data
 from systems.data.dataset import Dataset
 from systems.data.prepare import Sound
+from systems.data.subsets import subset_rows
 from systems.kinds import kind
+
+NOTHING: dict[str, Any] = {"part": None, "label_kind": "none", "openings": 0, "clips": 0,
+                           "rows": [], "examples": []}  # fmt: skip
 
 
 def score_test_once(
     run: RunDir, dataset: Dataset, store: Sound, rows: OutOfFold,
     columns: Mapping[str, np.ndarray] | None = None,
 ) -> None:  # fmt: skip
-    """Score final models, the paper's decision variants and the meta-learners, in one opening.
+    """Score final models, the paper's decision variants and the meta-learners, in one opening of
+    each test part. For one whose labels are withheld, write what its organisers score.
 
     Does nothing where scores.json is there.
     """
     plan = run.plan
     if run.scores.exists():
         return
-    about_labels = kind(dataset.label_kind(dataset.test_part))
+    if not plan.test_parts:
+        write_json(run.scores, {**NOTHING, "further": [], "submissions": []})
+        return
     test = test_rows(plan, dataset, rows, columns)
-    candidates = [*final_models(plan, rows), *meta_learners(run, test, about_labels.name)]
+    answer = _answered(dataset, rows)
+    candidates = [*final_models(plan, rows), *meta_learners(run, test, answer)]
+    found, submissions = [], []
+    for part in plan.test_parts:
+        mine = {clip.clip_id for clip in dataset.part(part)}
+        places = np.array([row for row, i in enumerate(test.clip_ids) if i in mine], dtype=int)
+        if dataset.withholds(part):
+            found.append({**NOTHING, "part": part, "label_kind": "withheld", "clips": len(places)})
+            submissions += submit(run, dataset, part, candidates, places)
+            continue
+        scored, candidates = _score_part(run, dataset, store, part, test, places, candidates)
+        found.append(scored)
+    first, *further = found
+    write_json(run.scores, {**first, "further": further, "submissions": submissions})
+
+
+def _answered(dataset: Dataset, rows: OutOfFold) -> str:
+    """The kind of labels that predictions answer: the main test part's, or else of what trains."""
+    kinds = [dataset.label_kind(part) for part in dataset.test_parts if not dataset.withholds(part)]
+    return kinds[0] if kinds else rows.targets.kind
+
+
+def _score_part(
+    run: RunDir, dataset: Dataset, store: Sound, part: str, test: Members,
+    places: np.ndarray, candidates: Sequence[Candidate],
+) -> tuple[dict[str, Any], list[Candidate]]:  # fmt: skip
+    """The scores of one part, and the candidates, which a paper may have fitted on it."""
+    plan, members = run.plan, test.rows(places)
     names = [candidate.in_ledger(plan) for candidate in candidates]
-
-    labels, openings = open_test_labels(run, dataset, names)
-    truth = about_labels.truth(labels, test.clip_ids, plan.classes)
-    if plan.stage.fitted_on == "test":
-        candidates = fitted_on_test(run, test, truth, candidates)
-
-    scores = [score(candidate.predictions, truth, plan.metric) for candidate in candidates]
-    first = candidates[0].predictions
-    examples = choose_examples(first, truth, scores[0].counts, store, run.path / "examples")
-    scored = [
-        {**candidate.about, "metrics": one.metrics, "classes": one.classes}
-        for candidate, one in zip(candidates, scores, strict=True)
-    ]
-    save_counts(run.test_counts, test.clip_ids, scored, [one.counts for one in scores])
-    write_json(
-        run.scores,
-        {
-            "part": dataset.test_part,
-            "label_kind": labels.kind,
-            "openings": openings,
-            "clips": len(test.clip_ids),
-            "rows": scored,
-            "examples": examples,
-        },
+    labels, openings = open_test_labels(run, dataset, part, names)
+    truth = kind(labels.kind).truth(labels, members.clip_ids, plan.classes)
+    main = part == plan.test_parts[0]
+    if plan.stage.fitted_on == "test" and main:
+        candidates = fitted_on_test(run, test, members, truth, candidates)
+    subsets = subset_rows(
+        getattr(data.reader(plan.dataset), "SUBSETS", {}), dataset, labels, members.clip_ids
     )
+    said = [candidate.predictions.rows(places) for candidate in candidates]
+    scores = [score(one, truth, plan.metric, subsets) for one in said]
+    scored = [{**c.about, **s.to_json()} for c, s in zip(candidates, scores, strict=True)]
+    counts = run.test_counts if main else run.further_counts(part)
+    save_counts(counts, members.clip_ids, scored, [one.counts for one in scores])
+    found = {"part": part, "label_kind": labels.kind, "openings": openings, "clips": len(places),
+             "rows": scored, "examples": []}  # fmt: skip
+    if main:
+        found["examples"] = choose_examples(
+            said[0], truth, scores[0].counts, store, run.path / "examples"
+        )
+    return found, list(candidates)

@@ -31,7 +31,7 @@ def test_rows(
     predictions = [Predictions.load(t.test_predictions(v, plan.stage.final)) for _, t, v in members]
     for member, one in zip(rows.members, predictions, strict=True):
         refuse_seen(member.name, trained_on.intersection(one.clip_ids))
-    dense = kind(dataset.label_kind(dataset.test_part)).dense
+    dense = kind(rows.targets.kind).dense
     scores = np.stack([_scores(one, dense) for one in predictions], axis=1)
     clips = clips_of(dataset)
     seen = view(rows.members, predictions, scores, clips, columns)

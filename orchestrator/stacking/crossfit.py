@@ -8,14 +8,15 @@ import numpy as np
 
 from orchestrator.members.seen import Members, Targets
 from orchestrator.stacking.learner import Learner
-from systems.data.splits import cross_fitting_folds
+from systems.data.splits import counted_apart
+from systems.data.stratify import cross_fitting_folds
 from systems.predictions import Predictions
 
 
 def outer_folds(targets: Targets, seed: int) -> np.ndarray:
     """The cross-fitting fold [N] of each row: groups stay whole, classes spread evenly."""
     values = targets.values if targets.says_tags else np.zeros((len(targets.values), 1))
-    return cross_fitting_folds(values, targets.groups, seed)
+    return cross_fitting_folds(counted_apart(values, targets.judged), targets.groups, seed)
 
 
 def cross_fitted(

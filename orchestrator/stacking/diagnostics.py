@@ -12,7 +12,7 @@ from orchestrator.members.rows import OutOfFold
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.stacking.families import load_learner
-from systems.metrics import clip_interval
+from systems.metrics import clip_interval, metric
 from systems.metrics.tagging import f1_of_counts
 from systems.predictions import Predictions
 
@@ -91,8 +91,8 @@ def _reliabilities(run: RunDir, rows: OutOfFold, counted: np.ndarray) -> list[di
     folders = [one for one in map(run.learner, plan.stage.learners) if one.scores.exists()]
     scores = [(read_json(folder.scores), folder) for folder in folders]
     own = [(s["out_of_fold"]["value"], s["title"], folder) for s, folder in scores
-           if s["metric"] == plan.metric]  # fmt: skip
-    sign = -1 if plan.mode == "max" else 1
+           if s["metric"] == rows.targets.metric]  # fmt: skip
+    sign = -metric(rows.targets.metric).sign
     for _, title, folder in sorted(own, key=lambda row: sign * row[0])[:SHOWN]:
         fused = Predictions.load(folder.out_of_fold).clip_scores
         assert fused is not None

@@ -67,8 +67,10 @@ class Bench:
         )
         judged_by = self.made(params).judged_by
         if judged_by is not None:
-            truth = self.targets.truth(self.members.classes)
-            return metric(judged_by).worth(truth, crossed.events)
+            counted = np.flatnonzero(self.targets.counted())
+            truth = self.targets.rows(counted).truth(self.members.classes)
+            assert crossed.events is not None
+            return metric(judged_by).worth(truth, [crossed.events[row] for row in counted])
         assert crossed.clip_scores is not None
         return self.targets.worth(crossed.clip_scores)
 

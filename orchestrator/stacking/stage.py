@@ -144,8 +144,8 @@ def _fit(folder: LearnerDir, plan: Plan, name: str, stop: Stop, progress: Progre
     settings = configs.replace(kind_of(name).Settings(), given)
 
     def fit(members: Members, targets: Targets, where: str) -> Learner:
-        counted = targets.counted()
-        members, targets = members.rows(counted), targets.rows(counted)
+        fitting = targets.fitting()
+        members, targets = members.rows(fitting), targets.rows(fitting)
         if plan.stage.trials > 0:
             return searched(
                 folder.search(where), name, settings, plan.stage.manner, members, targets,
@@ -210,7 +210,7 @@ def _judged(
         best = rows.scores[:, rows.best] if other is None else other.clip_scores
         assert predictions.clip_scores is not None
         assert best is not None
-        return judge(plan.metric, truth, predictions.clip_scores[counted], best[counted])
+        return judge(rows.targets.metric, truth, predictions.clip_scores[counted], best[counted])
     reference = _best_events(final.judged_by, rows) if other is None else other.events
     assert predictions.events is not None
     assert reference is not None

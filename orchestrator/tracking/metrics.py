@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.plan.plan import Plan
@@ -72,10 +72,25 @@ def test_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         word = "_variant" if variant else ""
         for name, score in row["metrics"].items():
             found |= score_metrics((head + word, *variant, name), score)
+        for key, subset in row.get("subsets", {}).items():
+            for name, score in subset["metrics"].items():
+                found |= score_metrics((head + word, *variant, name, key), score)
         for label, by_class in row.get("classes", {}).items():
             for name, value in by_class.items():
                 if value is not None:
                     found[metric_name(f"{head}{word}_class", *variant, label, name)] = value
+    return found
+
+
+def further_metrics(
+    parts: Sequence[Mapping[str, Any]], mine: Callable[[Mapping[str, Any]], bool]
+) -> dict[str, float]:
+    """Scores of test parts beside the main one, of the first row of each that is ``mine``."""
+    found: dict[str, float] = {}
+    for part in parts:
+        row = next(filter(mine, part["rows"]), None)
+        for name, score in row["metrics"].items() if row else ():
+            found |= score_metrics((f"test_{part['part']}", name), score)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,8 @@ from orchestrator.tracking.about import (
     system_of,
 )
 from orchestrator.tracking.metrics import (
+    further_metrics,
+    score_metrics,
     search_metrics,
     stack_metrics,
     test_metrics,
@@ -63,13 +65,12 @@ def read_views(run: RunDir, driving: bool) -> list[View]:
     plan = run.plan
     results = read_json(run.results) if run.results.exists() else {}
     members = read_json(run.members)["members"] if run.members.exists() else []
-    numbers = [member["trial"] for member in members]
     trials = read_trials(run, driving)
     test = _test(run, results, driving)
     stacks = [folder for folder in run.learners() if folder.scores.exists()]
     return [
-        _parent_view(run, trials, results, test, driving),
-        *(_trial_view(run, trial, results, numbers, test) for trial in trials),
+        _parent_view(run, trials, results, members, test, driving),
+        *(_trial_view(run, trial, results, members, test) for trial in trials),
         *(_stack_view(run, folder, test) for folder in stacks),
         *(view for folder in stacks for view in _stage_views(plan, folder)),
     ]
@@ -86,22 +87,44 @@ def best_models(plan: Plan, views: Sequence[View]) -> set[str]:
     return {"best"} | ({best.model} if best and best.model else set())
 
 
-def _test(run: RunDir, results: Mapping[str, Any], driving: bool) -> list[dict[str, Any]]:
-    """Scored rows of the test part; an old results.json counts only while no driver works."""
+@dataclass(frozen=True)
+class Test:
+    """What was scored of the test parts: rows of the main one, and the further parts."""
+
+    scored: bool
+    rows: Sequence[Mapping[str, Any]] = ()
+    further: Sequence[Mapping[str, Any]] = ()
+
+    def metrics(self, mine: Callable[[Mapping[str, Any]], bool]) -> dict[str, float]:
+        """Those of the rows that are ``mine``."""
+        return {
+            **test_metrics(list(filter(mine, self.rows))),
+            **further_metrics(self.further, mine),
+        }
+
+
+def _test(run: RunDir, results: Mapping[str, Any], driving: bool) -> Test:
+    """What was scored; an old results.json counts only while no driver works."""
     if run.scores.exists():
         scores = read_json(run.scores)
     else:
         scores = None if driving else results.get("test")
-    return list(scores["rows"]) if scores else []
+    return Test(True, scores["rows"], scores.get("further", ())) if scores else Test(False)
+
+
+def _out_of_fold(plan: Plan, members: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The first of some members' value on rows whose epoch other rows chose."""
+    found = members[0].get("out_of_fold") if members else None
+    return score_metrics(("out_of_fold", plan.metric), found or {})
 
 
 def _parent_view(
     run: RunDir, trials: Sequence[Trial], results: Mapping[str, Any],
-    test: Sequence[Mapping[str, Any]], driving: bool,
+    members: Sequence[Mapping[str, Any]], test: Test, driving: bool,
 ) -> View:  # fmt: skip
     plan = run.plan
     start = milliseconds(datetime.strptime(plan.created, "%Y-%m-%dT%H:%M:%S%z").timestamp())
-    state = _state(trials, bool(test), driving)
+    state = _state(trials, test.scored, driving)
     ends = [t.end for t in trials if t.end is not None]
     ends += [int(p.stat().st_mtime * 1000) for p in (run.scores, run.results) if p.exists()][:1]
     return View(
@@ -115,9 +138,10 @@ def _parent_view(
         metrics={
             **search_metrics(plan, trials),
             **({} if driving else whole_cost(plan, trials, results)),
-            **test_metrics([row for row in test if row["best"]]),
+            **_out_of_fold(plan, members),
+            **test.metrics(lambda row: row["best"]),
         },
-        artifacts=[run.plan_file, run.results, run.report],
+        artifacts=[run.plan_file, run.results, run.report, run.submission],
     )
 
 
@@ -133,18 +157,19 @@ def _state(trials: Sequence[Trial], scored: bool, driving: bool) -> str:
 
 
 def _trial_view(
-    run: RunDir, trial: Trial, results: Mapping[str, Any], members: Sequence[int],
-    test: Sequence[Mapping[str, Any]],
+    run: RunDir, trial: Trial, results: Mapping[str, Any],
+    members: Sequence[Mapping[str, Any]], test: Test,
 ) -> View:  # fmt: skip
     plan = run.plan
     number = trial.frozen.number
     folder = run.trial(number)
+    places = [member["trial"] for member in members]
     tags = {
         "trial": number,
         "state": trial.state,
         "attempts": len(trial.attempts),
         "published": bool(trial.frozen.user_attrs.get("published")),
-        "member": number in members,
+        "member": number in places,
         "cause": cause_of(trial.frozen),
     }
     return View(
@@ -161,15 +186,16 @@ def _trial_view(
         },
         metrics={
             **trial_metrics(plan, trial, results),
-            **test_metrics([row for row in test if row["trial"] == number]),
+            **_out_of_fold(plan, [member for member in members if member["trial"] == number]),
+            **test.metrics(lambda row: row["trial"] == number),
         },
         lines=trial.lines,
         artifacts=[folder.config, folder.result, folder.refit / "predictions"],
-        model="best" if run.scores.exists() and members[:1] == [number] else None,
+        model="best" if run.scores.exists() and places[:1] == [number] else None,
     )
 
 
-def _stack_view(run: RunDir, folder: LearnerDir, test: Sequence[Mapping[str, Any]]) -> View:
+def _stack_view(run: RunDir, folder: LearnerDir, test: Test) -> View:
     plan = run.plan
     path = folder.scores
     scores, when = read_json(path), path.stat().st_mtime
@@ -190,7 +216,7 @@ def _stack_view(run: RunDir, folder: LearnerDir, test: Sequence[Mapping[str, Any
         },
         metrics={
             **stack_metrics(scores),
-            **test_metrics([row for row in test if row["learner"] == scores["name"]]),
+            **test.metrics(lambda row: row["learner"] == scores["name"]),
         },
         artifacts=[path, folder.learner, folder.out_of_fold, folder.test],
         model=scores["name"] if run.scores.exists() else None,

@@ -41,11 +41,12 @@ def run_final(
         snapshots: epochs of the refit (``None``) and of folds that predict too, for snapshot
             ensembles.
 
-    What is there is not made again.
+    What is there is not made again. Where nothing is tested the models are all.
     """
     trial = job.trial(number)
     sounds = job.sounds(job.config(trial))
-    if not all(trial.test_predictions(variant, final).exists() for variant in variants):
+    tested = bool(job.test)
+    if not all(trial.final(variant, final, tested).exists() for variant in variants):
         if final != "refit":
             _mean_of_folds(job, number, variants, final)
         else:
@@ -55,8 +56,15 @@ def run_final(
             path = trial.snapshot_predictions(epoch, fold)
             if not path.exists():
                 fitted = trained(job, Task(number, fold, epoch, snapshot=True))
-                _keep(job, fitted.predict(job.test, sounds, job.context()), path)
+                if tested:
+                    _keep(job, fitted.predict(job.test, sounds, job.context()), path)
         Task(number, fold, snapshot=True).forget(trial)
+
+
+def run_refit(job: Job, number: int, last_step: int) -> None:
+    """Make a trial's model of all labelled clips; nothing is predicted."""
+    trained(job, Task(number, None, last_step))
+    Task(number, None).forget(job.trial(number))
 
 
 def _one_model(job: Job, number: int, last_step: int, variants: Mapping[str, Any]) -> None:
@@ -66,7 +74,8 @@ def _one_model(job: Job, number: int, last_step: int, variants: Mapping[str, Any
     for variant, overrides in variants.items():
         decided = _decide(fitted, configs.replace(job.config(trial), overrides), job, context)
         write_json(trial.decision(variant), decided.decision())
-        _keep(job, decided.predict(job.test, sounds, context), trial.test_predictions(variant))
+        if job.test:
+            _keep(job, decided.predict(job.test, sounds, context), trial.test_predictions(variant))
     Task(number, None).forget(trial)
 
 
@@ -76,13 +85,16 @@ def _mean_of_folds(job: Job, number: int, variants: Mapping[str, Any], final: Fi
     sounds = job.sounds(job.config(trial))
     models = [trained(job, Task(number, fold)) for fold in range(len(job.folds))]
     for fold, fitted in enumerate(models):
-        if not trial.fold_predictions(fold).exists():
+        if job.test and not trial.fold_predictions(fold).exists():
             _keep(job, fitted.predict(job.test, sounds, context), trial.fold_predictions(fold))
-    folds = [Predictions.load(trial.fold_predictions(fold)) for fold in range(len(models))]
+    tested = range(len(models)) if job.test else ()
+    folds = [Predictions.load(trial.fold_predictions(fold)) for fold in tested]
     for variant, overrides in variants.items():
         config = configs.replace(job.config(trial), overrides)
         decided = _decide(models[0], config, job, context)
         write_json(trial.decision(variant, final), decided.decision())
+        if not folds:
+            continue
         mean: Mean = "geometric" if final == "fold_geometric" else "arithmetic"
         merged = merged_folds(folds, mean, job.plan.exclusive(), decided, sounds)
         _keep(job, merged, trial.test_predictions(variant, final))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def train(job: Job, task: Task, report: Report, rank: int = 0, world: int = 1) -
 
     context = job.context(
         task.folder(trial), on_report=on_report, seed=task.seed(plan), last_step=task.last_step,
-        rank=rank, world=world, required=_required(job, task.fold),
+        rank=rank, world=world, **_required(job, task.fold),
         rates=_rates(job, trial) if task.fold is None else (),
     )  # fmt: skip
     data = job.refit if task.fold is None else job.folds[task.fold]
@@ -61,14 +61,13 @@ def _rates(job: Job, trial: TrialDir) -> tuple[float, ...]:
     return tuple(statistics.median(by_epoch[step]) for step in sorted(by_epoch))
 
 
-def _required(job: Job, fold: int | None) -> dict[str, Callable[[], Any]]:
+def _required(job: Job, fold: int | None) -> dict[str, Any]:
     """What the system learns from, for the training of a fold."""
-    requires = dict(job.plan.entry().requires)
-    if not requires:
+    if not job.plan.requires():
         return {}
-    from orchestrator.training.required import loaders
+    from orchestrator.training.required import required
 
-    return loaders(Path(job.run), requires, job.plan.required, fold)
+    return required(Path(job.run), job.plan, fold)
 
 
 def _keep_validation(job: Job, fold: int, trial: TrialDir, fitted: Fitted) -> None:

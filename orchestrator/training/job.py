@@ -56,7 +56,7 @@ class Job:
             folds=tuple(training_data(dataset, splits, fold, plan.metric) for fold in folds),
             refit=training_data(dataset, splits, None, plan.metric),
             stores=stores,
-            test=tuple(clip.clip_id for clip in dataset.part(dataset.test_part)),
+            test=tuple(clip.clip_id for clip in dataset.test_clips()),
             device="cuda" if plan.resources.gpus else "cpu",
         )
 

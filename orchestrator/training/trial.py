@@ -23,7 +23,7 @@ from orchestrator.training.job import Job, Report, Task, tell_nobody
 from orchestrator.training.trained import trained
 from systems import config as configs
 from systems.errors import Diverged, UserError
-from systems.metrics import clip_interval, metric
+from systems.metrics import metric
 from systems.predictions import Predictions
 
 
@@ -94,13 +94,11 @@ def _train_folds(
     plan = job.plan
     config = plan.trial_config(params)
     write_json(trial.config, {"params": params, "config": json.loads(configs.to_json(config))})
-    scores, best_steps = [], []
+    counts, best_steps = [], []
     for fold in range(plan.splits["searched"]):
         best_steps.append(train_fold(job, trial.number, fold, report))
-        scores.append(_best_scores(trial, fold))
-    targets = np.concatenate([job.folds[f].validation.targets for f in range(len(scores))])  # type: ignore[union-attr]
-    kind = job.folds[0].kind
-    value, low, high = clip_interval(plan.metric, targets, np.concatenate(scores), kind)
+        counts.append(_counts(job, trial, fold))
+    value, low, high = metric(plan.metric).interval(np.concatenate(counts))
     return {"outcome": "complete", "value": value, "interval": [low, high],
             "best_steps": best_steps}  # fmt: skip
 
@@ -141,7 +139,13 @@ def read_epoch_scores(trial: TrialDir, fold: int) -> np.ndarray:
     return scores
 
 
-def _best_scores(trial: TrialDir, fold: int) -> np.ndarray:
-    scores = Predictions.load(trial.predictions(fold)).clip_scores
-    assert scores is not None
-    return scores
+def _counts(job: Job, trial: TrialDir, fold: int) -> np.ndarray:
+    """What the run's metric counts on the clips of a fold that it is of [n, ...]."""
+    data, about = job.folds[fold], metric(job.plan.metric)
+    assert data.validation is not None
+    counts = about.counts(data.truth(), Predictions.load(trial.predictions(fold)))
+    if counts is None:
+        raise UserError(
+            f"{job.plan.system} gives no {about.predictions}, which {about.name} reads."
+        )
+    return counts[data.validation.counting()]

@@ -1,8 +1,9 @@
 """Data-set readers, splits and the waveform store.
 
 A reader is a module here with ``NAME``, ``TASK`` (``any``: fits every system whose labels it has),
-``LAYOUT`` (what it expects on disk, in words) and ``read(folder, skip_broken=False) -> Dataset``;
-``SPLITS`` says which part a split of the papers' tables is, where their names differ. Another
+``LAYOUT`` (what it expects on disk, in words) and ``read(folder, skip_broken=False) -> Dataset``.
+Facts of the published set stand there too, see :class:`Card`. Where test labels are withheld,
+``write_submission(dataset, predictions, folder) -> path`` writes what the challenge takes. Another
 package adds a reader by the entry-point group ``soundsweep.datasets``.
 """
 
@@ -10,21 +11,45 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import ModuleType
 
 from systems.data.dataset import Dataset, LabelKind
 from systems.errors import unknown
+from systems.figures import Where
 
 READERS = (
-    "dcase2018_task4", "fsdkaggle2018", "synthetic", "synthetic_classes", "table", "tut2018",
-    "tut2018_mobile",
+    "compare2020_breathing", "compare2020_mask", "dcase2018_task4", "fsdkaggle2018", "synthetic",
+    "synthetic_breath", "synthetic_classes", "synthetic_scenes", "synthetic_speech", "table",
+    "tut2018", "tut2018_mobile",
 )  # fmt: skip
 # The embedded set of a kind of labels: what a system learns from where no data is named.
 EMBEDDED: dict[LabelKind, str] = {
     "tags": "synthetic",
     "events": "synthetic",
     "class": "synthetic_classes",
+    "series": "synthetic_breath",
 }
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a published data set, from its reader's module.
+
+    Args:
+        clips: ``CLIPS``: part -> how many clips it has; a copy with other numbers is not the set.
+        splits: ``SPLITS``: split of the papers' tables -> part, where their names differ, or part
+            and which of its clips.
+        metrics: ``METRICS``: by which it is scored; a search can follow the first.
+        subsets: ``SUBSETS``: column -> name -> values: clips of the test part that are scored on
+            their own. The column is the clip's, or comes with the sealed labels.
+    """
+
+    clips: Mapping[str, int] = field(default_factory=dict)
+    splits: Mapping[str, str | tuple[str, Where]] = field(default_factory=dict)
+    metrics: tuple[str, ...] = ()
+    subsets: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
 
 
 def readers() -> dict[str, str]:
@@ -43,10 +68,25 @@ def reader(name: str) -> ModuleType:
     return importlib.import_module(modules[name])
 
 
-def part_of_split(name: str, split: str) -> str:
-    """The part of a data set that papers call ``split``; that name itself of an unknown set."""
-    splits = getattr(reader(name), "SPLITS", {}) if name in readers() else {}
-    return str(splits.get(split, split))
+def card(name: str) -> Card:
+    """The card of a data set; an empty one of a set that nothing reads."""
+    if name not in readers():
+        return Card()
+    facts = vars(reader(name))
+    names = ("clips", "splits", "metrics", "subsets")
+    return Card(**{fact: facts[fact.upper()] for fact in names if fact.upper() in facts})
+
+
+# What a split of the papers' tables may be beside a part: the held-out rows of several folds, or
+# those of a single one.
+OUT_OF_FOLD, VALIDATION = "out_of_fold", "validation"
+
+
+def split_of(name: str, split: str) -> tuple[str, Where]:
+    """The part of a data set that papers call ``split``, and which of its clips, all without a
+    column; the part is that name itself where the reader says nothing of it."""
+    found = {"cv": OUT_OF_FOLD, **card(name).splits}.get(split, split)
+    return (found, {}) if isinstance(found, str) else found
 
 
 def load(name: str, folder: str | None, skip_broken: bool = False) -> Dataset:

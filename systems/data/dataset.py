@@ -15,7 +15,16 @@ import numpy as np
 from systems.errors import UserError
 
 LabelKind = Literal[
-    "none", "class", "tags", "events", "sequence", "values", "direction", "relevance", "withheld"
+    "none",
+    "class",
+    "tags",
+    "events",
+    "sequence",
+    "values",
+    "series",
+    "direction",
+    "relevance",
+    "withheld",
 ]
 Role = Literal["labelled", "unlabelled", "out_of_domain", "query", "gallery", "template"]
 
@@ -67,9 +76,9 @@ class Labels:
 
     ``values[clip_id]`` is, by kind: ``class`` a name; ``tags`` a tuple of names; ``events`` a tuple
     of :class:`Event`; ``sequence`` a tuple of names in order (or several such references);
-    ``values`` a number or a series; ``direction`` degrees; ``relevance`` a tuple of item ids.
-    ``columns[clip_id]`` holds columns that are published with the labels and no earlier, such as
-    ``usage`` (the public or private part of a leaderboard).
+    ``values`` a number or D of them; ``series`` an array [T, D]; ``direction`` degrees;
+    ``relevance`` a tuple of item ids. ``columns[clip_id]`` holds columns that are published with
+    the labels and no earlier, such as ``usage`` (the public or private part of a leaderboard).
     """
 
     kind: LabelKind
@@ -122,8 +131,15 @@ class Dataset:
     ``sealed`` holds the labels of test parts as functions: they are opened by
     :meth:`open_sealed` alone, which records each opening before it returns. ``tables`` has a line
     (name, size, time of change) for each file that labels were read from. ``folds[clip_id]`` names
-    the fold of each labelled training clip, where the user made folds. ``skipped`` are the broken
-    files that were left out (path, why) and ``notes`` what the reader decided by itself.
+    the fold of each labelled training clip, where the user made folds. ``label_hop``: seconds a
+    step of a series, step t starting at ``t * label_hop``; 0 where labels are of whole clips.
+    ``skipped`` are the broken files that were left out (path, why) and ``notes`` what the reader
+    decided by itself.
+
+    ``test_part`` may be ``None``: then what was predicted out of fold is the result.
+    ``also_tested`` are further parts that are predicted and scored, each by itself. The labels of a
+    test part may be withheld (``sealed_kind[part] == "withheld"``): it is predicted, and the
+    reader's ``write_submission(dataset, predictions, folder)`` writes what the organisers score.
     """
 
     name: str
@@ -134,10 +150,12 @@ class Dataset:
     sealed: Mapping[str, Callable[[], Labels]]
     sealed_kind: Mapping[str, LabelKind]
     source: Source
-    test_part: str = "test"
+    test_part: str | None = "test"
+    also_tested: tuple[str, ...] = ()
     official_validation: str | None = None
     tables: tuple[str, ...] = ()
     folds: Mapping[str, str] | None = None
+    label_hop: float = 0.0
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -151,8 +169,21 @@ class Dataset:
 
     def role(self, name: str) -> tuple[Clip, ...]:
         """The training clips of one role (test parts have roles too and are left out)."""
-        held_back = {*self.sealed, self.official_validation}
+        held_back = {*self.sealed, *self.sealed_kind, *self.test_parts, self.official_validation}
         return tuple(c for c in self.clips if c.role == name and c.part not in held_back)
+
+    @property
+    def test_parts(self) -> tuple[str, ...]:
+        """The parts that final models predict, the main one first."""
+        return () if self.test_part is None else (self.test_part, *self.also_tested)
+
+    def test_clips(self) -> tuple[Clip, ...]:
+        """The clips of these parts, part after part."""
+        return tuple(clip for part in self.test_parts for clip in self.part(part))
+
+    def withholds(self, part: str) -> bool:
+        """Whether a part's labels are the organisers' alone."""
+        return self.sealed_kind.get(part) == "withheld"
 
     def label_kind(self, part: str) -> LabelKind:
         """The kind of a part's labels; known without opening them."""
@@ -179,16 +210,26 @@ class Dataset:
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Some clips and, where they may be seen, their clip-level targets [N, K].
+    """Some clips and, where they may be seen, their targets: clip-level [N, K], or of series.
 
-    Of series the targets are those of all steps, [ΣT, D], and ``lengths`` the steps of each clip.
-    ``weights`` [N]: of a clip in the loss; ``None``: all count the same.
+    Rows of a series are the steps of its clips: ``targets`` [ΣT, D], ``lengths`` T of each clip
+    (``None``: a row a clip). ``columns`` are the clips' free columns, N. ``judged`` [N]: the clips
+    that metrics are of and that choose epochs; ``None``: all. ``events``: of each clip, where the
+    labels are timed. ``weights`` [N]: of a clip in the loss; ``None``: all count the same.
     """
 
     clip_ids: tuple[str, ...]
     targets: np.ndarray | None = None
     lengths: tuple[int, ...] | None = None
+    columns: tuple[Mapping[str, Any], ...] = ()
+    judged: np.ndarray | None = None
+    events: tuple[tuple[Event, ...], ...] | None = None
     weights: np.ndarray | None = None
+
+    def counting(self) -> np.ndarray:
+        """The places [n] of the clips that metrics are of."""
+        every = np.arange(len(self.clip_ids))
+        return every if self.judged is None else every[self.judged]
 
     def __len__(self) -> int:
         return len(self.clip_ids)

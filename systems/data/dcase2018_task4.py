@@ -49,6 +49,8 @@ PARTS: dict[str, tuple[str, Role, LabelKind, bool]] = {
     "eval": ("eval/eval", "labelled", "events", False),
 }
 
+CLIPS = {"weak": 1578, "unlabel_in_domain": 14_412, "test": 288}
+METRICS = ("clip_macro_f1", "event_f1", "event_er")
 # Split of the papers' tables -> part. What they call "dev" is the challenge's development set: its
 # labelled clips that nobody trains on.
 SPLITS = {"dev": "test"}

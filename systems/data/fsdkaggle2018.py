@@ -14,6 +14,8 @@ from systems.data.listed import Item, Listing, Row, root_of
 
 NAME = "fsdkaggle2018"
 TASK = "single_label_tagging"
+SPLITS = {"private-lb": ("test", {"usage": ("Private",)}),
+          "public-lb": ("test", {"usage": ("Public",)})}  # fmt: skip
 LAYOUT = """\
 FSDKaggle2018.meta/train_post_competition.csv               fname, label, manually_verified
 FSDKaggle2018.meta/test_post_competition_scoring_clips.csv  fname, label, usage (or
@@ -21,6 +23,10 @@ FSDKaggle2018.meta/test_post_competition_scoring_clips.csv  fname, label, usage 
 FSDKaggle2018.audio_train/*.wav
 FSDKaggle2018.audio_test/*.wav                              padding, without a row, is left out"""
 
+CLIPS = {"train": 9473, "test": 1600}
+METRICS = ("map_at_3",)
+# Some values of a column that are scored on their own.
+SUBSETS = {"usage": {"public": ("Public",), "private": ("Private",)}}
 CLASSES = (
     "Acoustic_guitar", "Applause", "Bark", "Bass_drum", "Burping_or_eructation", "Bus", "Cello",
     "Chime", "Clarinet", "Computer_keyboard", "Cough", "Cowbell", "Double_bass",

@@ -1,4 +1,4 @@
-"""One class a clip, from the tables of a public set: what two readers or more share.
+"""Public sets whose tables list their clips: what two readers or more share.
 
 A reader makes an :class:`Item` of each row that it trusts. What is wrong with tables, rows and
 files is gathered in a :class:`Listing` and told in one error.
@@ -13,8 +13,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from systems.data.dataset import Clip, Dataset, Labels
+from systems.data.dataset import Clip, Dataset, LabelKind, Labels
 from systems.data.files import MEND, Broken, Files, broken_lines, examine, identity
 from systems.errors import UserError, nearest
 
@@ -33,14 +34,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Item:
-    """A clip of part ``train`` or ``test``, as its row says.
+    """A clip of part ``train``, ``test`` or another, as its row (its first one) says.
 
-    ``path`` lies below the set's folder. ``sealed`` holds columns that come with the labels alone.
+    ``path`` lies below the set's folder. ``label``: a class, or a series [T, D]; ``None``: it is
+    withheld. ``sealed`` holds columns that come with the labels alone.
     """
 
     part: str
     path: str
-    label: str
+    label: Any
     group: str
     row: Row
     columns: Mapping[str, str | int] = field(default_factory=dict)
@@ -76,8 +78,10 @@ class Listing:
         self.tables: list[Path] = []
         self.faults: list[str] = []
 
-    def table(self, path: str, columns: Sequence[str], header: bool = True) -> list[Row]:
-        """The rows of a table, by comma or TAB; the first column names a row, once.
+    def table(
+        self, path: str, columns: Sequence[str], header: bool = True, key: int = 1
+    ) -> list[Row]:
+        """The rows of a table, by comma or TAB; the first ``key`` columns name a row, once.
 
         Without a ``header`` it has just these columns. UTF-8 with or without a byte order mark and
         any ends of lines will do.
@@ -108,7 +112,7 @@ class Listing:
             row = Row(path, where, dict(zip(names, cells, strict=True)))
             rows.append(row)
             self.faults += [f"{where}: {column} is empty" for column in columns if not row[column]]
-        counts = Counter(row[columns[0]] for row in rows)
+        counts = Counter(" ".join(row[column] for column in columns[:key]) for row in rows)
         self.faults += [f"{path}: {n} rows are of {name}" for name, n in counts.items() if n > 1]
         return rows
 
@@ -137,8 +141,15 @@ class Listing:
         task: str,
         skip_broken: bool,
         notes: Sequence[str] = (),
+        kind: LabelKind = "class",
+        validation: str | None = None,
+        label_hop: float = 0.0,
     ) -> Dataset:
         """The data set of the items, each once; its classes are those that training clips have.
+
+        Labels of part ``test`` are sealed, and withheld where no clip has one. ``validation``: the
+        official part. ``label_hop``: seconds a step of a series, whose clips have their number of
+        steps as the column ``steps``.
 
         Raises:
             UserError: names every fault of the tables, the items and their files.
@@ -149,28 +160,39 @@ class Listing:
         tables = {item.clip_id: item.row.table for item in items}
         seconds, broken = examine(files, tables, decode=skip_broken)
         kept = [i for i in items if i.clip_id in seconds] if skip_broken else items
-        trained = {item.label for item in kept if item.part == "train"}
-        self.faults += _split_faults(kept, trained, classes)
+        if kind == "class":
+            trained = {item.label for item in kept if item.part == "train"}
+            self.faults += _untrained(kept, trained, classes)
+            if len(trained) < len(classes):
+                notes = (*notes, f"{len(trained)} of the set's {len(classes)} classes are there")
+            classes = [name for name in classes if name in trained]
+        if label_hop:
+            self.faults += _step_faults(kept, seconds, label_hop)
+        parts = ("train", validation, "test") if validation else ("train", "test")
+        self.faults += _part_faults(kept, parts)
         if self.faults or (broken and not skip_broken):
             raise self._refusal(() if skip_broken else broken)
-        if len(trained) < len(classes):
-            notes = (*notes, f"{len(trained)} of the set's {len(classes)} classes are there")
-        sealed: Callable[[], Labels] = partial(_labels, tuple(i for i in kept if i.part == "test"))
+        by_part = {part: tuple(i for i in kept if i.part == part) for part in parts}
+        withheld = all(item.label is None for item in by_part["test"])
+        test_kind: LabelKind = "withheld" if withheld else kind
+        sealed: Callable[[], Labels] = partial(_labels, test_kind, by_part.pop("test"))
         return Dataset(
             name=self.name,
             task=task,
-            classes=tuple(name for name in classes if name in trained),
+            classes=tuple(classes),
             clips=tuple(
                 Clip(i.clip_id, i.part, "labelled", i.group, seconds[i.clip_id], i.columns)
                 for i in kept
             ),
-            labels={"train": _labels([i for i in kept if i.part == "train"])},
+            labels={part: _labels(kind, items) for part, items in by_part.items()},
             sealed={"test": sealed},
-            sealed_kind={"test": "class"},
+            sealed_kind={"test": test_kind},
             source=Files(str(self.root), {item.clip_id: item.path for item in kept}),
+            official_validation=validation,
             tables=tuple(identity(path) for path in self.tables),
             skipped=broken,
             notes=tuple(notes),
+            label_hop=label_hop,
         )
 
     def _refusal(self, broken: Broken) -> UserError:
@@ -181,28 +203,50 @@ class Listing:
         return UserError(f"{self.name} in {self.root} cannot be used:\n" + "\n".join(lines))
 
 
-def _labels(items: Iterable[Item]) -> Labels:
-    items = tuple(items)
+def _labels(kind: LabelKind, items: Sequence[Item]) -> Labels:
     return Labels(
-        "class",
-        {item.clip_id: item.label for item in items},
+        kind,
+        {item.clip_id: item.label for item in items if item.label is not None},
         {item.clip_id: item.sealed for item in items if item.sealed},
     )
 
 
-def _split_faults(
+def _untrained(
     items: Sequence[Item], trained: Collection[str], classes: Collection[str]
 ) -> list[str]:
-    """Empty parts, test clips of classes that nothing trains, and groups in both parts."""
-    parts = {part: [i for i in items if i.part == part] for part in ("train", "test")}
-    empty = [f"no clip of part {part} can be used" for part, has in parts.items() if not has]
+    """Classes that are scored and that nothing trains."""
+    if not trained:
+        return []  # an empty part is told once
+    scored = dict.fromkeys(i.label for i in items if i.part != "train" and i.label in classes)
+    return [f"no training clip is of class {name}" for name in scored if name not in trained]
+
+
+def _part_faults(items: Sequence[Item], parts: Sequence[str]) -> list[str]:
+    """Empty parts, and groups in two parts."""
+    there = {item.part for item in items}
+    empty = [f"no clip of part {part} can be used" for part in parts if part not in there]
     if empty:
         return empty
-    scored = dict.fromkeys(item.label for item in parts["test"] if item.label in classes)
-    faults = [f"no training clip is of class {name}" for name in scored if name not in trained]
-    groups = {item.group: item for item in parts["train"]}
-    for item in {item.group: item for item in parts["test"]}.values():
-        if item.group in groups:
-            other = groups[item.group].row.where
-            faults.append(f"{item.row.where}: '{item.group}' trains too ({other})")
+    faults = []
+    first: dict[str, Item] = {}
+    for item in {(item.group, item.part): item for item in items}.values():
+        other = first.setdefault(item.group, item)
+        if other.part != item.part:
+            does = "trains too" if other.part == "train" else f"is in part {other.part} too"
+            faults.append(f"{item.row.where}: '{item.group}' {does} ({other.row.where})")
+    return faults
+
+
+def _step_faults(
+    items: Sequence[Item], seconds: Mapping[str, float], label_hop: float
+) -> list[str]:
+    """Recordings whose series is by more than a step longer or shorter than their sound."""
+    faults = []
+    for item in (item for item in items if item.clip_id in seconds):
+        length, steps = seconds[item.clip_id], int(item.columns["steps"])
+        if abs(length - steps * label_hop) > label_hop + 1e-6:
+            faults.append(
+                f"{item.row.where}: {steps} rows for {length:.2f} s of {item.path}; one is needed "
+                f"every {label_hop:g} s ({round(length / label_hop)})"
+            )
     return faults

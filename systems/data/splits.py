@@ -1,20 +1,23 @@
-"""Splits: who trains, who validates. The official protocol where there is one, else folds.
+"""Splits: who trains, who validates. By default the official parts where they are, else folds.
 
-A validation fold never shares a group (speaker, location, recording) with its training clips.
+A validation fold of the default never shares a group (speaker, location, recording) with its
+training clips. A paper's protocol (:mod:`systems.data.protocol`) may.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from systems.data.dataset import Clip, ClipSet, Dataset, LabelKind
+from systems.data.dataset import Clip, ClipSet, Dataset, Event, LabelKind, Labels
+from systems.data.protocol import TRAINS, Judged, Protocol, assigned_folds, counts_for, values_of
+from systems.data.stratify import FOLDS, cross_fitting_folds, stratified_groups
 from systems.errors import UserError
+from systems.kinds import Truth, kind
 
-FOLDS = 5
 # One network's macro F1 on 12 validation clips has a standard deviation of 0.07 from the split
 # alone: below this many validation clips the search scores all folds, not one.
 ENOUGH_VALIDATION_CLIPS = 200
@@ -32,6 +35,7 @@ class Fold:
 class Splits:
     """All folds, how many of them the search scores, and the roles that come without labels.
 
+    ``judged`` says which validation clips count: column -> values; all, where it is empty.
     ``notes`` name the classes that some fold cannot validate.
     """
 
@@ -40,6 +44,7 @@ class Splits:
     searched: int
     unlabelled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    judged: Judged = field(default_factory=dict)
 
     @property
     def labelled(self) -> tuple[str, ...]:
@@ -54,10 +59,10 @@ class TrainingData:
 
     ``validation`` is ``None`` in a refit on all training data. Clips of other roles come without
     targets. ``classes`` are in the order of the columns of every target and score. ``metric`` names
-    what the validation part is scored by. ``halves`` [N] deals the validation clips, whole groups
-    at a time, into 0 and 1: each half may choose an epoch for the other. ``kind`` is that of the
-    labels: by it scores become decisions. ``label_hop``: s from step to step of a series; 0 where
-    labels are of whole clips.
+    what the validation part is scored by, over the clips of it that count. ``halves`` deals the
+    rows of the validation clips, whole groups at a time, into 0 and 1: each half may choose an
+    epoch for the other. ``kind`` is that of the labels: by it scores become decisions.
+    ``label_hop``: s from step to step of a series; 0 where labels are of whole clips.
     """
 
     classes: tuple[str, ...]
@@ -69,43 +74,100 @@ class TrainingData:
     kind: LabelKind = "tags"
     label_hop: float = 0.0
 
+    def truth(self) -> Truth:
+        """What is true of the validation clips, as metrics take it."""
+        clips = self.validation
+        assert clips is not None
+        assert clips.targets is not None
+        return Truth(self.kind, clips.targets, self.classes, clips.events)
 
-def make_splits(dataset: Dataset, seed: int) -> Splits:
-    """The official training and validation part, the user's own folds, or five made ones.
 
-    Made folds are group-disjoint and stratified.
+def make_splits(
+    dataset: Dataset, seed: int, protocol: Protocol | None = None, judged: Judged | None = None
+) -> Splits:
+    """The folds of a paper's protocol; without one the honest default.
+
+    That is the official training and validation part, the user's own folds, or five made ones,
+    which are group-disjoint and stratified.
+
+    Args:
+        dataset: with its labels.
+        seed: of folds that are shuffled.
+        protocol: of a paper.
+        judged: column -> values of the clips that count; ``None``: those of the protocol.
 
     Raises:
-        UserError: a class that some fold has no training clip of, too few groups, or own folds that
-            leave a clip out or split a group.
+        UserError: a class that some fold has no training clip of, too few groups, own folds that
+            leave a clip out or split a group, a part or column that the protocol takes and the data
+            lacks, or a fold that nothing can judge.
     """
-    ids = tuple(clip.clip_id for clip in dataset.role("labelled"))
-    targets = clip_targets(dataset, ids)
-    missing = [name for name, n in zip(dataset.classes, targets.sum(0), strict=True) if n == 0]
+    clips = _pool(dataset, protocol)
+    ids = tuple(clip.clip_id for clip in clips)
+    targets = class_rows(dataset, ids)
+    missing = [dataset.classes[k] for k in np.flatnonzero(targets.sum(0) == 0)]
     if missing:
         raise UserError(f"{dataset.name}: no training clip of class {', '.join(missing)}.")
     folds: tuple[Fold, ...]
-    if dataset.official_validation:
+    if protocol is not None:
+        named = protocol.words()
+        folds = _folds(ids, assigned_folds(protocol, clips, targets, seed).tolist())
+    elif dataset.official_validation:
         validation = tuple(c.clip_id for c in dataset.part(dataset.official_validation))
-        protocol, folds = "official", (Fold(ids, validation),)
+        named, folds = "official", (Fold(ids, validation),)
     elif dataset.folds is not None:
-        protocol, folds = "own folds", _own_folds(dataset, ids)
+        named, folds = "own folds", _own_folds(dataset, ids)
     else:
-        groups = [clip.group for clip in dataset.role("labelled")]
-        assigned = stratified_groups(targets, groups, FOLDS, seed)
-        protocol, folds = "folds", _folds(ids, assigned.tolist())
-    _check_folds(dataset, folds, targets)
-    enough = min(len(fold.validation) for fold in folds) >= ENOUGH_VALIDATION_CLIPS
+        assigned = stratified_groups(targets, [clip.group for clip in clips], FOLDS, seed)
+        named, folds = "folds", _folds(ids, assigned.tolist())
+    if judged is None:
+        judged = protocol.judged if protocol else {}
+    _check_folds(dataset, folds, ids, targets)
+    counting = _counting(dataset, folds, judged)
+    enough = min(map(len, counting)) >= ENOUGH_VALIDATION_CLIPS
     return Splits(
-        protocol,
+        named,
         folds,
         searched=1 if enough else len(folds),
         unlabelled={
             role: tuple(c.clip_id for c in dataset.role(role))
             for role in ("unlabelled", "out_of_domain")
         },
-        notes=_unvalidated(dataset, folds),
+        notes=_unvalidated(dataset, counting),
+        judged=judged,
     )
+
+
+def judged_by(dataset: Dataset, protocol: Protocol | None, strict: bool) -> tuple[Judged, str]:
+    """Which clips count by a paper's protocol, and what to note of it.
+
+    Data without its columns is judged as a whole, which the note says.
+
+    Raises:
+        UserError: such data, where the protocol itself was asked for (``strict``).
+    """
+    judged = protocol.judged if protocol else {}
+    clips = _pool(dataset, protocol if strict else None)
+    lacking = [c for c in judged if not any(c in clip.columns for clip in clips)]
+    if not lacking:
+        return judged, ""
+    if strict:
+        values_of(clips, lacking[0])  # raises
+    names = " and ".join(f"'{column}'" for column in lacking)
+    return {}, f"all clips count: the paper counts some by {names}, which this data does not have"
+
+
+def _pool(dataset: Dataset, protocol: Protocol | None) -> tuple[Clip, ...]:
+    """The clips that folds are made of: the training clips, or those of the named parts."""
+    if protocol is None or not protocol.of:
+        return dataset.role("labelled")
+    for part in protocol.of:
+        if part not in dataset.labels or part in dataset.sealed_kind:
+            raise UserError(
+                f"the protocol makes folds of the part '{part}', which {dataset.name} does not "
+                f"have with labels (it has {', '.join(dataset.labels)}): leave out --protocol "
+                "paper, or use the paper's data."
+            )
+    return tuple(c for c in dataset.clips if c.part in protocol.of and c.role == "labelled")
 
 
 def _folds(ids: Sequence[str], assigned: Sequence[Any]) -> tuple[Fold, ...]:
@@ -116,6 +178,7 @@ def _folds(ids: Sequence[str], assigned: Sequence[Any]) -> tuple[Fold, ...]:
             tuple(i for i, fold in zip(ids, assigned, strict=True) if fold == name),
         )
         for name in sorted(set(assigned))
+        if name != TRAINS
     )
 
 
@@ -152,10 +215,13 @@ def own_fold_faults(clips: Sequence[Clip], folds: Mapping[str, str]) -> list[tup
     return faults
 
 
-def _check_folds(dataset: Dataset, folds: Sequence[Fold], targets: np.ndarray) -> None:
-    """Every class has a clip in the training part of every fold; ``targets`` are of all clips."""
-    counts = np.stack([clip_targets(dataset, fold.train).sum(0) for fold in folds])
-    groups = np.array([clip.group for clip in dataset.role("labelled")])
+def _check_folds(
+    dataset: Dataset, folds: Sequence[Fold], ids: Sequence[str], targets: np.ndarray
+) -> None:
+    """Every class has a clip in the training part of every fold; ``targets`` are of ``ids``."""
+    counts = np.stack([class_rows(dataset, fold.train).sum(0) for fold in folds])
+    group_of = {clip.clip_id: clip.group for clip in dataset.clips}
+    groups = np.array([group_of[clip_id] for clip_id in ids])
     faults = []
     for k in np.flatnonzero((counts == 0).any(0)):
         having = targets[:, k] > 0
@@ -170,12 +236,27 @@ def _check_folds(dataset: Dataset, folds: Sequence[Fold], targets: np.ndarray) -
         )
 
 
-def _unvalidated(dataset: Dataset, folds: Sequence[Fold]) -> tuple[str, ...]:
-    """A note for each class that not every validation part has."""
-    counts = np.stack([clip_targets(dataset, fold.validation).sum(0) for fold in folds])
+def _counting(
+    dataset: Dataset, folds: Sequence[Fold], judged: Judged
+) -> tuple[tuple[str, ...], ...]:
+    """The validation clips of each fold that count. Raises UserError where a fold has none."""
+    counts = {clip.clip_id: counts_for(clip, judged) for clip in dataset.clips}
+    found = tuple(tuple(i for i in fold.validation if counts[i]) for fold in folds)
+    if not all(found):
+        told = " and ".join(f"{k} {' or '.join(map(str, v))}" for k, v in judged.items())
+        raise UserError(
+            f"{dataset.name}: a validation part has no clip that counts (with {told}), so nothing "
+            "could choose an epoch there."
+        )
+    return found
+
+
+def _unvalidated(dataset: Dataset, counting: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """A note for each class that not every validation part has, among what counts there."""
+    counts = np.stack([class_rows(dataset, ids).sum(0) for ids in counting])
     return tuple(
-        f"class {name}: {lacking} of {len(folds)} validation part(s) have no clip of it"
-        for name, lacking in zip(dataset.classes, (counts == 0).sum(0).tolist(), strict=True)
+        f"class {name}: {lacking} of {len(counting)} validation part(s) have no clip of it"
+        for name, lacking in zip(dataset.classes, (counts == 0).sum(0).tolist(), strict=False)
         if lacking
     )
 
@@ -187,13 +268,16 @@ def training_data(
     train = splits.labelled if fold is None else splits.folds[fold].train
     validation, halves = None, None
     if fold is not None:
-        validation = clip_set(dataset, splits.folds[fold].validation)
+        validation = clip_set(dataset, splits.folds[fold].validation, splits.judged)
         halves = _halves(dataset, validation)
     return TrainingData(
         classes=dataset.classes,
-        labelled=clip_set(dataset, train),
+        labelled=clip_set(dataset, train, splits.judged),
         validation=validation,
-        unlabelled={role: ClipSet(ids) for role, ids in splits.unlabelled.items()},
+        unlabelled={
+            role: ClipSet(ids, columns=_columns(dataset, ids))
+            for role, ids in splits.unlabelled.items()
+        },
         metric=metric,
         halves=halves,
         kind=kind_of(dataset, train if fold is None else splits.folds[fold].validation),
@@ -207,69 +291,78 @@ def kind_of(dataset: Dataset, clip_ids: Sequence[str]) -> LabelKind:
 
 
 def _halves(dataset: Dataset, clips: ClipSet) -> np.ndarray | None:
-    """A half [N] of each clip; ``None`` of a single one."""
+    """The half of each row, that of its clip, those that count spread evenly; ``None`` of a single
+    clip."""
     if len(clips) < 2 or clips.targets is None:
         return None
     group_of = {clip.clip_id: clip.group for clip in dataset.clips}
-    return cross_fitting_folds(clips.targets, [group_of[i] for i in clips.clip_ids], 0, most=2)
+    rows = counted_apart(class_rows(dataset, clips.clip_ids), clips.judged)
+    halves = cross_fitting_folds(rows, [group_of[i] for i in clips.clip_ids], 0, most=2)
+    return halves if clips.lengths is None else np.repeat(halves, clips.lengths)
 
 
-def clip_set(dataset: Dataset, clip_ids: Sequence[str]) -> ClipSet:
-    """Clips with their clip-level targets, from parts whose labels may be seen."""
-    return ClipSet(tuple(clip_ids), clip_targets(dataset, clip_ids))
+def counted_apart(targets: np.ndarray, judged: np.ndarray | None) -> np.ndarray:
+    """Targets [N, K] as strata of what counts and of what does not [N, 2 K]."""
+    if judged is None:
+        return targets
+    every = targets if targets.shape[1] else np.ones((len(targets), 1))
+    return np.concatenate([every * judged[:, None], every * ~judged[:, None]], axis=1)
+
+
+def clip_set(dataset: Dataset, clip_ids: Sequence[str], judged: Judged | None = None) -> ClipSet:
+    """Clips with columns, targets and events, from parts whose labels may be seen."""
+    ids = tuple(clip_ids)
+    about = {clip.clip_id: clip for clip in dataset.clips}
+    counts = np.array([counts_for(about[i], judged or {}) for i in ids], dtype=bool)
+    return ClipSet(
+        ids,
+        clip_targets(dataset, ids),
+        clip_lengths(dataset, ids),
+        columns=_columns(dataset, ids),
+        judged=None if counts.all() else counts,
+        events=clip_events(dataset, ids),
+    )
+
+
+def _columns(dataset: Dataset, clip_ids: Sequence[str]) -> tuple[Mapping[str, Any], ...]:
+    about = {clip.clip_id: clip for clip in dataset.clips}
+    return tuple(about[i].columns for i in clip_ids)
+
+
+def clip_events(dataset: Dataset, clip_ids: Sequence[str]) -> tuple[tuple[Event, ...], ...] | None:
+    """The events of clips of open parts, where all of them have timed labels."""
+    part_of = {clip.clip_id: clip.part for clip in dataset.clips}
+    if any(dataset.labels[part_of[i]].kind != "events" for i in clip_ids):
+        return None
+    return tuple(tuple(dataset.labels[part_of[i]].values[i]) for i in clip_ids)
+
+
+def class_rows(dataset: Dataset, clip_ids: Sequence[str]) -> np.ndarray:
+    """The classes [N, K] that labels say clips have; of labels without classes no columns."""
+    if clip_ids and not kind(kind_of(dataset, clip_ids)).says_tags:
+        return np.zeros((len(clip_ids), 0), np.float32)
+    return clip_targets(dataset, clip_ids)
 
 
 def clip_targets(dataset: Dataset, clip_ids: Sequence[str]) -> np.ndarray:
-    """Clip-level targets [N, K] of clips of any open parts."""
-    part_of = {clip.clip_id: clip.part for clip in dataset.clips}
-    rows = [dataset.labels[part_of[i]].tag_matrix([i], dataset.classes) for i in clip_ids]
+    """Targets of clips of any open parts, as their kind has them: [N, K], of a series [ΣT, D]."""
+    rows = [
+        kind(labels.kind).matrix(labels, [clip_id], dataset.classes)
+        for clip_id, labels in _labelled(dataset, clip_ids)
+    ]
     return np.concatenate(rows) if rows else np.zeros((0, len(dataset.classes)), np.float32)
 
 
-def cross_fitting_folds(
-    targets: np.ndarray, groups: Sequence[str], seed: int, most: int = FOLDS
-) -> np.ndarray:
-    """A fold [N] of each row for cross-fitting: ``most`` folds, or as many as there are groups.
-
-    Rows of a single group are dealt out one by one: nothing else can be fitted on them.
-    """
-    found = len(set(groups))
-    units = groups if found > 1 else [str(row) for row in range(len(groups))]
-    return stratified_groups(targets, units, min(most, len(set(units))), seed)
+def clip_lengths(dataset: Dataset, clip_ids: Sequence[str]) -> tuple[int, ...] | None:
+    """How many rows each clip has of the targets; ``None``: one."""
+    lengths = [
+        kind(labels.kind).lengths(labels, [clip_id])
+        for clip_id, labels in _labelled(dataset, clip_ids)
+    ]
+    return None if None in lengths else tuple(n for of_clip in lengths for n in of_clip or ())
 
 
-def stratified_groups(
-    targets: np.ndarray, groups: Sequence[str], folds: int, seed: int
-) -> np.ndarray:
-    """Assign each clip a fold [N] so that groups stay whole and classes spread evenly.
-
-    Iterative stratification (Sechidis et al. 2011) over groups: the group with the rarest class
-    still to place goes to the fold that lacks that class most. Written here because scikit-learn's
-    StratifiedGroupKFold takes one class a clip, not several.
-
-    Raises:
-        UserError: fewer groups than folds.
-    """
-    names = list(dict.fromkeys(groups))
-    if len(names) < folds:
-        raise UserError(f"{len(names)} groups of clips cannot make {folds} disjoint folds.")
-    row = {name: r for r, name in enumerate(names)}
-    counts = np.zeros((len(names), targets.shape[1] + 1))
-    for target, group in zip(targets, groups, strict=True):
-        counts[row[group], :-1] += target
-        counts[row[group], -1] += 1  # the last column balances the number of clips
-    wanted = np.tile(counts.sum(0) / folds, (folds, 1))
-    generator = np.random.default_rng([seed, folds])
-    order = generator.permutation(len(names))
-    fold_of = np.full(len(names), -1)
-    for _ in range(len(names)):
-        free = order[fold_of[order] < 0]
-        left = counts[free, :-1].sum(0)
-        rarest = int(np.argmin(np.where(left > 0, left, np.inf))) if left.any() else -1
-        group = free[int(np.argmax(counts[free, rarest]))]
-        need = wanted[:, rarest]
-        best = np.flatnonzero(need >= need.max() - 1e-9)
-        fold = best[int(np.argmax(wanted[best, -1]))]
-        fold_of[group] = fold
-        wanted[fold] -= counts[group]
-    return np.array([fold_of[row[group]] for group in groups])
+def _labelled(dataset: Dataset, clip_ids: Sequence[str]) -> Iterator[tuple[str, Labels]]:
+    """Each clip with the labels of its part."""
+    part_of = {clip.clip_id: clip.part for clip in dataset.clips}
+    return ((clip_id, dataset.labels[part_of[clip_id]]) for clip_id in clip_ids)

@@ -8,7 +8,6 @@ texture in time and frequency says much. The test part sounds from sources no ot
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -16,24 +15,24 @@ import numpy as np
 from numpy.random import Generator
 
 from systems.data.dataset import Clip, Dataset, Event, LabelKind, Labels, Role
+from systems.data.rendering import LAYOUT, Rendering, takes_no_folder
 from systems.data.synthetic_sounds import (
     CLASSES,
     RATE,
     SOUNDS,
     TEST_VARIANTS,
     TRAINING_VARIANTS,
-    VERSION,
     background,
     rms,
     seeded,
     sounding,
     within,
 )
-from systems.errors import UserError
+
+__all__ = ["CLASSES", "CLIPS", "LAYOUT", "NAME", "TASK", "read"]
 
 NAME = "synthetic"
 TASK = "any"
-LAYOUT = "nothing: the set is embedded and takes no folder"
 
 SECONDS = 3.0
 
@@ -55,6 +54,9 @@ PARTS = {
 }
 
 
+CLIPS = {name: part.clips for name, part in PARTS.items()}
+
+
 class Sounding(NamedTuple):
     """An event of a clip, the source variant it sounds from, and its level over the background."""
 
@@ -63,32 +65,13 @@ class Sounding(NamedTuple):
     snr: float  # dB
 
 
-@dataclass(frozen=True)
-class Rendering:
-    """The sound of the clips: each rendered from its id alone, the same whenever it is read."""
-
-    clip_ids: tuple[str, ...]
-
-    def read(self, clip_id: str, track: str = "audio") -> tuple[np.ndarray, int]:
-        """Return samples [1, S] as float32 in -1..1 and the rate in Hz."""
-        return render(scene(clip_id), seeded("audio", clip_id))[None], RATE
-
-    def identity(self) -> Iterable[str]:
-        for clip_id in self.clip_ids:
-            yield f"{clip_id}|version {VERSION}"
-
-    def where(self, clip_id: str) -> str:
-        return clip_id
-
-
 def read(folder: str | None = None, skip_broken: bool = False) -> Dataset:
     """The data set; no rendering is ever broken.
 
     Raises:
         UserError: a folder is given: nothing of the set lies on disk.
     """
-    if folder is not None:
-        raise UserError(f"{NAME} is embedded and takes no folder: leave out --data {folder}.")
+    takes_no_folder(NAME, folder)
     clips = tuple(
         Clip(clip_id, part, PARTS[part].role, group=clip_id, duration=SECONDS)
         for part in PARTS
@@ -102,7 +85,7 @@ def read(folder: str | None = None, skip_broken: bool = False) -> Dataset:
         labels={part: _labels(part) for part in ("weak", "validation")},
         sealed={"test": partial(_labels, "test")},
         sealed_kind={"test": PARTS["test"].kind},
-        source=Rendering(tuple(clip.clip_id for clip in clips)),
+        source=Rendering(tuple(clip.clip_id for clip in clips), render),
         test_part="test",
         official_validation="validation",
     )
@@ -152,7 +135,12 @@ def _collide(a: Event, b: Event) -> bool:
     return a.label == b.label and a.onset < b.offset + gap and b.onset < a.offset + gap
 
 
-def render(soundings: Iterable[Sounding], rng: Generator) -> np.ndarray:
+def render(clip_id: str) -> np.ndarray:
+    """The sound of a clip [S]: its events over a background."""
+    return mixed(scene(clip_id), seeded("audio", clip_id))
+
+
+def mixed(soundings: Iterable[Sounding], rng: Generator) -> np.ndarray:
     """Mix events [S] over a background, each at its signal-to-noise ratio."""
     mix = background(round(SECONDS * RATE), rng)
     level = rms(mix)

@@ -8,30 +8,28 @@ verified, and sounds from sources no other part has.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from systems.data.dataset import Clip, Dataset, Labels
+from systems.data.rendering import LAYOUT, Rendering, takes_no_folder
 from systems.data.synthetic_sounds import (
     RATE,
     TEST_VARIANTS,
     TRAINING_VARIANTS,
-    VERSION,
     background,
     rms,
     seeded,
     sounding,
     within,
 )
-from systems.errors import UserError
+
+__all__ = ["CLASSES", "CLIPS", "LAYOUT", "NAME", "TASK", "read"]
 
 NAME = "synthetic_classes"
 TASK = "any"
-LAYOUT = "nothing: the set is embedded and takes no folder"
 
 CLASSES = (
     "Alarm_bell_ringing", "Blender", "Cat", "Dishes", "Dog", "Frying", "Running_water", "Speech",
@@ -57,32 +55,13 @@ class Scene(NamedTuple):
     label: str
 
 
-@dataclass(frozen=True)
-class Rendering:
-    """The sound of the clips: each rendered from its id alone, the same whenever it is read."""
-
-    clip_ids: tuple[str, ...]
-
-    def read(self, clip_id: str, track: str = "audio") -> tuple[np.ndarray, int]:
-        """Return samples [1, S] as float32 in -1..1 and the rate in Hz."""
-        return render(scene(clip_id), clip_id)[None], RATE
-
-    def identity(self) -> Iterable[str]:
-        for clip_id in self.clip_ids:
-            yield f"{clip_id}|version {VERSION}"
-
-    def where(self, clip_id: str) -> str:
-        return clip_id
-
-
 def read(folder: str | None = None, skip_broken: bool = False) -> Dataset:
     """The data set; no rendering is ever broken.
 
     Raises:
         UserError: a folder is given: nothing of the set lies on disk.
     """
-    if folder is not None:
-        raise UserError(f"{NAME} is embedded and takes no folder: leave out --data {folder}.")
+    takes_no_folder(NAME, folder)
     clips = tuple(_clip(part, clip_id) for part in CLIPS for clip_id in _clip_ids(part))
     return Dataset(
         name=NAME,
@@ -92,7 +71,7 @@ def read(folder: str | None = None, skip_broken: bool = False) -> Dataset:
         labels={"train": _labels("train")},
         sealed={"test": partial(_labels, "test")},
         sealed_kind={"test": "class"},
-        source=Rendering(tuple(clip.clip_id for clip in clips)),
+        source=Rendering(tuple(clip.clip_id for clip in clips), render),
     )
 
 
@@ -128,11 +107,12 @@ def scene(clip_id: str) -> Scene:
     return Scene(sounds, variant, duration, onset, offset, snr, verified, label)
 
 
-def render(scene: Scene, clip_id: str) -> np.ndarray:
+def render(clip_id: str) -> np.ndarray:
     """The sound of a clip [S]: its event over a background."""
+    s = scene(clip_id)
     rng = seeded(NAME, "audio", clip_id)
-    mix = background(round(scene.duration * RATE), rng)
-    start, stop = round(scene.onset * RATE), round(scene.offset * RATE)
-    sound = sounding(scene.sounds, scene.variant, stop - start, rng)
-    mix[start:stop] += sound * (rms(mix) * 10 ** (scene.snr / 20) / rms(sound))
+    mix = background(round(s.duration * RATE), rng)
+    start, stop = round(s.onset * RATE), round(s.offset * RATE)
+    sound = sounding(s.sounds, s.variant, stop - start, rng)
+    mix[start:stop] += sound * (rms(mix) * 10 ** (s.snr / 20) / rms(sound))
     return within(mix)

@@ -58,27 +58,30 @@ def source_variant(label: str, variant: int) -> Params:
 def sounding(label: str, variant: int, count: int, rng: Generator) -> np.ndarray:
     """An event of a class [count]: a source of it under a random equaliser, faded in and out."""
     sound = SOUNDS[label].synthesise(source_variant(label, variant), count, rng)
-    return _fade(_equalise(sound, EQUALISER, 0.0, rng))
+    return faded(equalise(sound, EQUALISER, 0.0, rng))
 
 
 def background(count: int, rng: Generator) -> np.ndarray:
     """Noise of random colour (white to brown), level and slow drift of the level."""
-    noise = _equalise(_noise(count, rng), 4.0, rng.uniform(-6.0, 0.0), rng)
-    drift = _wander(count, 0.6, rng) * 3.0
+    noise = equalise(white(count, rng), 4.0, rng.uniform(-6.0, 0.0), rng)
+    drift = wander(count, 0.6, rng) * 3.0
     level = rng.uniform(-48.0, -34.0)
-    coloured: np.ndarray = _decibels(level + drift) * noise / rms(noise)
+    coloured: np.ndarray = decibels(level + drift) * noise / rms(noise)
     return coloured
 
 
-def _equalise(signal: np.ndarray, depth: float, tilt: float, rng: Generator) -> np.ndarray:
+def equalise(signal: np.ndarray, depth: float, tilt: float, rng: Generator) -> np.ndarray:
     """A random smooth equaliser: up to ``depth`` dB at each octave, plus ``tilt`` dB an octave."""
+    octaves = np.arange(8)
+    return filtered(signal, octaves, rng.uniform(-depth, depth, 8) + tilt * octaves)
+
+
+def filtered(signal: np.ndarray, octaves: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """A smooth filter: gains in dB at octaves over 62.5 Hz (7: 8 kHz), straight in between."""
     size = fft.next_fast_len(len(signal), real=True)
-    octave = _octaves(size)
-    knots = np.arange(8)  # 62.5 Hz to 8 kHz
-    gains = rng.uniform(-depth, depth, 8) + tilt * knots
-    curve = _decibels(np.interp(octave, knots, gains))
-    equalised: np.ndarray = fft.irfft(fft.rfft(signal, size) * curve, size)[: len(signal)]
-    return equalised
+    curve = decibels(np.interp(_octaves(size), octaves, gains))
+    passed: np.ndarray = fft.irfft(fft.rfft(signal, size) * curve, size)[: len(signal)]
+    return passed
 
 
 @cache
@@ -88,7 +91,8 @@ def _octaves(size: int) -> np.ndarray:
     return np.log2(hertz / 62.5).astype(np.float32)
 
 
-def _fade(signal: np.ndarray) -> np.ndarray:
+def faded(signal: np.ndarray) -> np.ndarray:
+    """The signal, faded in and out in place."""
     ramp = np.linspace(0.0, 1.0, EDGE, dtype=np.float32)
     signal[:EDGE] *= ramp
     signal[-EDGE:] *= ramp[::-1]
@@ -105,7 +109,8 @@ def rms(signal: np.ndarray) -> float:
     return math.sqrt(float(np.mean(np.square(signal)))) + 1e-9
 
 
-def _decibels(gain: np.ndarray) -> np.ndarray:
+def decibels(gain: np.ndarray) -> np.ndarray:
+    """Factors of gains in dB."""
     return np.exp(gain * np.float32(math.log(10) / 20))
 
 
@@ -117,11 +122,12 @@ def _time(count: int) -> np.ndarray:
     return np.arange(count, dtype=np.float32) / np.float32(RATE)
 
 
-def _noise(count: int, rng: Generator) -> np.ndarray:
+def white(count: int, rng: Generator) -> np.ndarray:
+    """White noise of variance 1."""
     return rng.standard_normal(count, dtype=np.float32)
 
 
-def _wander(count: int, rate: float, rng: Generator) -> np.ndarray:
+def wander(count: int, rate: float, rng: Generator) -> np.ndarray:
     """A random curve in -1..1 with about ``rate`` turns a second."""
     knots = rng.uniform(-1.0, 1.0, 2 + math.ceil(count / RATE * rate))
     at = np.linspace(0.0, len(knots) - 1, count, dtype=np.float32)
@@ -204,10 +210,10 @@ def _alarm(p: Params, count: int, rng: Generator) -> np.ndarray:
 
 def _blender(p: Params, count: int, rng: Generator) -> np.ndarray:
     """A fast motor under changing load: harmonics whose pitch staggers, and a rough noise."""
-    load = _wander(count, p["stagger"], rng)
+    load = wander(count, p["stagger"], rng)
     pitch = p["pitch"] * np.exp2(p["depth"] * load)
     motor = _tone(pitch, _falling(24, 0.5)) * (1.0 + 0.5 * load)
-    return motor + p["noise"] * _noise(count, rng) * (1.0 - 0.9 * load)
+    return motor + p["noise"] * white(count, rng) * (1.0 - 0.9 * load)
 
 
 def _cat(p: Params, count: int, rng: Generator) -> np.ndarray:
@@ -215,7 +221,7 @@ def _cat(p: Params, count: int, rng: Generator) -> np.ndarray:
     x = np.linspace(0.0, 1.0, count, dtype=np.float32)
     arc = np.sin(np.pi * x ** np.float32(p["skew"]))
     pitch = p["pitch"] * np.exp2(p["glide"] * arc)
-    voice = _tone(pitch, _falling(14, 0.7)) * (0.15 + arc) + 0.03 * _noise(count, rng)
+    voice = _tone(pitch, _falling(14, 0.7)) * (0.15 + arc) + 0.03 * white(count, rng)
     mouth = np.array([[0.6], [1.0], [1.2], [0.9], [0.6]]) * p["mouth"]
     return _resonate(voice, mouth, 0.4, 0.08)
 
@@ -240,7 +246,7 @@ def _dog(p: Params, count: int, rng: Generator) -> np.ndarray:
     barks = max(1, round((count / RATE - p["bark"]) * p["rate"]) + 1)
     x = np.linspace(0.0, 1.0, length, dtype=np.float32)
     pitch = p["pitch"] * np.exp2(0.9 * np.sin(np.pi * np.sqrt(x)) - 0.3 * x)
-    body = _tone(pitch, _falling(16, 0.3)) + p["hoarse"] * _noise(length, rng)
+    body = _tone(pitch, _falling(16, 0.3)) + p["hoarse"] * white(length, rng)
     bark = _resonate(body, np.array([[1.3], [1.0], [0.7]]) * p["mouth"], 0.5, 0.1)
     bark *= np.minimum(1.0, 12 * x) * np.exp(-2.5 * x)
     starts = np.linspace(0, count - length, barks).astype(int)
@@ -257,14 +263,14 @@ def _frying(p: Params, count: int, rng: Generator) -> np.ndarray:
     crackle = _scatter(
         count, rng.integers(0, count, pops), loud * decay * np.sin(6.2832 * centre * t)
     )
-    return crackle + p["hiss"] * np.diff(_noise(count + 1, rng))
+    return crackle + p["hiss"] * np.diff(white(count + 1, rng))
 
 
 def _running_water(p: Params, count: int, rng: Generator) -> np.ndarray:
     """A tap: smooth noise with a slowly wandering hollow band, and bubbles that chirp upwards."""
     points = 2 + math.ceil(count / RATE * 2)
     hollow = p["hollow"] * np.exp2(rng.uniform(-0.5, 0.5, (points, 1)))
-    flow = _resonate(_noise(count, rng), np.hstack([hollow, 2.6 * hollow]), 0.15, 0.15)
+    flow = _resonate(white(count, rng), np.hstack([hollow, 2.6 * hollow]), 0.15, 0.15)
     bubbles = round(count / RATE * p["rate"])
     t = _time(1024)
     pitch = np.exp2(rng.uniform(np.log2(500), np.log2(2500), (bubbles, 1))).astype(np.float32)
@@ -274,10 +280,10 @@ def _running_water(p: Params, count: int, rng: Generator) -> np.ndarray:
 
 def _shaver(p: Params, count: int, rng: Generator) -> np.ndarray:
     """A small buzzing motor that strokes to and fro: a dense comb that swells in a steady beat."""
-    stroke = np.sin(2 * np.pi * (p["stroke"] * _time(count) + 0.2 * _wander(count, 1.0, rng)))
+    stroke = np.sin(2 * np.pi * (p["stroke"] * _time(count) + 0.2 * wander(count, 1.0, rng)))
     pitch = p["pitch"] * (1.0 + 0.02 * stroke)
-    buzz = _tone(pitch, _falling(40, 0.3)) + p["noise"] * _noise(count, rng)
-    stroked: np.ndarray = buzz * _decibels(p["swell"] * stroke)
+    buzz = _tone(pitch, _falling(40, 0.3)) + p["noise"] * white(count, rng)
+    stroked: np.ndarray = buzz * decibels(p["swell"] * stroke)
     return stroked
 
 
@@ -285,11 +291,11 @@ def _speech(p: Params, count: int, rng: Generator) -> np.ndarray:
     """A voice in syllables: a comb of harmonics with formants that move, hisses in between."""
     t = _time(count)
     syllables = max(1, round(count / RATE * p["rate"]))
-    pitch = p["pitch"] * np.exp2(0.25 * _wander(count, 3.0, rng))
+    pitch = p["pitch"] * np.exp2(0.25 * wander(count, 3.0, rng))
     opening = np.square(np.sin(np.pi * syllables * t / t[-1]))
     vowels = rng.uniform([300, 900, 2400], [800, 2200, 3200], (2 * syllables + 1, 3)) * p["tract"]
     voice = _resonate(_tone(pitch, _falling(50, 0.8)), vowels, 0.12, 0.02)
-    hiss = np.diff(_noise(count + 1, rng)) * (_wander(count, 2 * p["rate"], rng) > 0.1)
+    hiss = np.diff(white(count + 1, rng)) * (wander(count, 2 * p["rate"], rng) > 0.1)
     speech: np.ndarray = voice * opening / rms(voice) + 0.7 * hiss * (1.0 - opening)
     return speech
 
@@ -299,7 +305,7 @@ def _vacuum(p: Params, count: int, rng: Generator) -> np.ndarray:
     t = _time(count)
     run = 1.0 - np.exp(-t / 0.15) * 0.5 - np.exp(-t[::-1] / 0.15) * 0.5
     whine = _tone(p["pitch"] * run, _falling(24, p["slope"]))
-    return (whine + p["noise"] * _noise(count, rng)) * run
+    return (whine + p["noise"] * white(count, rng)) * run
 
 
 SHORT, LONG = (0.5, 1.4), (1.2, 2.8)

@@ -16,7 +16,8 @@ import numpy as np
 
 from systems.data.dataset import Clip, Dataset, Event, LabelKind, Labels, Role, event_fault
 from systems.data.files import MEND, Broken, Files, broken_lines, examine, identity
-from systems.data.splits import FOLDS, own_fold_faults, stratified_groups
+from systems.data.splits import own_fold_faults
+from systems.data.stratify import FOLDS, stratified_groups
 from systems.data.table_rows import COLUMNS, Fault, Item, Rows, read_rows
 from systems.errors import UserError, nearest
 

@@ -2,7 +2,7 @@
 
 10 s of binaural sound (stereo, 48 kHz) a clip, from six cities. The official split is read: what
 ``fold1_train`` lists trains, and what ``fold1_evaluate`` lists is the sealed test part. A place
-(``identifier``) is a group; it lies in one part. ``device`` is the recorder.
+(``identifier``) is a group; it lies in one part. ``device`` is the recorder, ``city`` the place's.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ evaluation_setup/fold1_evaluate.txt   the same, of the test part
 audio/*.wav"""
 INSIDE = "TUT-urban-acoustic-scenes-2018-development"
 
+CLIPS = {"train": 6122, "test": 2518}
 # Split of the papers' tables -> part. Their "dev" is the test part of the development set; the
 # labels of the evaluation set ("eval", "public-lb", "private-lb") are not published.
 SPLITS = {"dev": "test"}
+METRICS = ("uar", "accuracy")  # the papers' accuracy is the mean over classes
 
 CLASSES = (
     "airport", "bus", "metro", "metro_station", "park", "public_square", "shopping_mall",
@@ -78,7 +80,8 @@ def read_scenes(
 
 def _item(part: str, row: Row) -> Item:
     place = row["identifier"]
-    columns = {"device": row["source_label"], "identifier": place}
+    city = place.split("-")[0]
+    columns = {"device": row["source_label"], "identifier": place, "city": city}
     return Item(part, row["filename"], row["scene_label"], place, row, columns)
 
 

@@ -8,11 +8,13 @@ moments as some clips of ``a``. All clips of a place are one group, whatever rec
 from __future__ import annotations
 
 from systems.data.dataset import Dataset
-from systems.data.tut2018 import CLASSES, LAYOUT, SPLITS, TASK, read_scenes
+from systems.data.tut2018 import CLASSES, LAYOUT, METRICS, SPLITS, TASK, read_scenes
 
-__all__ = ["CLASSES", "LAYOUT", "NAME", "SPLITS", "TASK", "read"]
+__all__ = ["CLASSES", "CLIPS", "LAYOUT", "METRICS", "NAME", "SPLITS", "SUBSETS", "TASK", "read"]
 
 NAME = "tut2018_mobile"
+CLIPS = {"train": 7202, "test": 2878}
+SUBSETS = {"device": {"a": ("a",), "b": ("b",), "c": ("c",), "b+c": ("b", "c")}}
 INSIDE = "TUT-urban-acoustic-scenes-2018-mobile-development"
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from systems.data.dataset import Labels
-from systems.kinds.kind import Kind, largest
+from systems.kinds.kind import Kind, Truth, largest
 
 
-def score_of_truth(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
+def score_of_truth(truth: Truth, scores: np.ndarray) -> np.ndarray:
     """The score of each clip's true class [N]."""
-    of_truth: np.ndarray = scores[np.arange(len(truth)), truth.argmax(axis=1)]
+    of_truth: np.ndarray = scores[np.arange(len(scores)), truth.values.argmax(axis=1)]
     return of_truth
 
 

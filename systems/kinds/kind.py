@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,15 +19,18 @@ class Truth:
 
     Args:
         kind: of the labels.
-        values: [N, K]: one-hot of a class, 0 or 1 of tags and of relevance, numbers of values.
-        classes: K names; of values the outputs, of relevance the items.
+        values: [N, K]: one-hot of a class, 0 or 1 of tags and of relevance, numbers of values; of a
+            series [ΣT, K], the steps of all clips.
+        classes: K names; of values and series the outputs, of relevance the items.
         events: timed events of each clip, where the labels have them.
+        lengths: T of each clip of a series; ``None``: a row a clip.
     """
 
     kind: LabelKind
     values: np.ndarray
     classes: tuple[str, ...] = ()
     events: tuple[tuple[Event, ...], ...] | None = None
+    lengths: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -36,28 +40,31 @@ class Kind:
     Args:
         name: as data sets state it.
         answers: fields of :class:`systems.predictions.Predictions` that answer it. The first is
-            dense, [N, K]: epochs are validated by it and members fused.
-        matrix: (labels, clip ids, classes) -> what is true, [N, K].
+            dense, [N, K] (of a series N arrays [T, K]): epochs are validated by it and members
+            fused.
+        matrix: (labels, clip ids, classes) -> what is true, [N, K], of a series [ΣT, K].
         metrics: by which it is scored, the default one first; others that fit are scored where a
             run asks for them.
-        closeness: (truth [N, K], scores [N, K]) -> how well each clip is answered [N]: more is
-            better, NaN where nothing is true and nothing said.
+        closeness: (truth, the dense answer) -> how well each clip is answered [N]: more is better,
+            NaN where nothing is true and nothing said.
         words: what an example of it is good or bad at.
         contains: kinds that its labels say too.
         decide: scores [N, K] -> which classes (items) are held to be there [N, K]; ``None`` where
             nothing is decided.
         exclusive: whether a clip has one class.
+        ragged: whether rows are steps of clips, which then have lengths.
     """
 
     name: LabelKind
     answers: tuple[str, ...]
     matrix: Callable[[Labels, Sequence[str], Sequence[str]], np.ndarray]
     metrics: tuple[str, ...]
-    closeness: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    closeness: Callable[[Truth, Any], np.ndarray]
     words: str
     contains: tuple[LabelKind, ...] = ()
     decide: Callable[[np.ndarray], np.ndarray] | None = None
     exclusive: bool = False
+    ragged: bool = False
 
     @property
     def says_tags(self) -> bool:
@@ -66,7 +73,7 @@ class Kind:
 
     @property
     def dense(self) -> str:
-        """The predictions [N, K] that answer it."""
+        """The predictions that answer it: [N, K], of a series N arrays [T, K]."""
         return self.answers[0]
 
     def truth(self, labels: Labels, clip_ids: Sequence[str], classes: Sequence[str]) -> Truth:
@@ -75,7 +82,11 @@ class Kind:
         if "events" in self.answers:
             events = tuple(tuple(labels.values[clip_id]) for clip_id in clip_ids)
         values = self.matrix(labels, clip_ids, classes)
-        return Truth(self.name, values, tuple(classes), events)
+        return Truth(self.name, values, tuple(classes), events, self.lengths(labels, clip_ids))
+
+    def lengths(self, labels: Labels, clip_ids: Sequence[str]) -> tuple[int, ...] | None:
+        """How many rows each clip has; ``None``: one."""
+        return tuple(len(labels.values[i]) for i in clip_ids) if self.ragged else None
 
 
 def above_threshold(scores: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from systems.data.dataset import Labels
-from systems.kinds.kind import Kind, largest
+from systems.kinds.kind import Kind, Truth, largest
 
 
 def relevant_items(labels: Labels, clip_ids: Sequence[str], items: Sequence[str]) -> np.ndarray:
@@ -19,9 +19,9 @@ def relevant_items(labels: Labels, clip_ids: Sequence[str], items: Sequence[str]
     return matrix
 
 
-def first_place(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
+def first_place(truth: Truth, scores: np.ndarray) -> np.ndarray:
     """One over the rank of each query's first relevant item [N]; NaN of a query without any."""
-    relevant = truth > 0.5
+    relevant = truth.values > 0.5
     best = np.where(relevant, scores, -np.inf).max(axis=1, initial=-np.inf)
     rank = 1 + (scores > best[:, None]).sum(axis=1)
     return np.where(relevant.any(axis=1), 1.0 / rank, np.nan)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from systems.data.dataset import Labels
-from systems.kinds.kind import Kind
+from systems.kinds.kind import Kind, Truth
 
 
 def value_matrix(labels: Labels, clip_ids: Sequence[str], classes: Sequence[str]) -> np.ndarray:
@@ -16,9 +16,9 @@ def value_matrix(labels: Labels, clip_ids: Sequence[str], classes: Sequence[str]
     return np.stack(rows) if rows else np.zeros((0, len(classes)))
 
 
-def nearness(truth: np.ndarray, values: np.ndarray) -> np.ndarray:
+def nearness(truth: Truth, values: np.ndarray) -> np.ndarray:
     """The mean absolute error of each clip [N], negative."""
-    near: np.ndarray = -np.abs(truth - values).mean(axis=1)
+    near: np.ndarray = -np.abs(truth.values - values).mean(axis=1)
     return near
 
 

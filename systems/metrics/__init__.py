@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
@@ -31,7 +31,9 @@ from systems.metrics.ranking import mean_of_pairs, precisions, reciprocal_ranks
 from systems.metrics.regression import (
     ccc_by_output,
     ccc_of_moments,
-    moments,
+    mean_pcc_by_output,
+    mean_pcc_of_moments,
+    moments_of_clips,
     pcc_by_output,
     pcc_of_moments,
     rmse_by_output,
@@ -49,99 +51,108 @@ from systems.metrics.tagging import (
     rows_of,
 )
 
-__all__ = ["METRICS", "Metric", "clip_interval", "clip_metric", "metric", "named", "scored_by",
-           "searchable", "words_of"]  # fmt: skip
+__all__ = ["METRICS", "Metric", "clip_interval", "clip_metric", "fused_by", "metric", "named",
+           "scored_by", "searchable", "words_of"]  # fmt: skip
 
 ClipMetric = Callable[[np.ndarray, np.ndarray], float]
 
 _rows, _hits, _places = dense(rows_of), dense(hits), dense(places_of_truth)
-_moments = dense(moments)
 _events, _segments = timed(event_counts), timed(segment_counts)  # each counts once for all of it
 
 METRICS = {
     metric.name: metric
     for metric in (
         Metric(
-            "clip_macro_f1", "clip_scores", ("tags",), "max", "clip macro F1",
+            "clip_macro_f1", ("tags",), "max", "clip macro F1",
             "F1 of clip-level decisions (tags at threshold 0.5), mean over classes",
             decided, macro_f1_of_counts, f1_of_classes, "clip_f1", "clip F1", aliases=("f1",),
         ),
         Metric(
-            "clip_micro_f1", "clip_scores", ("tags",), "max", "clip micro F1",
+            "clip_micro_f1", ("tags",), "max", "clip micro F1",
             "F1 of clip-level decisions (tags at threshold 0.5), over all classes together",
             decided, micro_f1_of_counts, f1_of_classes, "clip_f1", "clip F1",
         ),
         Metric(
-            "clip_map", "clip_scores", ("tags",), "max", "mean average precision",
+            "clip_map", ("tags",), "max", "mean average precision",
             "average precision of clip-level scores, mean over classes",
             _rows, average_precision, average_precision_by_class, "ap", "average precision",
             sums=False, aliases=("map", "ap"),
         ),
         Metric(
-            "clip_auc", "clip_scores", ("tags",), "max", "area under the ROC curve",
+            "clip_auc", ("tags",), "max", "area under the ROC curve",
             "area under the ROC curve of clip-level scores, mean over classes",
             _rows, auc, auc_by_class, "auc", "area under the ROC curve",
             sums=False, aliases=("auc", "tag_auc"),
         ),
         Metric(
-            "accuracy", "clip_scores", ("class",), "max", "accuracy",
+            "accuracy", ("class",), "max", "accuracy",
             "share of clips whose class has the largest score",
             _hits, accuracy_of_hits, class_recall, "recall", "recall",
         ),
         Metric(
-            "uar", "clip_scores", ("class",), "max", "unweighted average recall",
+            "uar", ("class",), "max", "unweighted average recall",
             "recall, mean over classes", _hits, uar_of_hits, class_recall, "recall", "recall",
             aliases=("accuracy",),
         ),
         Metric(
-            "map_at_3", "clip_scores", ("class",), "max", "MAP@3",
+            "map_at_3", ("class",), "max", "MAP@3",
             "mean average precision at 3 (DCASE 2018 task 2)",
             _places, mean_of_places, places_by_class, "map_at_3", "MAP@3",
         ),
         Metric(
-            "pcc", "clip_values", ("values",), "max", "Pearson's correlation",
-            "Pearson's correlation coefficient, mean over outputs",
-            _moments, pcc_of_moments, pcc_by_output, "pcc", "Pearson's correlation",
+            "pcc", ("values", "series"), "max", "Pearson's correlation",
+            "Pearson's correlation coefficient over all clips (steps), mean over outputs",
+            moments_of_clips, pcc_of_moments, pcc_by_output, "pcc", "Pearson's correlation",
             aliases=("pearson_r",),
         ),
         Metric(
-            "ccc", "clip_values", ("values",), "max", "concordance correlation",
+            "mean_pcc", ("series",), "max", "Pearson's correlation within recordings",
+            "Pearson's correlation coefficient of each recording, mean over recordings and outputs",
+            moments_of_clips, mean_pcc_of_moments, mean_pcc_by_output, "mean_pcc",
+            "Pearson's correlation within recordings", sums=False,
+        ),
+        Metric(
+            "ccc", ("values", "series"), "max", "concordance correlation",
             "concordance correlation coefficient, mean over outputs",
-            _moments, ccc_of_moments, ccc_by_output, "ccc", "concordance correlation",
+            moments_of_clips, ccc_of_moments, ccc_by_output, "ccc", "concordance correlation",
         ),
         Metric(
-            "rmse", "clip_values", ("values",), "min", "root mean squared error",
+            "rmse", ("values", "series"), "min", "root mean squared error",
             "root mean squared error, mean over outputs",
-            _moments, rmse_of_moments, rmse_by_output, "rmse", "root mean squared error",
+            moments_of_clips, rmse_of_moments, rmse_by_output, "rmse", "root mean squared error",
         ),
         Metric(
-            "mrr", "ranking", ("relevance",), "max", "mean reciprocal rank",
+            "mrr", ("relevance",), "max", "mean reciprocal rank",
             "mean reciprocal rank of the first relevant item",
             dense(reciprocal_ranks), mean_of_pairs,
         ),
         Metric(
-            "ranking_map", "ranking", ("relevance",), "max", "mean average precision of queries",
+            "ranking_map", ("relevance",), "max", "mean average precision of queries",
             "mean average precision over queries", dense(precisions), mean_of_pairs,
         ),
         Metric(
-            "event_f1", "events", ("events",), "max", "event-based F1",
+            "event_f1", ("events",), "max", "event-based F1",
             "event-based F1, 200 ms onset collar, offset 200 ms / 20 %, mean over classes",
             _events, event_f1_of_counts, f1_of_classes, "event_f1", "event-based F1",
+            predictions="events",
         ),
         Metric(
-            "event_er", "events", ("events",), "min", "event-based error rate",
+            "event_er", ("events",), "min", "event-based error rate",
             "event-based error rate with the same collars, mean over classes",
             _events, event_er_of_counts, class_er_of_counts, "event_er", "event-based error rate",
+            predictions="events",
         ),
         Metric(
-            "event_micro_f1", "events", ("events",), "max", "event-based micro F1",
+            "event_micro_f1", ("events",), "max", "event-based micro F1",
             "event-based F1 with the same collars, over all classes together",
             _events, event_micro_f1_of_counts, f1_of_classes, "event_f1", "event-based F1",
+            predictions="events",
         ),
         Metric(
-            "segment_f1", "events", ("events",), "max", "segment-based F1",
+            "segment_f1", ("events",), "max", "segment-based F1",
             "segment-based F1, segments of 1 s, mean over classes",
             _segments, event_f1_of_counts, f1_of_classes, "segment_f1", "segment-based F1",
+            predictions="events",
         ),
     )
 }  # fmt: skip
@@ -179,31 +190,51 @@ def scored_by(labels: LabelKind, own: str) -> tuple[Metric, ...]:
     return (*first, *(METRICS[name] for name in names))
 
 
-def searchable(labels: LabelKind) -> tuple[str, ...]:
-    """The metrics that a search can follow on validation labels of a kind."""
+def searchable(labels: LabelKind, gives: Collection[str]) -> tuple[str, ...]:
+    """The metrics that a search can follow on validation labels of a kind.
+
+    ``gives``: the predictions of the system: its frames are decided into events.
+    """
     if labels not in KINDS:
         return ()
-    return tuple(m.name for m in METRICS.values() if m.follows_epochs(labels))
+    read = {kind(labels).dense, *gives} | ({"events"} if "frame_scores" in gives else set())
+    return tuple(
+        m.name for m in METRICS.values() if m.follows_epochs(labels) and m.predictions in read
+    )
+
+
+def fused_by(name: str, labels: LabelKind) -> str:
+    """What fused scores are judged by in a run of this metric: itself, where it reads scores; else
+    the first metric of the kind of labels that does."""
+    return name if METRICS[name].predictions == kind(labels).dense else kind(labels).metrics[0]
 
 
 def _dense(name: str) -> Metric:
-    of_scores = {
-        m.name for m in METRICS.values() if m.predictions in {k.dense for k in KINDS.values()}
-    }
+    of_scores = {m.name for m in METRICS.values() if m.predictions is None}
     if name not in of_scores:
         raise unknown("clip metric", name, of_scores)
     return METRICS[name]
 
 
-def clip_metric(name: str, labels: LabelKind = "tags") -> ClipMetric:
-    """(targets [N, K], scores [N, K]) -> value, for a metric of clip scores, values or ranks."""
-    found = _dense(name)
-    return lambda targets, scores: found.value(found.count(Truth(labels, targets), scores))
+def clip_metric(
+    name: str, labels: LabelKind = "tags", lengths: Sequence[int] | None = None
+) -> ClipMetric:
+    """(targets, scores) -> value, for a metric of clip scores, values or ranks [N, K].
+
+    Of a series both are [ΣT, D], and ``lengths`` are T of each clip.
+    """
+    found, of_clips = _dense(name), None if lengths is None else tuple(lengths)
+
+    def value(targets: np.ndarray, scores: np.ndarray) -> float:
+        return found.value(found.count(Truth(labels, targets, lengths=of_clips), scores))
+
+    return value
 
 
 def clip_interval(
-    name: str, targets: np.ndarray, scores: np.ndarray, labels: LabelKind = "tags"
-) -> Interval:
-    """Such a metric of scores [N, K] with its 95 % interval over clips."""
-    found = _dense(name)
-    return found.interval(found.count(Truth(labels, targets), scores))
+    name: str, targets: np.ndarray, scores: np.ndarray, labels: LabelKind = "tags",
+    lengths: Sequence[int] | None = None,
+) -> Interval:  # fmt: skip
+    """Such a metric of scores with its 95 % interval over clips."""
+    found, of_clips = _dense(name), None if lengths is None else tuple(lengths)
+    return found.interval(found.count(Truth(labels, targets, lengths=of_clips), scores))

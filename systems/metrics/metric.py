@@ -23,7 +23,6 @@ class Metric:
 
     Args:
         name: of the metric.
-        predictions: the field of :class:`systems.predictions.Predictions` that it reads.
         labels: the kinds of labels that it needs; labels that contain one of them do too.
         mode: which way is better. It is stated nowhere else.
         words: its name for people.
@@ -34,12 +33,13 @@ class Metric:
         by_class: counts of some clips -> value of each class [K], NaN where there is none.
         class_name: what a class's value is called: not every metric is a mean of classes.
         class_words: that name for people.
+        predictions: the field of :class:`systems.predictions.Predictions` that it reads; without
+            one the dense answer to the labels.
         aliases: names that papers have it under (``results.csv``). One name may mean several
             metrics: the ``accuracy`` of scene classification is the mean over classes.
     """
 
     name: str
-    predictions: str
     labels: tuple[LabelKind, ...]
     mode: Literal["max", "min"]
     words: str
@@ -50,6 +50,7 @@ class Metric:
     class_name: str = ""
     class_words: str = ""
     sums: bool = True
+    predictions: str | None = None
     aliases: tuple[str, ...] = ()
 
     @property
@@ -62,12 +63,16 @@ class Metric:
         return bool({*contained(labels)} & {*self.labels})
 
     def follows_epochs(self, labels: LabelKind) -> bool:
-        """Whether it can be told after each epoch: those give the dense answer to the labels."""
-        return self.fits(labels) and self.predictions == kind(labels).dense
+        """Whether it can be told after each epoch: those give the answers to the labels."""
+        return self.fits(labels) and self.reads(labels) in kind(labels).answers
+
+    def reads(self, labels: LabelKind) -> str:
+        """The field of predictions that it reads where the labels are of a kind."""
+        return self.predictions or kind(labels).dense
 
     def counts(self, truth: Truth, predictions: Predictions) -> np.ndarray | None:
         """Counts [N, ...] of predictions; ``None`` where they lack what it reads."""
-        said = getattr(predictions, self.predictions)
+        said = getattr(predictions, self.reads(truth.kind))
         return None if said is None else self.count(truth, said)
 
     def interval(self, counts: np.ndarray) -> Interval:

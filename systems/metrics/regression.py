@@ -1,8 +1,13 @@
-"""Metrics of values [N, D], as functions of sums over clips (or frames)."""
+"""Metrics of values [N, D] and of series: functions of sums over clips, or over a clip's steps."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+from systems.kinds import Truth, kind
+from systems.kinds.series import by_clip, joined
 
 
 def moments(targets: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -11,11 +16,17 @@ def moments(targets: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.stack([np.ones_like(t), t, v, t * t, v * v, t * v], axis=-1)
 
 
+def moments_of_clips(truth: Truth, said: Any) -> np.ndarray:
+    """Moments of each clip [N, D, 6]: of its values, or summed over the steps of its series."""
+    if not kind(truth.kind).ragged:
+        return moments(truth.values, said)
+    steps = moments(truth.values, joined(truth, said))
+    return np.stack([clip.sum(axis=0) for clip in by_clip(truth, steps)])
+
+
 def pcc_by_output(rows: np.ndarray) -> np.ndarray:
     """Pearson's correlation coefficient of each output [D]; 0 of a constant."""
-    _, _, var_t, var_v, cov = _centred(rows)
-    scale = np.sqrt(var_t * var_v)
-    return np.divide(cov, scale, out=np.zeros_like(cov), where=scale > 1e-12)
+    return _pcc(rows.sum(axis=0))
 
 
 def pcc_of_moments(rows: np.ndarray) -> float:
@@ -23,9 +34,20 @@ def pcc_of_moments(rows: np.ndarray) -> float:
     return float(pcc_by_output(rows).mean())
 
 
+def mean_pcc_by_output(clips: np.ndarray) -> np.ndarray:
+    """Pearson's correlation coefficient of each output [D], mean over clips."""
+    by_output: np.ndarray = _pcc(clips).mean(axis=0)
+    return by_output
+
+
+def mean_pcc_of_moments(clips: np.ndarray) -> float:
+    """Pearson's correlation coefficient of each clip, mean over clips and outputs."""
+    return float(mean_pcc_by_output(clips).mean())
+
+
 def ccc_by_output(rows: np.ndarray) -> np.ndarray:
     """Lin's concordance correlation coefficient of each output [D]."""
-    mean_t, mean_v, var_t, var_v, cov = _centred(rows)
+    mean_t, mean_v, var_t, var_v, cov = _centred(rows.sum(axis=0))
     scale = var_t + var_v + (mean_t - mean_v) ** 2
     return np.divide(2 * cov, scale, out=np.zeros_like(cov), where=scale > 1e-12)
 
@@ -47,8 +69,16 @@ def rmse_of_moments(rows: np.ndarray) -> float:
     return float(rmse_by_output(rows).mean())
 
 
-def _centred(rows: np.ndarray) -> tuple[np.ndarray, ...]:
-    n, t, v, tt, vv, tv = np.moveaxis(rows.sum(axis=0), -1, 0)
+def _pcc(sums: np.ndarray) -> np.ndarray:
+    """Pearson's correlation coefficient [...] of sums [..., 6]; 0 of a constant."""
+    _, _, var_t, var_v, cov = _centred(sums)
+    scale = np.sqrt(np.maximum(var_t, 0) * np.maximum(var_v, 0))
+    return np.divide(cov, scale, out=np.zeros_like(cov), where=scale > 1e-12)
+
+
+def _centred(sums: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Means, variances and covariance [...] of sums [..., 6]."""
+    n, t, v, tt, vv, tv = np.moveaxis(sums, -1, 0)
     mean_t, mean_v = t / n, v / n
     variances = (tt / n - mean_t**2, vv / n - mean_v**2)
     return mean_t, mean_v, *variances, tv / n - mean_t * mean_v

@@ -168,3 +168,12 @@ class BandPool(nn.Module):
         if missing:
             x = nn.functional.pad(x, (0, 0, 0, missing), value=-torch.inf)
         return x.unflatten(2, (-1, self.size)).amax(3)
+
+
+def glorot(module: nn.Module) -> None:
+    """Glorot's uniform initialisation of all weights, biases zero, as Keras has it."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

@@ -114,7 +114,6 @@ QUICK = {  # for two CPU cores; a searched key that is set here leaves the space
     config=Config(),
     task="weak_sed",
     dataset="dcase2018_task4",
-    clips={"weak": 1578, "unlabel_in_domain": 14_412, "test": 288},
     labels=("tags",),
     schedule=("training.epochs",),
     quick=QUICK,

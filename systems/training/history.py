@@ -13,7 +13,10 @@ from torch import Tensor
 
 from systems.context import Context
 from systems.data.splits import TrainingData
-from systems.metrics import clip_metric, metric
+from systems.errors import UserError
+from systems.kinds import kind
+from systems.metrics import metric
+from systems.predictions import Predictions
 
 CROSSED = "checkpoint_crossed"
 
@@ -22,9 +25,10 @@ CROSSED = "checkpoint_crossed"
 class History:
     """What a training went through: per epoch its metrics and its validation scores [E, N, K].
 
-    A worth is what epochs are chosen by (the data's metric, or the loss of the validation part),
-    signed so that more is better; ``kept`` are the chosen ones, the best first, and
-    ``kept_worths`` their worths. ``crossed_clips`` and
+    A worth is what epochs are chosen by (the data's metric over the clips that count, or the loss
+    of the validation part), signed so that more is better; ``kept`` are the chosen ones, the best
+    first, and ``kept_worths`` their worths. Of a series the rows of an epoch's scores are its
+    steps, all clips' one after another [E, ΣT, D]. ``crossed_clips`` and
     ``crossed_frames``: of each validation clip its scores [K] and its frames [T, K] (half
     precision) after the epoch that the other half of the validation clips chose, of a network that
     gives frames; with ``crossed_worths`` the best worth of either half so far, and
@@ -40,20 +44,31 @@ class History:
     crossed_worths: list[float] = field(default_factory=lambda: [-math.inf, -math.inf])
     crossed_step: int = 0
 
-    def judge(
-        self, epoch: int, clips: Tensor, frames: Sequence[Tensor], data: TrainingData
-    ) -> float:
-        """Note the validation part's clip scores [N, K] and frames, if any; its metric."""
-        assert data.validation is not None
-        truth, scores = data.validation.targets, clips.numpy()
-        assert truth is not None
-        measure, sign = clip_metric(data.metric, data.kind), _sign(data.metric)
-        value = measure(truth, scores)
-        self.validation_scores.append(clips)
-        if frames and data.halves is not None:
-            halves = (data.halves == 0, data.halves == 1)
-            worths = [sign * measure(truth[half], scores[half]) for half in halves]
-            self._cross(epoch, clips, frames, worths, data.halves)
+    def judge(self, epoch: int, said: Predictions, data: TrainingData) -> float:
+        """Note what was said of the validation clips, in their order; the metric of it.
+
+        Args:
+            epoch: from 1.
+            said: the dense answer to the labels [N, K] (of a series N arrays [T, D]), frame scores
+                [T, K] of each clip where there are some, and what the metric reads: events, say.
+            data: with the labels, and which clips count.
+
+        Raises:
+            UserError: what the metric reads is not there.
+        """
+        about, counting = metric(data.metric), _counting(data)
+        counts = about.counts(data.truth(), said)
+        if counts is None:
+            raise UserError(f"the metric {about.name} reads {about.predictions}: none are given.")
+        value = about.value(counts[counting])
+        answer = getattr(said, kind(data.kind).dense)
+        clips = [torch.from_numpy(np.array(row, np.float32)) for row in answer]
+        join = torch.cat if isinstance(answer, tuple) else torch.stack
+        self.validation_scores.append(join(clips))
+        if said.frame_scores is not None and data.halves is not None:
+            mine = [counting[data.halves[counting] == half] for half in (0, 1)]
+            worths = [about.sign * about.value(counts[some]) for some in mine]
+            self._cross(epoch, clips, said.frame_scores, worths, data.halves)
         return value
 
     @property
@@ -71,19 +86,19 @@ class History:
         return epoch in self.kept
 
     def _cross(
-        self, epoch: int, clips: Tensor, frames: Sequence[Tensor], worths: Sequence[float],
-        half: np.ndarray,
+        self, epoch: int, clips: Sequence[Tensor], frames: Sequence[np.ndarray],
+        worths: Sequence[float], half: np.ndarray,
     ) -> None:  # fmt: skip
         """Where a half's worth has risen, the other half's rows are taken anew."""
         if not self.crossed_step:
-            self.crossed_clips, self.crossed_frames = list(clips), [f.half() for f in frames]
+            self.crossed_clips, self.crossed_frames = list(clips), list(map(_half, frames))
             self.crossed_step = epoch
         for chooses in (0, 1):
             if worths[chooses] > self.crossed_worths[chooses]:
                 self.crossed_worths[chooses], self.crossed_step = worths[chooses], epoch
                 for row in np.flatnonzero(half != chooses):
-                    self.crossed_clips[row] = clips[row].clone()
-                    self.crossed_frames[row] = frames[int(row)].half()
+                    self.crossed_clips[row] = clips[int(row)].clone()
+                    self.crossed_frames[row] = _half(frames[int(row)])
 
     def keep(self, epoch: int, context: Context) -> dict[str, Any]:
         """Write what an epoch adds, and return what the checkpoint says of it.
@@ -131,5 +146,11 @@ class History:
         return history
 
 
-def _sign(name: str) -> int:
-    return 1 if metric(name).mode == "max" else -1
+def _half(frames: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.asarray(frames)).half()
+
+
+def _counting(data: TrainingData) -> np.ndarray:
+    """The places of the validation clips that the metric is of."""
+    assert data.validation is not None
+    return data.validation.counting()

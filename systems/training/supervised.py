@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from systems.context import Context
+from systems.data.dataset import Event
 from systems.data.splits import TrainingData
 from systems.errors import Diverged
+from systems.kinds import kind
 from systems.listening import Hearing, Model
 from systems.metrics import metric
+from systems.predictions import Predictions
 from systems.tracks import Examples
 from systems.training.history import History
 from systems.training.losses import LossTerm, Step, supervised, total
@@ -25,6 +28,9 @@ from systems.training.mixing import Augmentation, Batch
 from systems.training.settings import Training
 
 KEPT = "checkpoint_kept"
+
+# (frame scores [T, K], seconds) -> those of the clip itself, and the events that they hold
+Timed = Callable[[np.ndarray, float], tuple[np.ndarray, tuple[Event, ...] | None]]
 
 
 @dataclass(frozen=True)
@@ -36,18 +42,22 @@ class Recipe:
     augment: Sequence[Augmentation] = ()
 
 
-def fit(model: Model, recipe: Recipe, hearing: Hearing, data: TrainingData, context: Context
+def fit(
+    model: Model, recipe: Recipe, hearing: Hearing, data: TrainingData, context: Context,
+    timed: Timed | None = None,
 ) -> tuple[History, list[dict[str, Tensor]]]:  # fmt: skip
     """Train ``model`` in place; what is kept of its epochs are states, the best (or only) first.
 
     Each epoch ends with a checkpoint, then a report of ``loss``, its terms, and, with a validation
-    part, the data's metric. Goes on from the context's checkpoint where there is one.
+    part, the data's metric; ``timed`` makes events of frame scores and a duration where the metric
+    reads events. Goes on from the context's checkpoint where there is one.
 
     Raises:
         Diverged: the loss is not finite.
     """
     training = recipe.training
     loop = Loop.start(model, recipe, hearing, data, context)
+    loop.timed = timed
     history, start = History(), 1
     kept: dict[int, dict[str, Tensor]] = {}
     last = min(training.epochs, context.last_step or training.epochs)
@@ -92,35 +102,41 @@ def _ends(training: Training, history: History, epoch: int, data: TrainingData) 
     return epoch - history.best_step > training.patience
 
 
-def _validate(
-    loop: Loop, history: History, epoch: int, data: TrainingData
-) -> dict[str, float]:  # fmt: skip
+def _validate(loop: Loop, history: History, epoch: int, data: TrainingData) -> dict[str, float]:
     """The data's metric on the validation part, and the loss there where it decides anything.
 
-    Of several workers all get the first one's scores, so that they judge alike, and only the first
-    the frames, which it alone keeps.
+    Of several workers all get the first one's answer, and events where the metric reads them, so
+    that they judge alike, and only the first the frames, which it alone keeps.
     """
     assert data.validation is not None
-    frames: list[Tensor] = []
+    ids, frames = data.validation.clip_ids, list[np.ndarray]()
     losses: list[tuple[float, int]] = []
+    ragged = kind(data.kind).ragged
+    reads_events = metric(data.metric).reads(data.kind) == "events"
 
     def tap(features: Any, outputs: Any, rows: Sequence[int], starts: np.ndarray) -> None:
         targets = loop.validation_targets(rows, starts, outputs)
         step = Step(loop.model.network, features, targets, outputs, None)
         losses.append((float(supervised(loop.recipe.terms, step)), len(rows)))
 
-    def first() -> tuple[Tensor, float]:
+    def first() -> tuple[Any, Any, float]:
         watch = tap if loop.recipe.training.watches_loss else None
-        rows = []
+        answers = []
         for heard in loop.hearing.listen(loop.model, loop.validation, loop.context, watch):
-            rows.append(heard.answer(data.kind))
-            if heard.frames is not None:
-                frames.append(heard.frames)
+            answers.append(heard.answer(data.kind).numpy())
+            if heard.frames is not None and not ragged:
+                frames.append(heard.frames.numpy())
+        events = None
+        if reads_events and frames and loop.timed is not None:
+            seconds = loop.validation.seconds
+            events = tuple(loop.timed(f, s)[1] for f, s in zip(frames, seconds, strict=True))
         loss = sum(v * n for v, n in losses) / max(sum(n for _, n in losses), 1)
-        return torch.cat(rows), loss
+        return tuple(answers) if ragged else np.concatenate(answers), events, loss
 
-    scores, loss = loop.context.from_first(first)
-    found = {data.metric: history.judge(epoch, scores, frames, data)}
+    answer, events, loss = loop.context.from_first(first)
+    kinds: dict[str, Any] = {kind(data.kind).dense: answer, "frame_scores": tuple(frames) or None}
+    said = Predictions.of(ids, data.classes, events=events, **kinds)
+    found = {data.metric: history.judge(epoch, said, data)}
     return {**found, "validation_loss": loss} if loop.recipe.training.watches_loss else found
 
 
@@ -186,6 +202,7 @@ class Loop:
     optimiser: torch.optim.Optimizer
     scheduler: Any
     context: Context
+    timed: Timed | None = None
 
     @classmethod
     def start(

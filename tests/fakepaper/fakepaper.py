@@ -5,17 +5,21 @@ Tests put this folder and an entry point for it on the path of the commands that
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from systems import config as configs
+from systems import registry
 from systems.data.dataset import ClipSet
 from systems.excerpts import Excerpts
 from systems.figures import Figure
-from systems.network_system import NetworkSystem
+from systems.network_system import FittedNetwork, NetworkSystem
 from systems.outputs import Outputs
 from systems.papers import gcrnn_vat
 from systems.registry import Requirement, register
@@ -36,18 +40,56 @@ ABOUT: dict[str, Any] = {
 }  # fmt: skip
 
 
-class Pupil(NetworkSystem):
-    """Learns what the fusion says of its training clips instead of their labels."""
+class Second(NetworkSystem):
+    """Learns what the teacher says of its training clips instead of their labels."""
 
     def train(self, data: Any, sounds: Any, context: Any) -> Any:
         taught = context.required("teacher")
         place = {clip_id: row for row, clip_id in enumerate(taught.clip_ids)}
         ids = data.labelled.clip_ids
         scores = np.stack([taught.clip_scores[place[i]] for i in ids]).astype(np.float32)
+        return super().train(replace(data, labelled=ClipSet(ids, scores)), sounds, context)
+
+
+class Pupil(Second):
+    """Learns so of a teacher that knows nothing of the clips that validate."""
+
+    def train(self, data: Any, sounds: Any, context: Any) -> Any:
+        taught = context.required("teacher")
         held_out = () if data.validation is None else data.validation.clip_ids
         if data.validation is not None and set(held_out) & set(taught.clip_ids):
             raise AssertionError("the teacher speaks of clips that validate")
-        return super().train(replace(data, labelled=ClipSet(ids, scores)), sounds, context)
+        return super().train(data, sounds, context)
+
+
+@dataclass(frozen=True)
+class WithBase(FittedNetwork):
+    """A network and the fitted system that it stands on; saved together."""
+
+    base: Any = None
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        self.base.save(folder / "base")
+        (folder / "base" / "about.json").write_text(json.dumps(self.about))
+        super().save(folder)
+
+
+class OnBase(NetworkSystem):
+    """Requires a fitted system, and carries it."""
+
+    def train(self, data: Any, sounds: Any, context: Any) -> Any:
+        fitted = super().train(data, sounds, context)
+        return WithBase(
+            **vars(fitted), base=context.required("base"), about=context.required_about("base")
+        )
+
+    def load(self, folder: Path) -> Any:
+        about = json.loads((folder / "base" / "about.json").read_text())
+        entry = registry.get(about["system"])
+        system = entry.build(configs.from_dict(type(entry.config), about["config"]))
+        fitted = super().load(folder)
+        return WithBase(**vars(fitted), base=system.load(folder / "base"), about=about)
 
 
 class Tags(nn.Module):
@@ -128,3 +170,63 @@ def classes(config: Any) -> Any:
 def pupil(config: Any) -> Any:
     """The second pass."""
     return network(Pupil, config)
+
+
+@register(
+    "fakepaper/onbase", config=TINY,
+    requires={"base": Requirement("fakepaper/small", "fitted", "same_fold")}, **ABOUT,
+)  # fmt: skip
+def onbase(config: Any) -> Any:
+    """What stands on a fitted system."""
+    return network(OnBase, config)
+
+
+@register(
+    "fakepaper/distilled", config=TINY,
+    requires={"teacher": Requirement(
+        "fakepaper/small", rows="same_fold", clips=("labelled", "unlabelled"),
+        kinds=("clip_scores", "frame_scores"),
+    )}, **ABOUT,
+)  # fmt: skip
+def distilled(config: Any) -> Any:
+    """What learns of clips without labels, and of frames."""
+    return network(Pupil, config)
+
+
+@dataclass(frozen=True)
+class TwoPasses(gcrnn_vat.Config):
+    """``pass_``: the second learns what the models of the first say."""
+
+    pass_: int = 2
+
+
+def first_pass(config: TwoPasses) -> dict[str, Requirement]:
+    """The teacher of the second pass."""
+    return {} if config.pass_ == 1 else {"teacher": Requirement("fakepaper/teacher")}
+
+
+@register(
+    "fakepaper/net", config=TwoPasses(**vars(TINY)), requires=first_pass,
+    figures=(
+        Figure("first pass, as trained", {"pass_": 1}, node="pass 1"),
+        Figure("first pass; fast", {"pass_": 1, "training.learning_rate": 0.01}),
+        Figure("second pass; fast", {"training.learning_rate": 0.01}, node="fast"),
+    ), **ABOUT,
+)  # fmt: skip
+def net(config: Any) -> Any:
+    """One of two passes."""
+    return network(NetworkSystem if config.pass_ == 1 else Second, config)
+
+
+register.fusion(
+    "fakepaper/teacher", members=["fakepaper/net#pass 1", "fakepaper/net#first pass; fast"],
+    learner="logreg", summary="What the second pass learns from.",
+)  # fmt: skip
+register.fusion(
+    "fakepaper/stack2", members=["fakepaper/net", "fakepaper/net#fast"], learner="mean",
+    summary="The second pass.", figures=(
+        Figure("both"),
+        Figure("first pass", {"members": ("fakepaper/net#pass 1", "fakepaper/net#fast")}),
+        Figure("both; vote", {"pool": "frame_vote"}, node="vote"),
+    ),
+)  # fmt: skip

@@ -10,7 +10,7 @@ from scipy.special import expit, logit, softmax
 
 from orchestrator.members.seen import Members, Targets
 from orchestrator.stacking.learner import Learner
-from systems.data.splits import cross_fitting_folds
+from systems.data.stratify import cross_fitting_folds
 
 SMALLEST = 1e-4  # of a probability whose log odds are taken
 

@@ -13,7 +13,7 @@ from orchestrator.members.seen import Members, Targets
 from orchestrator.stacking.crossfit import fold_masks
 from orchestrator.stacking.learner import Learner
 from orchestrator.stacking.learners.embeddings import side_by_side
-from systems.data.splits import cross_fitting_folds
+from systems.data.stratify import cross_fitting_folds
 from systems.errors import UserError
 
 # All that a saved machine is made of; anything else in a file is refused before it is loaded.

@@ -1,0 +1,72 @@
+"""What a training is told of its clips: pure functions of training data and context."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from systems.context import Context
+from systems.data.dataset import ClipSet
+from systems.data.splits import TrainingData
+from systems.errors import UserError
+
+
+@dataclass(frozen=True)
+class WeightedBy:
+    """Weights in the loss by a column of the clips: value (as text) -> weight, else 1."""
+
+    column: str
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    def __call__(self, data: TrainingData, context: Context) -> TrainingData:
+        values = column_of(data.labelled, self.column)
+        weights = np.array([self.weights.get(value, 1.0) for value in values], np.float32)
+        return replace(data, labelled=replace(data.labelled, weights=weights))
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """Labels of doubtful clips under a teacher's predictions (gcnn_gcrnn_stacking, section 3.3).
+
+    Of each clip whose ``column`` is not ``trusted``: where the teacher's class is the given one at
+    a probability above ``above``, the clip becomes trusted (``promote``); else its label becomes
+    the teacher's class (``relabel``).
+    """
+
+    teacher: str
+    column: str
+    trusted: str = "1"
+    above: float = 0.7
+    promote: bool = True
+    relabel: bool = True
+
+    def __call__(self, data: TrainingData, context: Context) -> TrainingData:
+        taught, labelled = context.required(self.teacher), data.labelled
+        assert labelled.targets is not None
+        place = {clip_id: row for row, clip_id in enumerate(taught.clip_ids)}
+        said = taught.clip_scores[[place[clip_id] for clip_id in labelled.clip_ids]]
+        given, best = labelled.targets.argmax(axis=1), said.argmax(axis=1)
+        doubtful = np.array([v != self.trusted for v in column_of(labelled, self.column)])
+        confirmed = doubtful & (best == given) & (said.max(axis=1) > self.above)
+        targets, columns = labelled.targets.copy(), list(labelled.columns)
+        if self.relabel:
+            changed = doubtful & ~confirmed
+            targets[changed] = np.eye(targets.shape[1], dtype=targets.dtype)[best[changed]]
+        for row in np.flatnonzero(confirmed) if self.promote else ():
+            columns[row] = {**columns[row], self.column: self.trusted}
+        return replace(data, labelled=replace(labelled, targets=targets, columns=tuple(columns)))
+
+
+def column_of(clips: ClipSet, column: str) -> list[str]:
+    """A column of clips as text.
+
+    Raises:
+        UserError: some clip does not have it.
+    """
+    if not clips.columns or any(column not in about for about in clips.columns):
+        raise UserError(
+            f"the training weighs clips by their column '{column}', which this data set lacks."
+        )
+    return [str(about[column]) for about in clips.columns]

@@ -1,0 +1,150 @@
+"""Tiny sets in the layouts of the public ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from systems import data
+from systems.data.dataset import LabelKind
+from systems.errors import UserError
+
+RATE = 8_000  # Hz; readers take any
+SCENES = ("bus", "tram")
+FSD_TRAIN = "FSDKaggle2018.meta/train_post_competition.csv"
+FSD_SCORED = "FSDKaggle2018.meta/test_post_competition_scoring_clips.csv"
+
+
+def sound(path: Path, channels: int = 1, seconds: float = 0.1) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(len(path.name)).standard_normal((round(RATE * seconds), channels))
+    soundfile.write(path, 0.1 * noise, RATE, subtype="PCM_16")
+
+
+def table(path: Path, rows: Sequence[Sequence[str]], separator: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(separator.join(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def fsdkaggle2018(root: Path) -> None:
+    """12 training clips (4 verified; two of one sound on Freesound) and 4 test clips."""
+    train = [["fname", "label", "manually_verified", "freesound_id", "license"]]
+    test = [["fname", "label", "usage", "freesound_id", "license"]]
+    for i in range(16):
+        name, label = f"{i:08x}.wav", ("Bark", "Hi-hat")[i % 2]
+        part = "train" if i < 12 else "test"
+        sound(root / f"FSDKaggle2018.audio_{part}" / name)
+        origin = ["0" if i == 2 else str(i), "Attribution"]
+        if part == "train":
+            train.append([name, label, str(int(i % 3 == 0)), *origin])
+        else:
+            test.append([name, label, "Public" if i == 12 else "Private", *origin])
+    table(root / FSD_TRAIN, train, ",")
+    table(root / FSD_SCORED, test, ",")
+
+
+def scenes(root: Path, devices: str, channels: int) -> None:
+    """Two scenes of six places, the last one tested; two moments a place, on every device."""
+    meta = [["filename", "scene_label", "identifier", "source_label"]]
+    folds: dict[str, list[list[str]]] = {"train": [], "evaluate": []}
+    for i in range(24):
+        scene, place = SCENES[i // 12], f"paris-{i // 2}"
+        for device in devices:
+            name = f"audio/{scene}-{place}-{i}-{device}.wav"
+            sound(root / name, channels)
+            meta.append([name, scene, place, device])
+            folds["train" if i % 12 < 10 else "evaluate"].append([name, scene])
+    table(root / "meta.csv", meta, "\t")
+    for fold, rows in folds.items():
+        table(root / f"evaluation_setup/fold1_{fold}.txt", rows, "\t")
+
+
+def mask(root: Path, tables: Sequence[str] = ("train", "devel", "test")) -> None:
+    """8 training, 4 development and 4 test clips; test labels are withheld."""
+    rows: dict[str, list[list[str]]] = {name: [["file_name", "label"]] for name in tables}
+    for part, count in {"train": 8, "devel": 4, "test": 4}.items():
+        for i in range(count):
+            name = f"{part}_{i:05d}.wav"
+            sound(root / "wav" / name)
+            label = "?" if part == "test" else ("clear", "mask")[i % 2]
+            rows[part if part in rows else tables[0]].append([name, label])
+    for name in tables:
+        table(root / f"lab/{name}.csv", rows[name], ",")
+
+
+def breathing(root: Path) -> None:
+    """4 training, 2 development and 3 test recordings of 10 to 14 steps; the last are withheld."""
+    rows = [["filename", "timeFrame", "upper_belt"]]
+    for part, count in {"train": 4, "devel": 2, "test": 3}.items():
+        for i in range(count):
+            name, steps = f"{part}_{i:02d}.wav", 10 + i
+            sound(root / "wav" / name, seconds=0.04 * steps)
+            for step in range(steps):
+                value = "?" if part == "test" else f"{np.sin(i + step):.5f}"
+                rows.append([name, f"{0.04 * step:.2f}", value])
+    table(root / "lab/labels.csv", rows, ",")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A set: how it is made, its clips and what holds them, and what one of its labels says.
+
+    ``test_tables`` hold labels of the test part; ``trained``: files of training clips.
+    """
+
+    name: str
+    make: Callable[[Path], None]
+    clips: dict[str, int]
+    task: str
+    columns: tuple[str, ...]
+    audio: str
+    train_table: str
+    test_tables: tuple[str, ...]
+    label: str
+    kind: LabelKind = "class"
+    test_kind: LabelKind = "class"
+    trained: str = "*.wav"
+
+
+FOLDS = tuple(f"evaluation_setup/fold1_{part}.txt" for part in ("train", "evaluate"))
+CASES = (
+    Case(
+        "fsdkaggle2018", fsdkaggle2018, {"train": 12, "test": 4}, "single_label_tagging",
+        ("manually_verified",), "FSDKaggle2018.audio_train", FSD_TRAIN, (FSD_SCORED,), "Bark",
+    ),
+    Case(
+        "tut2018", lambda root: scenes(root, "a", 2), {"train": 20, "test": 4},
+        "scene_classification", ("device", "identifier"), "audio", "meta.csv",
+        ("meta.csv", FOLDS[1]), "bus",
+    ),
+    Case(
+        "tut2018_mobile", lambda root: scenes(root, "abc", 1), {"train": 60, "test": 12},
+        "scene_classification", ("device", "identifier"), "audio", "meta.csv",
+        ("meta.csv", FOLDS[1]), "bus",
+    ),
+    Case(
+        "compare2020_mask", mask, {"train": 8, "devel": 4, "test": 4}, "speech_classification",
+        (), "wav", "lab/train.csv", ("lab/test.csv",), "mask",
+        test_kind="withheld", trained="train_*.wav",
+    ),
+    Case(
+        "compare2020_breathing", breathing, {"train": 4, "devel": 2, "test": 3},
+        "series_regression", ("steps",), "wav", "lab/labels.csv", ("lab/labels.csv",),
+        "upper_belt", kind="series", test_kind="withheld", trained="train_*.wav",
+    ),
+)  # fmt: skip
+
+
+def refusal(case: Case, root: Path, skip_broken: bool = False) -> str:
+    with pytest.raises(UserError) as error:
+        data.load(case.name, str(root), skip_broken)
+    return str(error.value)
+
+
+def edit(path: Path, change: Callable[[list[str]], list[str]]) -> None:
+    path.write_text("".join(f"{line}\n" for line in change(path.read_text().splitlines())))
