@@ -145,6 +145,8 @@ class Entry(Registered):
     ``requires``: name -> what is trained before it, which its training reaches as
     ``context.required(name)``; or a function configuration -> such a mapping. ``example``: the data
     set that it learns from where none is named; without one the embedded set of its kind of labels.
+    ``parameters``: of its network at the paper's values and number of ``classes``, published or
+    counted. ``tiny``: values at which it trains in seconds, for tests.
     ``protocol``: the paper's splits, which ``--protocol paper`` uses, and the clips that its
     metrics are of, which always hold.
     """
@@ -165,6 +167,9 @@ class Entry(Registered):
     traits: Traits = Traits()
     example: str | None = None
     protocol: Protocol | None = None
+    parameters: int | None = None
+    classes: int = 10
+    tiny: Mapping[str, Any] = field(default_factory=dict)
     summary: str = ""
 
     def embedded(self) -> str:
@@ -250,7 +255,8 @@ class Register:
         base = _ENTRIES["/".join(_split(of))]
         assert isinstance(base, Entry)
         paper, system = _split(name)
-        values = {**vars(base), "name": system, "paper": paper, "summary": summary, **about}
+        own = {"name": system, "paper": paper, "summary": summary, "parameters": None}
+        values = {**vars(base), **own, **about}
         values["config"] = configs.replace(base.config, overrides)
         _add(Entry(**values))
 

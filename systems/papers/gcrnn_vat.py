@@ -109,6 +109,15 @@ QUICK = {  # for two CPU cores; a searched key that is set here leaves the space
 }
 
 
+TINY = {
+    "network.width": 8,
+    "network.recurrent_units": 8,
+    "training.epochs": 4,
+    "training.steps_per_epoch": 6,
+    "training.learning_rate": 0.01,
+}
+
+
 @register(
     "gcrnn_vat",
     config=Config(),
@@ -119,6 +128,8 @@ QUICK = {  # for two CPU cores; a searched key that is set here leaves the space
     quick=QUICK,
     figures=FIGURES,
     decision="refinement",
+    parameters=202_260,
+    tiny=TINY,
 )
 def gcrnn_vat(config: Config) -> NetworkSystem:
     """Gated CRNN with attention, binary cross-entropy and VAT (Eq. 6)."""
@@ -144,5 +155,6 @@ register.variant(
         if key not in ("vat.power_iterations", "training.labelled", "training.unlabelled")
     },
     overrides={"vat": None, "training.labelled": 30, "training.unlabelled": 0},  # card, gap 15
+    parameters=202_260,
     summary="The same network on the labelled clips alone, without VAT.",
 )
