@@ -146,7 +146,8 @@ class Entry(Registered):
     ``context.required(name)``; or a function configuration -> such a mapping. ``example``: the data
     set that it learns from where none is named; without one the embedded set of its kind of labels.
     ``parameters``: of its network at the paper's values and number of ``classes``, published or
-    counted. ``tiny``: values at which it trains in seconds, for tests.
+    counted, with or without the running statistics of its norms. ``tiny``: values at which it
+    trains in seconds, for tests.
     ``protocol``: the paper's splits, which ``--protocol paper`` uses, and the clips that its
     metrics are of, which always hold.
     """

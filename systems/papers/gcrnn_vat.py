@@ -110,6 +110,11 @@ QUICK = {  # for two CPU cores; a searched key that is set here leaves the space
 
 
 TINY = {
+    "front_end.window": 2048,
+    "front_end.hop": 1280,
+    "front_end.bands": 40,
+    "training.labelled": 6,
+    "training.unlabelled": 4,
     "network.width": 8,
     "network.recurrent_units": 8,
     "training.epochs": 4,

@@ -37,6 +37,7 @@ TINY = replace(
 ABOUT: dict[str, Any] = {
     "task": "weak_sed", "dataset": "dcase2018_task4", "labels": ("tags",),
     "schedule": ("training.epochs",), "decision": "refinement",
+    "tiny": {"training.steps_per_epoch": 6, "training.learning_rate": 0.01},
 }  # fmt: skip
 
 
