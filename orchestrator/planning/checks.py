@@ -66,7 +66,7 @@ def check_metric(name: str, dataset: Dataset, entry: registry.Entry) -> None:
     if name in can:
         return
     if wanted.fits(labels):
-        why = f"it reads {wanted.predictions}, and {entry.address} gives {', '.join(entry.gives)}"
+        why = f"it reads {wanted.reads(labels)}, and {entry.address} gives {', '.join(entry.gives)}"
     else:
         why = (
             f"it needs labels of kind {' or '.join(wanted.labels)}; part '{part}' of "

@@ -199,14 +199,14 @@ def searchable(labels: LabelKind, gives: Collection[str]) -> tuple[str, ...]:
         return ()
     read = {kind(labels).dense, *gives} | ({"events"} if "frame_scores" in gives else set())
     return tuple(
-        m.name for m in METRICS.values() if m.follows_epochs(labels) and m.predictions in read
+        m.name for m in METRICS.values() if m.follows_epochs(labels) and m.reads(labels) in read
     )
 
 
 def fused_by(name: str, labels: LabelKind) -> str:
     """What fused scores are judged by in a run of this metric: itself, where it reads scores; else
     the first metric of the kind of labels that does."""
-    return name if METRICS[name].predictions == kind(labels).dense else kind(labels).metrics[0]
+    return name if METRICS[name].reads(labels) == kind(labels).dense else kind(labels).metrics[0]
 
 
 def _dense(name: str) -> Metric:
