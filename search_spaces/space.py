@@ -17,6 +17,7 @@ from search_spaces.schema import Range, Section
 from systems import config as configs
 from systems.errors import UserError, nearest, unknown
 from systems.metrics import metric
+from systems.registry import entries
 
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
@@ -154,6 +155,8 @@ def load(address: str, config: Any, dataset: str = "", default: str = "") -> Sea
     paper, _, system = address.partition("/")
     sections = _sections(paper)
     name = paper if system in ("", paper) else address
+    if name not in sections and any(e.address == address and e.is_main for e in entries()):
+        name = paper  # a main system may have a name of its own
     section, space = _resolved(sections, name)
     by_set = section.metric
     named = by_set.get(dataset, by_set.get("default")) if isinstance(by_set, dict) else by_set

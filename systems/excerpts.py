@@ -66,7 +66,7 @@ class Excerpts:
 
     def starts(self, total: int, length: int, grid: int = 1) -> tuple[int, ...]:
         """Where the windows of a part of ``total`` units begin, on a grid."""
-        step = max(grid, round(self.hop * length / grid) * grid)
+        step = max(1, min(round(self.hop * length / grid), length // grid)) * grid  # without gaps
         if total <= length:
             return (0,)
         starts = list(range(0, total - length + 1, step))

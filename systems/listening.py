@@ -214,7 +214,7 @@ class Hearing:
         if len(outputs) == 1 and self.excerpts.mean not in ("vote", "overlap"):
             only = outputs[0]
             frames = only.frames
-            if frames is None and self.excerpts.predict == "windows" and only.clip is not None:
+            if self.excerpts.predict == "windows" and only.clip is not None:  # as of several
                 frames = only.clip[None]
             return Heard(only.clip, frames, only.embedding, only.frame_embedding)
         if self.excerpts.mean == "overlap":

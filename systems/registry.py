@@ -142,6 +142,9 @@ class Entry(Registered):
     ``requires``: name -> what is trained before it, which its training reaches as
     ``context.required(name)``; or a function configuration -> such a mapping. ``example``: the data
     set that it learns from where none is named; without one the embedded set of its kind of labels.
+    ``parameters``: of its network at the paper's values and number of ``classes``, published or
+    counted, with or without the running statistics of its norms. ``tiny``: values at which it
+    trains in seconds, for tests.
     ``protocol``: the paper's splits, which ``--protocol paper`` uses, and the clips that its
     metrics are of, which always hold.
     """
@@ -162,6 +165,9 @@ class Entry(Registered):
     traits: Traits = Traits()
     example: str | None = None
     protocol: Protocol | None = None
+    parameters: int | None = None
+    classes: int = 10
+    tiny: Mapping[str, Any] = field(default_factory=dict)
     summary: str = ""
 
     def embedded(self) -> str:
@@ -247,7 +253,8 @@ class Register:
         base = _ENTRIES["/".join(_split(of))]
         assert isinstance(base, Entry)
         paper, system = _split(name)
-        values = {**vars(base), "name": system, "paper": paper, "summary": summary, **about}
+        own = {"name": system, "paper": paper, "summary": summary, "parameters": None}
+        values = {**vars(base), **own, **about}
         values["config"] = configs.replace(base.config, overrides)
         _add(Entry(**values))
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from command import PATIENCE
 
-from systems.papers.gcrnn_vat import Config, Gcrnn, GcrnnConfig
+from systems.papers.gcrnn_vat import Config, GcrnnConfig, gcrnn
 from systems.training.vat import Vat, vat_loss
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -99,7 +99,7 @@ def test_the_parts_of_a_wall_time(benchmark: ModuleType) -> None:
 @pytest.mark.parametrize("benchmark", ["plain_loop"], indirect=True)
 def test_the_plain_loop_has_our_vat_loss(benchmark: ModuleType) -> None:
     torch.manual_seed(0)
-    network = Gcrnn(GcrnnConfig(width=4, blocks=2, recurrent_units=4, dropout=0.5), 16, 3)
+    network = gcrnn(GcrnnConfig(width=4, blocks=2, recurrent_units=4, dropout=0.5), (1, 16, 12), 3)
     x, vat = torch.randn(4, 1, 16, 12), Vat(epsilon=2.0, xi=0.1, power_iterations=2, weight=0.5)
     before = {key: value.clone() for key, value in network.named_buffers()}
     torch.manual_seed(1)
@@ -122,5 +122,5 @@ def test_the_plain_loop_learns(benchmark: ModuleType) -> None:
     )
     network = benchmark.train_plainly(config, (features, torch.zeros(0)), targets, 60)
     with torch.inference_mode():
-        decided = network(features)[0].numpy() > 0.5
+        decided = network(features).clip.numpy() > 0.5
     assert np.mean(decided == targets.numpy().astype(bool)) > 0.9

@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_workers import BANDS, CLASSES, FRAMES, Rows, Sounds, Toy
+from test_workers import CLASSES, hearing, toy
+from torch import Tensor
 
 from systems.context import Context
 from systems.data.dataset import ClipSet
 from systems.data.splits import TrainingData
-from systems.frontend.log_mel import Standardise
+from systems.listening import Model
 from systems.metrics import clip_metric, metric
 from systems.training.history import History
 from systems.training.losses import ClipBce
-from systems.training.supervised import Model, Training, fit
+from systems.training.settings import Keep, Training
+from systems.training.supervised import Recipe, fit
 
 CLIPS = 12
 IDS = tuple(map(str, range(CLIPS)))
@@ -26,18 +28,29 @@ TARGETS = np.eye(CLASSES, dtype=np.float32)[np.arange(CLIPS) % CLASSES]
 
 
 def train(
-    context: Context, *, epochs: int = 6, measure: str = "clip_map", rate: float = 0.1
-) -> tuple[Model, History]:
+    context: Context,
+    *,
+    epochs: int = 6,
+    measure: str = "clip_map",
+    rate: float = 0.1,
+    count: int = 1,
+) -> tuple[Model, History, list[dict[str, Tensor]]]:
     torch.manual_seed(0)
-    model = Model(Rows(), Standardise(BANDS), Toy())
+    model = toy()
     data = TrainingData(
         ("a", "b"), ClipSet(IDS, TARGETS), ClipSet(IDS, TARGETS), {"unlabelled": ClipSet(())},
         metric=measure, halves=np.arange(CLIPS) // 2 % 2,
         kind="values" if measure == "rmse" else "tags",
     )  # fmt: skip
-    training = Training(epochs, labelled=3, unlabelled=0, learning_rate=rate, patience=epochs)
-    sounds: Any = Sounds()
-    return model, fit(model, [ClipBce()], data, sounds, training, BANDS * FRAMES, context)
+    training = Training(
+        epochs,
+        labelled=3,
+        unlabelled=0,
+        learning_rate=rate,
+        patience=epochs,
+        keep=Keep(count=count),
+    )
+    return model, *fit(model, Recipe([ClipBce()], training), hearing(IDS), data, context)
 
 
 class Killed(BaseException):
@@ -67,38 +80,58 @@ class Mortal(Context):
             raise Killed
         super().keep_record(step, record)
 
-    def forget(self, pattern: str, but: str) -> None:
+    def forget(self, pattern: str, *but: str) -> None:
         if not self._live():
             raise Killed
-        super().forget(pattern, but)
+        super().forget(pattern, *but)
 
 
 def told(history: History) -> Any:
     metrics = [{k: v for k, v in m.items() if k != "seconds"} for m in history.metrics]
     rows = (*history.validation_scores, *history.crossed_clips, *history.crossed_frames)
-    return metrics, history.best_step, history.crossed_step, [r.numpy().tobytes() for r in rows]
+    kept = (history.kept, history.kept_worths, history.crossed_step)
+    return metrics, kept, [r.numpy().tobytes() for r in rows]
 
 
-def test_killed_between_any_two_files_a_training_goes_on_to_the_last_digit(tmp_path: Path) -> None:
-    whole, history = train(Context())
+@pytest.mark.parametrize("count", [1, 3])
+def test_killed_between_any_two_files_a_training_goes_on_to_the_last_digit(
+    count: int, tmp_path: Path
+) -> None:
+    whole, history, states = train(Context(), count=count)
     assert len({tuple(h.flatten().tolist()) for h in history.validation_scores}) == 6
+    assert len(states) == count
     for at in itertools.count(2):  # before the first there is nothing to go on from
         folder = tmp_path / str(at)
         try:
-            train(Mortal(folder, at))
+            train(Mortal(folder, at), count=count)
             break
         except Killed:
-            model, resumed = train(Context(folder))
+            model, resumed, again = train(Context(folder), count=count)
         assert told(resumed) == told(history)
-        for name, value in whole.state_dict().items():
-            assert torch.equal(value, model.state_dict()[name]), name
+        for ours, theirs in zip([whole.state_dict(), *states], [model.state_dict(), *again],
+                                strict=True):  # fmt: skip
+            for name, value in ours.items():
+                assert torch.equal(value, theirs[name]), name
         assert len(list(folder.glob("checkpoint_crossed*"))) <= 2
-    assert at > 3 * 6  # record, checkpoint and forgetting of each epoch were all met
+        assert len(list(folder.glob("checkpoint_kept*"))) <= count + 1
+    assert at > 4 * 6  # record, checkpoint and two forgettings of each epoch were all met
+
+
+@pytest.mark.parametrize("measure", ["rmse", "clip_map"])
+def test_the_best_epochs_are_kept_and_of_equals_the_first(measure: str, tmp_path: Path) -> None:
+    """Their weights are those that the training had after these epochs."""
+    _, history, states = train(Context(), epochs=8, measure=measure, rate=1.0, count=3)
+    sign = 1 if metric(measure).mode == "max" else -1
+    values = np.array([sign * line[measure] for line in history.metrics])
+    assert history.kept == (1 + np.argsort(-values, kind="stable")[:3]).tolist()
+    for epoch, state in zip(history.kept, states, strict=True):
+        there, _, _ = train(Context(last_step=epoch), epochs=8, measure=measure, rate=1.0, count=3)
+        assert all(torch.equal(v, state[k]) for k, v in there.state_dict().items())
 
 
 def test_a_longer_training_is_not_gone_on_with(tmp_path: Path) -> None:
     train(Context(tmp_path), rate=0.01)
-    _, shorter = train(Context(tmp_path, last_step=3))
+    _, shorter, _ = train(Context(tmp_path, last_step=3))
     assert told(shorter) == told(train(Context(last_step=3))[1])
 
 
@@ -118,7 +151,7 @@ def test_the_best_epoch_is_the_metrics_best_in_its_own_direction(
     measure: str, tmp_path: Path
 ) -> None:
     """At this rate the training overshoots, so that neither end of it is the best."""
-    _, history = train(Context(), epochs=8, measure=measure, rate=1.0)
+    _, history, _ = train(Context(), epochs=8, measure=measure, rate=1.0)
     sign = 1 if metric(measure).mode == "max" else -1
     values = [sign * line[measure] for line in history.metrics]
     assert history.best_step == 1 + int(np.argmax(values))

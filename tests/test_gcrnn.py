@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
-from systems.nets.attention import AttentionOver
-from systems.papers.gcrnn_vat import Gcrnn, GcrnnConfig
+from systems.nets.attention import AttentionOver, AttentionPooling
+from systems.nets.crnn import Crnn
+from systems.papers.gcrnn_vat import GcrnnConfig, gcrnn
 
 OVER: tuple[AttentionOver, ...] = ("classes", "time", "sigmoid")
 
 
-def _small(over: AttentionOver = "classes", **settings: int) -> Gcrnn:
+def _small(over: AttentionOver = "classes", **settings: int) -> Crnn:
     """A small network in evaluation mode with batch-norm statistics that are not trivial."""
     torch.manual_seed(0)
     config = GcrnnConfig(width=6, recurrent_units=5, attention_over=over, **settings)
-    network = Gcrnn(config, bands=20, classes=4)
+    network = gcrnn(config, (1, 20, 15), classes=4)
     network(torch.randn(8, 1, 20, 15))
     return network.eval()
 
 
 @pytest.mark.parametrize(("convolutions", "parameters"), [(1, 202_260), (2, 424_596)])
 def test_published_size(convolutions: int, parameters: int) -> None:
-    network = Gcrnn(GcrnnConfig(convolutions=convolutions), bands=64, classes=10)
+    network = gcrnn(GcrnnConfig(convolutions=convolutions), (1, 64, 240), classes=10)
     assert sum(p.numel() for p in network.parameters()) == parameters
 
 
@@ -31,16 +33,16 @@ def test_published_size(convolutions: int, parameters: int) -> None:
 @pytest.mark.parametrize("bands", [40, 64, 96, 128])
 def test_shapes(bands: int, blocks: int, over: AttentionOver) -> None:
     with torch.device("meta"):
-        network = Gcrnn(GcrnnConfig(blocks=blocks, attention_over=over), bands, classes=10)
-        clip, frame, attention = network(torch.zeros(2, 1, bands, 50))
-    assert clip.shape == (2, 10)
-    assert frame.shape == attention.shape == (2, 50, 10)
+        config = GcrnnConfig(blocks=blocks, attention_over=over)
+        said = gcrnn(config, (1, bands, 50), classes=10)(torch.zeros(2, 1, bands, 50))
+    assert said.clip.shape == (2, 10)
+    assert said.frames.shape == (2, 50, 10)
 
 
 @pytest.mark.parametrize("over", OVER)
 def test_clip_output_is_the_attention_weighted_mean(over: AttentionOver) -> None:
-    network = _small(over)
-    clip, frame, attention = network(torch.randn(3, 1, 20, 15))
+    torch.manual_seed(0)
+    clip, frame, attention = AttentionPooling(5, 4, over)(torch.randn(3, 15, 5))
     by_hand = torch.zeros(3, 4)
     for i in range(3):
         for c in range(4):
@@ -62,13 +64,16 @@ def test_padded_clips_give_what_they_give_alone(over: AttentionOver, convolution
     padded = torch.zeros(4, 1, 20, 20)
     for row, length in zip(padded, lengths, strict=True):
         row[..., :length] = torch.randn(1, 20, int(length))
+    attentions: list[Tensor] = []
+    network.pooling.register_forward_hook(lambda module, x, out: attentions.append(out[2]))
     with torch.inference_mode():
-        clip, frame, attention = network(padded, lengths)
+        said = network(padded, lengths)
+        attention = attentions[0]
         for i, length in enumerate(lengths.tolist()):
             alone = network(padded[i : i + 1, :, :, :length])
-            torch.testing.assert_close(clip[i], alone[0][0], atol=1e-5, rtol=0)
-            torch.testing.assert_close(frame[i, :length], alone[1][0], atol=1e-5, rtol=0)
-            torch.testing.assert_close(attention[i, :length], alone[2][0], atol=1e-5, rtol=0)
+            torch.testing.assert_close(said.clip[i], alone.clip[0], atol=1e-5, rtol=0)
+            torch.testing.assert_close(said.frames[i, :length], alone.frames[0], atol=1e-5, rtol=0)
+            torch.testing.assert_close(attention[i, :length], attentions[-1][0], atol=1e-5, rtol=0)
             assert not attention[i, length:].any()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from systems.frontend.log_mel import LogMel, LogMelFrontEnd, Standardise
+from systems.frontend.log_mel import LogMel, LogMelFrontEnd
 
 SETTINGS = (
     LogMel(rate=16_000, window=1024, hop=664, bands=64, window_shape="hamming", center=False),
@@ -18,16 +18,28 @@ SETTINGS = (
     LogMel(rate=16_000, window=512, hop=400, bands=40, fmin=50.0, fmax=7000.0, center=False),
     LogMel(rate=8_000, window=255, hop=100, bands=20, center=True),
     LogMel(rate=16_000, window=512, hop=200, bands=128, floor=1e-6),  # some bands are empty
+    LogMel(rate=16_000, window=400, hop=160, bands=64, fft=512, window_shape="hamming"),
+    LogMel(rate=44_100, window=2048, hop=1024, bands=128, power=1, mel="htk", norm="none"),
+    LogMel(rate=16_000, window=1024, hop=500, bands=64, log="ln_add", floor=1e-3, fmin=20.0),
+    LogMel(rate=16_000, window=640, hop=320, bands=64, fft=1024, log="db_max", norm="none"),
+    LogMel(rate=16_000, window=1024, hop=256, bands=40, log="db_max", range_db=6.0, power=1),
+    LogMel(rate=16_000, window=1024, hop=500, bands=64, whole_hops=True, mel="htk"),
 )
 
 
 def _librosa(waveform: np.ndarray, c: LogMel) -> np.ndarray:
     power = librosa.feature.melspectrogram(
-        y=waveform, sr=c.rate, n_fft=c.window, hop_length=c.hop, window=c.window_shape,
-        center=c.center, pad_mode="constant", power=2.0, n_mels=c.bands,
-        fmin=c.fmin, fmax=c.fmax or c.rate / 2,
+        y=waveform, sr=c.rate, n_fft=c.fft or c.window, win_length=c.window, hop_length=c.hop,
+        window=c.window_shape, center=c.center, pad_mode="constant", power=c.power, n_mels=c.bands,
+        fmin=c.fmin, fmax=c.fmax or c.rate / 2, htk=c.mel == "htk",
+        norm="slaney" if c.norm == "area" else None,
     )  # fmt: skip
-    return np.log(np.maximum(power, c.floor))
+    if c.whole_hops:
+        power = power[:, : len(waveform) // c.hop]
+    if c.log == "db_max":
+        top = c.range_db or None
+        return librosa.power_to_db(power, ref=np.max, amin=c.floor, top_db=top)
+    return np.log(power + c.floor if c.log == "ln_add" else np.maximum(power, c.floor))
 
 
 @pytest.mark.filterwarnings("ignore:Empty filters")
@@ -38,17 +50,20 @@ def test_equals_librosa(config: LogMel, amplitude: float) -> None:
     waveforms = amplitude * generator.standard_normal((2, 10_001)).astype(np.float32)
     features = LogMelFrontEnd(config)(torch.from_numpy(waveforms)).numpy()
     expected = np.stack([_librosa(waveform, config) for waveform in waveforms])[:, None]
-    # A difference of logarithms is a ratio of powers.
-    np.testing.assert_allclose(features, expected, rtol=0, atol=1e-4)
+    # A difference of logarithms is a ratio of powers; of decibels 10 / ln(10) times it.
+    atol = 5e-4 if config.log == "db_max" else 1e-4
+    np.testing.assert_allclose(features, expected, rtol=0, atol=atol)
     assert features.shape[-1] == config.frames(waveforms.shape[1])
 
 
-@pytest.mark.parametrize("center", [False, True])
-@pytest.mark.parametrize("window", [255, 512])
-def test_counts_its_frames(window: int, center: bool) -> None:
-    config = LogMel(rate=8_000, window=window, hop=160, bands=10, center=center)
+@pytest.mark.parametrize(("center", "whole_hops"), [(False, False), (True, False), (True, True)])
+@pytest.mark.parametrize(("window", "fft"), [(255, 0), (512, 0), (400, 512)])
+def test_counts_its_frames(window: int, fft: int, center: bool, whole_hops: bool) -> None:
+    config = LogMel(
+        rate=8_000, window=window, hop=160, bands=10, center=center, fft=fft, whole_hops=whole_hops
+    )
     front_end = LogMelFrontEnd(config)
-    for samples in (window, window + 159, window + 160, 4000, 4001, 4159):
+    for samples in (512, 512 + 159, 512 + 160, 4000, 4001, 4159):
         assert front_end(torch.zeros(1, samples)).shape[-1] == config.frames(samples)
 
 
@@ -64,14 +79,13 @@ def test_silence_is_the_floor() -> None:
     assert torch.allclose(features, torch.tensor(1e-10).log())
 
 
-def test_standardise_per_band() -> None:
-    x = torch.randn(4, 1, 5, 30) * torch.arange(1.0, 6.0)[:, None] + 7
-    x[:, :, 2] = 3.0  # a band that never changes
-    standardise = Standardise(5)
-    assert torch.equal(standardise(x), x)
-    standardise.fit(x.mean((0, 1, 3)), x.std((0, 1, 3), correction=0))
-    z = standardise(x)
-    torch.testing.assert_close(z.mean((0, 1, 3)), torch.zeros(5), atol=1e-5, rtol=0)
-    spread = z.std((0, 1, 3), correction=0)
-    torch.testing.assert_close(spread, torch.tensor([1.0, 1, 0, 1, 1]), atol=1e-4, rtol=0)
-    assert set(standardise.state_dict()) == {"mean", "deviation"}
+def test_sound_of_whole_hops_gives_as_many_frames() -> None:
+    config = LogMel(window=1024, hop=500, whole_hops=True)
+    assert config.frames(160_000) == 320
+    assert config.shape(500)[-1] == 1
+
+
+@pytest.mark.parametrize("wrong", [{"fft": 512}, {"power": 3}, {"hop": 0}])
+def test_wrong_settings_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"window|power|hop"):
+        LogMel(**wrong)

@@ -56,7 +56,7 @@ def test_every_trial_predicts_from_sound_at_its_own_rate(run: RunDir, tmp_path: 
         fitted = plan.entry().build(config).load(trial.model(0))
         assert fitted.rate == rate
         said = Predictions.load(trial.predictions(0))
-        again = fitted.predict(ids, store, Context())
+        again = fitted.predict(ids, {"audio": store}, Context())
         assert said.clip_scores is not None
         np.testing.assert_allclose(said.clip_scores, again.clip_scores, atol=1e-6)
 

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, kl_divergence
 
-from systems.papers.gcrnn_vat import Gcrnn, GcrnnConfig
+from systems.nets.crnn import Crnn
+from systems.outputs import Outputs
+from systems.papers.gcrnn_vat import GcrnnConfig, gcrnn
 from systems.training.losses import Step, VatTerm
 from systems.training.vat import (
     Vat,
@@ -32,7 +34,7 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def trained() -> tuple[Gcrnn, Tensor]:
+def trained() -> tuple[Crnn, Tensor]:
     """A small network after 80 steps on a separable task with 10 % wrong labels; 64 clips.
 
     Its posterior is confident, not saturated: the divergence is then near its quadratic form, whose
@@ -46,18 +48,18 @@ def trained() -> tuple[Gcrnn, Tensor]:
         x = torch.randn(count, 1, 16, 20) + 0.5 * (tags @ patterns)[:, None, :, None]
         return x, (tags - (torch.rand(count, 2) < 0.1).float()).abs()
 
-    network = Gcrnn(GcrnnConfig(width=8, blocks=2, recurrent_units=8), bands=16, classes=2)
+    network = gcrnn(GcrnnConfig(width=8, blocks=2, recurrent_units=8), (1, 16, 20), 2)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
     for _ in range(80):
         x, targets = clips(24)
         optimiser.zero_grad()
-        nn.functional.binary_cross_entropy(network(x)[0].clamp(0, 1), targets).backward()
+        nn.functional.binary_cross_entropy(network(x).clip.clamp(0, 1), targets).backward()
         optimiser.step()
     return network, clips(64)[0]
 
 
 @pytest.fixture
-def network(trained: tuple[Gcrnn, Tensor]) -> Gcrnn:
+def network(trained: tuple[Crnn, Tensor]) -> Crnn:
     return copy.deepcopy(trained[0]).train()
 
 
@@ -81,27 +83,27 @@ def test_unit_norm_is_per_clip(size: float) -> None:
 
 
 def test_direction_reaches_what_many_exact_iterations_reach(
-    trained: tuple[Gcrnn, Tensor], network: Gcrnn
+    trained: tuple[Crnn, Tensor], network: Crnn
 ) -> None:
     x, epsilon = trained[1], 2.0
     exact = copy.deepcopy(network).double()
 
     def reached(model: nn.Module, x: Tensor, direction: Tensor) -> float:
         with torch.no_grad():
-            return float(bernoulli_kl(model(x)[0], model(x + epsilon * direction)[0]).mean())
+            return float(bernoulli_kl(model(x).clip, model(x + epsilon * direction).clip).mean())
 
     with perturbed_passes(network), perturbed_passes(exact):
-        confidence = (network(x)[0] - 0.5).abs().mean()
+        confidence = (network(x).clip - 0.5).abs().mean()
         torch.manual_seed(1)
         one, random = 0.0, 0.0
         for _ in range(3):  # mean over draws of where the iteration starts
-            d, p = adversarial_direction(lambda x: network(x)[0], x, xi=0.1, power_iterations=1)
+            d, p = adversarial_direction(lambda x: network(x).clip, x, xi=0.1, power_iterations=1)
             torch.testing.assert_close(d.flatten(1).norm(dim=1), torch.ones(64))
             assert not d.requires_grad
             assert not p.requires_grad
             one += reached(network, x, d) / 3
             random += reached(network, x, unit_norm(torch.randn_like(x))) / 3
-        best, _ = adversarial_direction(lambda x: exact(x)[0], x.double(), 0.1, 15)
+        best, _ = adversarial_direction(lambda x: exact(x).clip, x.double(), 0.1, 15)
         many = reached(exact, x.double(), best)
     assert confidence > 0.3
     assert one > 0.7 * many
@@ -109,22 +111,22 @@ def test_direction_reaches_what_many_exact_iterations_reach(
 
 
 def test_passes_leave_norm_statistics_and_dropout_alone(
-    trained: tuple[Gcrnn, Tensor], network: Gcrnn
+    trained: tuple[Crnn, Tensor], network: Crnn
 ) -> None:
     x = trained[1][:8]
     dropouts = [m for m in network.modules() if isinstance(m, nn.Dropout)]
     frozen = nn.Dropout(0.5).eval()
     network.extra = frozen
     before = {k: v.clone() for k, v in network.state_dict().items()}
-    assert not torch.equal(network(x)[0], network(x)[0])  # dropout is on outside
+    assert not torch.equal(network(x).clip, network(x).clip)  # dropout is on outside
     network.load_state_dict(before)
     with perturbed_passes(network):
         assert network.training
-        assert network.recurrent.training  # cuDNN needs it for gradients
+        assert network.recurrent.cell.training  # cuDNN needs it for gradients
         assert not any(m.training for m in dropouts)
-        first = network(x)[0]
-        assert torch.equal(first, network(x)[0])
-        assert not torch.equal(first, copy.deepcopy(network).eval()(x)[0])  # the batch's statistics
+        first = network(x).clip
+        assert torch.equal(first, network(x).clip)
+        assert not torch.equal(first, copy.deepcopy(network).eval()(x).clip)
     vat_loss(network, x, Vat()).backward()
     assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
     assert all(m.training for m in dropouts)
@@ -135,7 +137,7 @@ def test_passes_leave_norm_statistics_and_dropout_alone(
     assert any("running_mean" in key for key in tracked)
 
 
-def test_passes_end_after_an_error(network: Gcrnn) -> None:
+def test_passes_end_after_an_error(network: Crnn) -> None:
     with pytest.raises(RuntimeError), perturbed_passes(network):
         raise RuntimeError
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -143,7 +145,7 @@ def test_passes_end_after_an_error(network: Gcrnn) -> None:
     assert all(m.training for m in network.modules() if isinstance(m, nn.Dropout))
 
 
-def test_loss_teaches_the_network_alone(trained: tuple[Gcrnn, Tensor], network: Gcrnn) -> None:
+def test_loss_teaches_the_network_alone(trained: tuple[Crnn, Tensor], network: Crnn) -> None:
     x = trained[1][:8].clone()
     loss = vat_loss(network, x, Vat(epsilon=2.0))
     assert loss.item() > 0
@@ -162,14 +164,14 @@ def test_posterior_at_the_clip_is_constant() -> None:
     weight = torch.tensor([0.3, -0.8], requires_grad=True)
 
     class Linear(nn.Module):
-        def forward(self, x: Tensor) -> tuple[Tensor]:
-            return (torch.sigmoid(x * weight),)
+        def forward(self, x: Tensor) -> Outputs:
+            return Outputs(torch.sigmoid(x * weight))
 
     x = torch.tensor([[1.0, 2.0], [0.5, -1.0]])
     torch.manual_seed(0)
     loss = vat_loss(Linear(), x, Vat(epsilon=0.5, xi=0.1))
     torch.manual_seed(0)
-    d, p = adversarial_direction(lambda x: Linear()(x)[0], x, 0.1, 1)
+    d, p = adversarial_direction(lambda x: Linear()(x).clip, x, 0.1, 1)
     expected = bernoulli_kl(p.detach(), torch.sigmoid((x + 0.5 * d) * weight)).mean()
     assert loss.item() == pytest.approx(expected.item())
     ours = torch.autograd.grad(loss, weight)[0]
@@ -177,7 +179,7 @@ def test_posterior_at_the_clip_is_constant() -> None:
 
 
 def test_term_takes_labelled_and_unlabelled_clips(
-    trained: tuple[Gcrnn, Tensor], network: Gcrnn
+    trained: tuple[Crnn, Tensor], network: Crnn
 ) -> None:
     x = trained[1][:8]
     targets = torch.zeros(4, 2)

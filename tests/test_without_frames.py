@@ -27,9 +27,10 @@ from orchestrator.runs.rundir import RunDir
 from orchestrator.stacking.families import learner, load_learner
 from systems.data.dataset import Event
 from systems.errors import CannotFit, UserError
+from systems.excerpts import Excerpts
+from systems.network_system import NetworkSystem
 from systems.postprocessing.refinement import Refinement
 from systems.predictions import Predictions
-from systems.system import NetworkSystem
 
 FAKE = Path(__file__).parent / "fakepaper"
 
@@ -134,7 +135,7 @@ def test_a_tagger_among_members_leaves_the_others_their_events(
 def test_a_decision_without_frames_is_refused() -> None:
     with pytest.raises(ValueError, match="adapted on frames"):
         NetworkSystem(
-            front_end=None, network=None, loss=[], training=None, clip_seconds=1.0,  # type: ignore[arg-type]
+            front_end=None, network=None, loss=[], training=None, excerpts=Excerpts(),  # type: ignore[arg-type]
             decision=Refinement(on="labelled"), frames=False,
         )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,15 @@ from torch import Tensor, nn
 
 from systems.context import Context
 from systems.data.dataset import ClipSet
+from systems.data.prepare import Waveforms
 from systems.data.splits import TrainingData
-from systems.frontend.log_mel import Standardise
+from systems.excerpts import Excerpts
+from systems.frontend.scale import Scale
+from systems.listening import Hearing, Model
+from systems.outputs import Outputs
 from systems.training.losses import ClipBce
-from systems.training.supervised import Model, Training, fit
+from systems.training.settings import Training
+from systems.training.supervised import Recipe, fit
 
 BANDS, FRAMES, CLASSES = 4, 5, 2
 
@@ -37,31 +43,36 @@ class Toy(nn.Module):
         super().__init__()
         self.layer = nn.Linear(BANDS, CLASSES)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> Outputs:
         frames = torch.sigmoid(self.layer(x[:, 0].transpose(1, 2)))
-        return frames.mean(1), frames
+        return Outputs(frames.mean(1), frames)
 
 
-class Sounds:
-    """Waveforms by clip id."""
+def waveform(clip: int) -> np.ndarray:
+    return np.random.default_rng(clip).standard_normal(BANDS * FRAMES).astype(np.float32)
 
-    def __getitem__(self, clip_id: str) -> np.ndarray:
-        generator = np.random.default_rng(int(clip_id))
-        return generator.standard_normal(BANDS * FRAMES).astype(np.float32)
+
+def hearing(ids: Sequence[str]) -> Hearing:
+    """The sound of some clips, heard as a whole."""
+    sound = Waveforms(100, {i: waveform(int(i)) for i in ids})
+    return Hearing(sound, Excerpts(seconds=0.2), BANDS * FRAMES, 0.01)
+
+
+def toy() -> Model:
+    return Model(Rows(), Scale((1, BANDS, FRAMES)), Toy())
 
 
 def trained(context: Context) -> tuple[dict[str, Tensor], list[Any]]:
     """Weights and metrics after two epochs over seven clips in batches of three."""
     torch.manual_seed(0)
-    model = Model(Rows(), Standardise(BANDS), Toy())
+    model = toy()
     ids = tuple(map(str, range(7)))
     targets = np.eye(CLASSES, dtype=np.float32)[np.arange(7) % CLASSES]
     data = TrainingData(
         ("a", "b"), ClipSet(ids, targets), ClipSet(ids, targets), {"unlabelled": ClipSet(())}
     )
     training = Training(epochs=2, labelled=3, unlabelled=0, learning_rate=0.1)
-    sounds: Any = Sounds()
-    history = fit(model, [ClipBce()], data, sounds, training, BANDS * FRAMES, context)
+    history, _ = fit(model, Recipe([ClipBce()], training), hearing(ids), data, context)
     values = [metrics["clip_macro_f1"] for metrics in history.metrics]
     return model.network.state_dict(), values
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from systems.excerpts import Excerpts
 from systems.frontend.log_mel import LogMel
+from systems.network_system import NetworkSystem
+from systems.outputs import Outputs
 from systems.registry import register
-from systems.system import NetworkSystem
 from systems.training.losses import ClipBce
-from systems.training.supervised import Training
+from systems.training.settings import Training
 
 BIBTEX = """
 @misc{clip_cnn,
@@ -56,10 +58,10 @@ class Cnn(nn.Module):
         )  # fmt: skip
         self.out = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(4 * width, classes))
 
-    def forward(self, x: Tensor) -> tuple[Tensor]:
+    def forward(self, x: Tensor) -> Outputs:
         maps = self.layers(x)
         pooled = torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1)
-        return (torch.sigmoid(self.out(pooled)),)
+        return Outputs(torch.sigmoid(self.out(pooled)))
 
 
 @register(
@@ -76,9 +78,9 @@ def clip_cnn(config: Config) -> NetworkSystem:
     """A small CNN for one class a clip."""
     return NetworkSystem(
         front_end=config.front_end,
-        network=lambda bands, classes: Cnn(config.network, classes),
+        network=lambda shape, classes: Cnn(config.network, classes),
         loss=[ClipBce()],
         training=config.training,
-        clip_seconds=config.clip_seconds,
+        excerpts=Excerpts(seconds=config.clip_seconds),
         frames=False,
     )

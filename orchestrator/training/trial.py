@@ -146,6 +146,6 @@ def _counts(job: Job, trial: TrialDir, fold: int) -> np.ndarray:
     counts = about.counts(data.truth(), Predictions.load(trial.predictions(fold)))
     if counts is None:
         raise UserError(
-            f"{job.plan.system} gives no {about.predictions}, which {about.name} reads."
+            f"{job.plan.system} gives no {about.reads(data.kind)}, which {about.name} reads."
         )
     return counts[data.validation.counting()]

@@ -120,7 +120,7 @@ def _unit(row: Conv, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]
             layers.append(_norm(row, channels, rest))
         elif word == "act":
             layers.append({"relu": nn.ReLU, "elu": nn.ELU, "glu": Glu}[row.activation]())
-            channels = row.channels
+            channels = channels // 2 if glu else channels
         else:
             raise ValueError(f"a convolution has pad, conv, norm and act, not '{word}'")
     return nn.Sequential(*layers), (row.channels, *rest)

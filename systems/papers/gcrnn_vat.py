@@ -109,6 +109,20 @@ QUICK = {  # for two CPU cores; a searched key that is set here leaves the space
 }
 
 
+TINY = {
+    "front_end.window": 2048,
+    "front_end.hop": 1280,
+    "front_end.bands": 40,
+    "training.labelled": 6,
+    "training.unlabelled": 4,
+    "network.width": 8,
+    "network.recurrent_units": 8,
+    "training.epochs": 4,
+    "training.steps_per_epoch": 6,
+    "training.learning_rate": 0.01,
+}
+
+
 @register(
     "gcrnn_vat",
     config=Config(),
@@ -119,6 +133,8 @@ QUICK = {  # for two CPU cores; a searched key that is set here leaves the space
     quick=QUICK,
     figures=FIGURES,
     decision="refinement",
+    parameters=202_260,
+    tiny=TINY,
 )
 def gcrnn_vat(config: Config) -> NetworkSystem:
     """Gated CRNN with attention, binary cross-entropy and VAT (Eq. 6)."""
@@ -144,5 +160,6 @@ register.variant(
         if key not in ("vat.power_iterations", "training.labelled", "training.unlabelled")
     },
     overrides={"vat": None, "training.labelled": 30, "training.unlabelled": 0},  # card, gap 15
+    parameters=202_260,
     summary="The same network on the labelled clips alone, without VAT.",
 )

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from systems import config as configs
 from systems import registry
 from systems.data.dataset import ClipSet
+from systems.excerpts import Excerpts
 from systems.figures import Figure
+from systems.network_system import FittedNetwork, NetworkSystem
+from systems.outputs import Outputs
 from systems.papers import gcrnn_vat
 from systems.registry import Requirement, register
-from systems.system import FittedNetwork, NetworkSystem
 from systems.training.losses import ClipBce
 
 BIBTEX = "@misc{fakepaper}"
@@ -35,29 +37,30 @@ TINY = replace(
 ABOUT: dict[str, Any] = {
     "task": "weak_sed", "dataset": "dcase2018_task4", "labels": ("tags",),
     "schedule": ("training.epochs",), "decision": "refinement",
+    "tiny": {"training.steps_per_epoch": 6, "training.learning_rate": 0.01},
 }  # fmt: skip
 
 
 class Second(NetworkSystem):
     """Learns what the teacher says of its training clips instead of their labels."""
 
-    def train(self, data: Any, waveforms: Any, context: Any) -> Any:
+    def train(self, data: Any, sounds: Any, context: Any) -> Any:
         taught = context.required("teacher")
         place = {clip_id: row for row, clip_id in enumerate(taught.clip_ids)}
         ids = data.labelled.clip_ids
         scores = np.stack([taught.clip_scores[place[i]] for i in ids]).astype(np.float32)
-        return super().train(replace(data, labelled=ClipSet(ids, scores)), waveforms, context)
+        return super().train(replace(data, labelled=ClipSet(ids, scores)), sounds, context)
 
 
 class Pupil(Second):
     """Learns so of a teacher that knows nothing of the clips that validate."""
 
-    def train(self, data: Any, waveforms: Any, context: Any) -> Any:
+    def train(self, data: Any, sounds: Any, context: Any) -> Any:
         taught = context.required("teacher")
         held_out = () if data.validation is None else data.validation.clip_ids
         if data.validation is not None and set(held_out) & set(taught.clip_ids):
             raise AssertionError("the teacher speaks of clips that validate")
-        return super().train(data, waveforms, context)
+        return super().train(data, sounds, context)
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,8 @@ class WithBase(FittedNetwork):
 class OnBase(NetworkSystem):
     """Requires a fitted system, and carries it."""
 
-    def train(self, data: Any, waveforms: Any, context: Any) -> Any:
-        fitted = super().train(data, waveforms, context)
+    def train(self, data: Any, sounds: Any, context: Any) -> Any:
+        fitted = super().train(data, sounds, context)
         return WithBase(
             **vars(fitted), base=context.required("base"), about=context.required_about("base")
         )
@@ -93,20 +96,21 @@ class OnBase(NetworkSystem):
 class Tags(nn.Module):
     """Log-mel [B, 1, F, T] -> clip posterior [B, K] alone."""
 
-    def __init__(self, bands: int, classes: int) -> None:
+    def __init__(self, shape: tuple[int, int, int], classes: int) -> None:
         super().__init__()
+        bands = shape[1]
         self.hidden, self.out = nn.Linear(2 * bands, 16), nn.Linear(16, classes)
 
-    def forward(self, x: Tensor) -> tuple[Tensor]:
+    def forward(self, x: Tensor) -> Outputs:
         over_time = torch.cat([x.mean(dim=(1, 3)), x.amax(dim=(1, 3))], dim=1)
-        return (torch.sigmoid(self.out(torch.relu(self.hidden(over_time)))),)
+        return Outputs(torch.sigmoid(self.out(torch.relu(self.hidden(over_time)))))
 
 
 def network(kind: Any, config: Any) -> Any:
     made = gcrnn_vat.gcrnn_vat(config)
     return kind(
-        front_end=made.front_end, network=made._network, loss=made.loss, training=made.training,
-        decision=made.decision, clip_seconds=made.clip_seconds,
+        front_end=made.front_end, network=made._network, loss=made.recipe.terms,
+        training=made.training, decision=made.decision, excerpts=made.excerpts,
     )  # fmt: skip
 
 
@@ -143,7 +147,7 @@ def tagger(config: Any) -> Any:
     """Tags without frames."""
     return NetworkSystem(
         front_end=config.front_end, network=Tags, loss=[ClipBce()], training=config.training,
-        clip_seconds=config.clip_seconds, frames=False,
+        excerpts=Excerpts(seconds=config.clip_seconds), frames=False,
     )  # fmt: skip
 
 

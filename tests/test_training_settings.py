@@ -1,0 +1,233 @@
+"""Optimisers, schedules, what is kept, losses and mixed batches, beside torch, timm and scipy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+import timm.optim
+import torch
+from test_workers import CLASSES, hearing, toy
+from torch import Tensor, nn
+
+from systems.context import Context
+from systems.data.dataset import ClipSet
+from systems.data.splits import TrainingData
+from systems.outputs import Outputs
+from systems.training.history import History
+from systems.training.losses import ClipBce, CrossEntropy, OneMinusPcc, Step
+from systems.training.mixing import Batch, Mixing
+from systems.training.settings import Keep, Schedule, Training
+from systems.training.supervised import Recipe, fit
+
+IDS = tuple(map(str, range(12)))
+TARGETS = np.eye(CLASSES, dtype=np.float32)[np.arange(12) % CLASSES]
+BASE = Training(8, labelled=3, unlabelled=0, learning_rate=1.0, patience=None)
+
+
+def train(
+    training: Training, context: Context | None = None, validation: bool = True, **about: Any
+) -> tuple[History, list[dict[str, Tensor]]]:
+    torch.manual_seed(0)
+    judged = ClipSet(IDS, TARGETS) if validation else None
+    data = TrainingData(
+        ("a", "b"), ClipSet(IDS, TARGETS), judged, {"unlabelled": ClipSet(())}, metric="clip_map",
+    )  # fmt: skip
+    recipe = Recipe([ClipBce()], training, **about)
+    return fit(toy(), recipe, hearing(IDS), data, context or Context())
+
+
+def rates(history: History) -> list[float]:
+    return [metrics["learning_rate"] for metrics in history.metrics]
+
+
+def loss_of(state: dict[str, Tensor]) -> float:
+    """The mean loss of the validation part under some weights."""
+    model = toy().eval()
+    model.load_state_dict(state)
+    sound = hearing(IDS).sound
+    cut = torch.from_numpy(np.stack([sound[i] for i in IDS]))
+    with torch.no_grad():
+        said = model(model.features(cut, torch.device("cpu")))
+        losses = nn.functional.binary_cross_entropy(said.clip, torch.from_numpy(TARGETS))
+    return float(losses) * CLASSES
+
+
+def test_steps_of_the_learning_rate() -> None:
+    history, _ = train(replace(BASE, schedule=Schedule("steps", 0.5, every=3)))
+    assert rates(history) == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]
+    assert "learning_rate" not in train(BASE)[0].metrics[0]
+
+
+def test_cosine_goes_to_zero_over_all_epochs() -> None:
+    history, _ = train(replace(BASE, schedule=Schedule("cosine")))
+    expected = [(1 + np.cos(np.pi * epoch / 8)) / 2 for epoch in range(8)]
+    np.testing.assert_allclose(rates(history), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("on", ["metric", "loss"])
+def test_a_plateau_is_torchs_over_the_history(on: Any) -> None:
+    schedule = Schedule("plateau", 0.5, patience=1, on=on)
+    history, _ = train(replace(BASE, epochs=16, learning_rate=10.0, schedule=schedule))
+    watched, mode = ("clip_map", "max") if on == "metric" else ("validation_loss", "min")
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=10.0)
+    judge: Any = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, mode, 0.5, 1)  # type: ignore[arg-type]
+    for metrics in history.metrics:
+        assert metrics["learning_rate"] == optimiser.param_groups[0]["lr"]
+        judge.step(metrics[watched])
+    assert len(set(rates(history))) > 2
+
+
+def test_a_refit_replays_the_rates_of_its_folds() -> None:
+    training = replace(BASE, epochs=5, schedule=Schedule("plateau", 0.5))
+    context = Context(rates=(0.3, 0.2, 0.1))
+    history, _ = train(training, context, validation=False)
+    assert rates(history) == [0.3, 0.2, 0.1, 0.1, 0.1]
+    steps = replace(BASE, epochs=1, learning_rate=0.3)
+    _, by_hand = train(steps, validation=False)
+    _, first = train(training, Context(rates=(0.3,), last_step=1), validation=False)
+    assert all(torch.equal(v, by_hand[0][k]) for k, v in first[0].items())
+
+
+def test_epochs_are_kept_by_the_loss_of_the_validation_part() -> None:
+    history, states = train(replace(BASE, keep=Keep(on="loss", count=3)))
+    losses = np.array([metrics["validation_loss"] for metrics in history.metrics])
+    assert history.kept == (1 + np.argsort(losses, kind="stable")[:3]).tolist()
+    assert history.kept != [1, 2, 3]
+    for epoch, state in zip(history.kept, states, strict=True):
+        assert loss_of(state) == pytest.approx(losses[epoch - 1], rel=1e-5)
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_the_last_epochs_are_kept(validation: bool) -> None:
+    what: Any = "last" if validation else "best"  # without a validation part none is the best
+    history, states = train(replace(BASE, keep=Keep(what, count=3)), validation=validation)
+    assert history.kept == [8, 7, 6]
+    alone, (last,) = train(replace(BASE, keep=Keep(what)), validation=validation)
+    assert alone.kept == []
+    assert all(torch.equal(v, last[k]) for k, v in states[0].items())
+
+
+def test_a_training_ends_when_nothing_becomes_better() -> None:
+    training = replace(BASE, epochs=40, learning_rate=10.0, patience=3, keep=Keep(on="loss"))
+    history, _ = train(training)
+    losses = [metrics["validation_loss"] for metrics in history.metrics]
+    assert len(losses) == 1 + int(np.argmin(losses)) + 3 < 40
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("nadam", torch.optim.NAdam),
+        ("sgd", torch.optim.SGD), ("lamb", timm.optim.Lamb), ("adabelief", timm.optim.AdaBelief),
+    ],
+)  # fmt: skip
+def test_optimisers_by_name(name: str, kind: type) -> None:
+    layer, frozen = nn.Linear(3, 2), nn.Linear(2, 2).requires_grad_(False)
+    training = Training(optimiser=name, learning_rate=0.01, weight_decay=0.1, momentum=0.9)
+    optimiser = training.optimiser_of([*layer.parameters(), *frozen.parameters()])
+    assert type(optimiser) is kind
+    groups = optimiser.param_groups
+    assert {id(p) for group in groups for p in group["params"]} == set(map(id, layer.parameters()))
+    assert all(group["lr"] == 0.01 and group["weight_decay"] == 0.1 for group in groups)
+    if name == "sgd":
+        assert groups[0]["momentum"] == 0.9
+    with pytest.raises(ValueError, match="addam"):
+        replace(training, optimiser="addam").optimiser_of(layer.parameters())
+
+
+def test_gradients_are_clipped() -> None:
+    training = replace(BASE, epochs=1, optimiser="sgd", steps_per_epoch=1, clip_norm=1e-3)
+    _, (state,) = train(training)
+    torch.manual_seed(0)
+    before = toy().state_dict()
+    moved = torch.cat([
+        (state[name] - before[name]).flatten() for name in state if name.startswith("network")
+    ])  # fmt: skip
+    assert moved.norm().item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def step(outputs: Outputs, targets: Tensor, weights: Tensor | None = None) -> Step:
+    return Step(nn.Identity(), torch.zeros(0), targets, outputs, None, weights)
+
+
+def test_one_minus_pcc_is_scipys() -> None:
+    generator = np.random.default_rng(0)
+    said, true = generator.standard_normal((2, 3, 50, 2)) * 4 + 7
+    expected = np.mean(
+        [1 - scipy.stats.pearsonr(said[b, :, d], true[b, :, d])[0]
+         for b in range(3) for d in range(2)]
+    )  # fmt: skip
+    outputs = Outputs(frames=torch.from_numpy(said))
+    loss = OneMinusPcc()(step(outputs, torch.from_numpy(true)))
+    assert loss.item() == pytest.approx(expected, abs=1e-7)
+    still = OneMinusPcc()(step(outputs, torch.full((3, 50, 2), 0.5)))  # what never changes
+    assert still.item() == pytest.approx(1)
+
+
+def test_cross_entropy_of_soft_targets_and_weights() -> None:
+    generator = np.random.default_rng(0)
+    logits, targets = generator.standard_normal((4, 3)), generator.dirichlet(np.ones(3), 4)
+    weights = np.array([0.0, 1.0, 2.0, 0.5])
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    losses = -(targets * np.log(p)).sum(1)
+    outputs = Outputs(torch.from_numpy(logits))
+    loss = CrossEntropy()(step(outputs, torch.from_numpy(targets)))
+    assert loss.item() == pytest.approx(losses.mean())
+    weighted = CrossEntropy()(step(outputs, torch.from_numpy(targets), torch.from_numpy(weights)))
+    assert weighted.item() == pytest.approx((losses * weights).mean())
+
+
+def test_weights_of_clips_reach_the_loss() -> None:
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def note(batch: Batch, generator: np.random.Generator) -> Batch:
+        assert batch.weights is not None
+        seen.append((batch.weights, batch.features))
+        return batch
+
+    torch.manual_seed(0)
+    weights = np.arange(12, dtype=np.float32)
+    data = TrainingData(
+        ("a", "b"), ClipSet(IDS, TARGETS, weights=weights), None, {"unlabelled": ClipSet(())}
+    )
+    model = toy()
+    fit(model, Recipe([ClipBce()], replace(BASE, epochs=1), [note]), hearing(IDS), data, Context())
+    for batch_weights, features in seen:
+        cut = torch.from_numpy(np.stack([hearing(IDS).sound[IDS[int(w)]] for w in batch_weights]))
+        torch.testing.assert_close(features, model.features(cut, torch.device("cpu")))
+    assert sorted(w for batch, _ in seen for w in batch.tolist()) == weights.tolist()
+
+
+@pytest.mark.parametrize("per", ["batch", "sample"])
+def test_features_targets_and_weights_are_mixed_alike(per: Any) -> None:
+    size = 64
+    one_hot = torch.eye(size)
+    features = {"a": one_hot.view(size, 1, 1, size), "b": 3 * one_hot.view(size, 1, size, 1)}
+    batch = Batch(features, one_hot, 2.0 ** -torch.arange(size).double())
+    mixed = Mixing(alpha=0.4, per=per)(batch, np.random.default_rng(0))
+    rows = mixed.targets  # of each its own share and its partner's
+    torch.testing.assert_close(rows.sum(1), torch.ones(size))
+    assert ((rows > 0).sum(1) <= 2).all()
+    assert isinstance(mixed.features, dict)
+    torch.testing.assert_close(mixed.features["a"].flatten(1), rows)
+    torch.testing.assert_close(mixed.features["b"].flatten(1), 3 * rows)
+    assert mixed.weights is not None
+    torch.testing.assert_close(mixed.weights, rows.double() @ batch.weights, rtol=1e-5, atol=0)
+    partners = (rows - torch.diag(rows.diag())).argmax(1)
+    own = rows.diag()[partners != 0]
+    shares = {round(float(s), 5) for s in own if s < 1}
+    assert len(shares) == 1 if per == "batch" else len(shares) > size // 2
+    assert Mixing()(Batch(one_hot, one_hot, None), np.random.default_rng(0)).weights is None
+
+
+def test_shares_are_of_the_beta_distribution() -> None:
+    generator, batch = np.random.default_rng(1), Batch(torch.eye(50), torch.eye(50), None)
+    drawn = [
+        float(s) for _ in range(20)
+        for s in Mixing(alpha=0.4, per="sample")(batch, generator).targets.diag() if s < 1
+    ]  # fmt: skip
+    assert scipy.stats.kstest(drawn, scipy.stats.beta(0.4, 0.4).cdf).pvalue > 0.01
