@@ -62,6 +62,7 @@ def check(run: RunDir, name: str) -> None:
         assert result["value"] == pytest.approx(value)
         assert result["interval"][0] <= value <= result["interval"][1]
         curve = [line[name] for line in trial.read_metrics() if line["fold"] == 0]
+        assert len(set(curve)) > 1
         best = max(curve) if about.mode == "max" else min(curve)
         assert value == pytest.approx(best)
         assert result["best_steps"] == [1 + curve.index(best)]
