@@ -22,8 +22,8 @@ Names of metrics: the searched metric's own NAME is a trial's value, the best tr
 and a meta-learner's out of fold; ``epoch/NAME`` (of fold 0; ``fold1/NAME`` of further folds) over
 the epochs; ``search/...`` and ``cost/...`` of runs and trials; ``versus_best`` and ``by_fusing``
 (against the same on the best member alone) of a meta-learner; ``test/NAME`` wherever predictions of
-the test part were scored, ``test/NAME/SUBSET`` on a subset of it (``device=b+c``), ``test_PART/NAME``
-on a further test part, ``test_variant/VARIANT/NAME`` under other decisions and
+the test part were scored, ``test/NAME/SUBSET`` on a subset of it (``device=b+c``),
+``test_PART/NAME`` on a further test part, ``test_variant/VARIANT/NAME`` under other decisions and
 ``test_class/CLASS/NAME`` by class (``test_transductive...`` where the sound of the test part was
 used); ``out_of_fold/NAME`` of members, and of the best one on the run. The ends of a 95 % interval
 are ``.../low`` and ``.../high``.
