@@ -29,7 +29,7 @@ def plan_lines(plan: Plan) -> list[str]:
         ("splits", f"{plan.splits['protocol']}: {len(plan.splits['folds'])} fold(s)"
                    f" {plan.splits['folds']}, the search scores {plan.splits['searched']}"),
         *(("  metrics of clips with", f"{column} {' or '.join(map(str, values))}")
-          for column, values in plan.splits["judged"].items()),
+          for column, values in plan.splits.get("judged", {}).items()),
         ("protocol", plan.protocol),
         ("metric", f"{plan.metric} ({plan.mode})"),
         ("budget", f"{plan.budget.text}; scaled: " + (

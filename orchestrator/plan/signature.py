@@ -47,6 +47,7 @@ def rows_of(plan: Plan) -> dict[str, Any]:
         "split": f"{plan.splits['protocol']}, {plan.splits['digest']}",
         "kind of predictions": metric(plan.metric).predictions,
         "metric": plan.metric,
+        "clips that count": _plain(plan.splits.get("judged", {})),
     }
 
 
