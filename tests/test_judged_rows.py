@@ -23,11 +23,13 @@ from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.stacking.crossfit import outer_folds
 from orchestrator.stacking.families import learner
-from systems import registry
+from systems import data, registry
 from systems.data.protocol import Protocol
+from systems.data.splits import make_splits, training_data
 from systems.errors import UserError
 from systems.metrics import clip_metric
 from systems.predictions import Predictions
+from systems.training.history import History
 
 PAPER = Protocol(
     folds=4, grouped="clip", strata=("verified",), judged={"verified": (1,)}, final="fold_mean"
@@ -91,6 +93,28 @@ def test_what_counts_chooses_and_scores_and_all_is_predicted(protocol: str, root
     )
     again, splits = reload(RunDir(run.path).plan)  # as a resumed run reads it
     assert (again.name, splits.judged) == ("doubtful", {"verified": [1]})
+
+
+def test_an_epoch_is_chosen_by_what_counts(root: Path) -> None:
+    """The first epoch is right on what counts and nowhere else, the second the other way round."""
+    dataset = data.load("doubtful", None)
+    seen = training_data(dataset, make_splits(dataset, 0, PAPER), 0, "accuracy")
+    assert seen.validation is not None
+    truth, counts = seen.validation.targets, seen.validation.judged
+    assert truth is not None
+    assert counts is not None
+    assert 0 < counts.sum() < len(counts)
+    history, frames = History(), tuple(np.zeros((2, 2), np.float32) for _ in counts)
+    right = np.where(counts[:, None], truth, 1 - truth).astype(np.float32)
+    values = [
+        history.judge(epoch, Predictions.of(seen.validation.clip_ids, seen.classes,
+                                            clip_scores=scores, frame_scores=frames), seen)
+        for epoch, scores in ((1, right), (2, 1 - right))
+    ]  # fmt: skip
+    assert values == [1.0, 0.0]
+    assert history.best_step == history.crossed_step == 1
+    assert history.crossed_worths == [1.0, 1.0]
+    np.testing.assert_array_equal(np.stack([row.numpy() for row in history.crossed_clips]), right)
 
 
 def test_paper_and_default_split_otherwise_and_the_seed_is_heeded(root: Path) -> None:
