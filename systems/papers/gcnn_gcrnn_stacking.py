@@ -166,12 +166,12 @@ def network(config: Config) -> NetworkSystem:
 
 
 NO_RNN = {"network.recurrent_units": 0}
-register.variant(f"{PAPER}/vgg13", of=f"{PAPER}/gcrnn", overrides={"network.gated": False, **NO_RNN},
-                 summary="Plain convolutions and a mean.")  # fmt: skip
-register.variant(f"{PAPER}/gcnn", of=f"{PAPER}/gcrnn", overrides=NO_RNN,
-                 summary="Gated convolutions and a mean.")  # fmt: skip
-register.variant(f"{PAPER}/crnn", of=f"{PAPER}/gcrnn", overrides={"network.gated": False},
-                 summary="Plain convolutions and a bidirectional GRU.")  # fmt: skip
+for name, overrides, summary in (
+    ("vgg13", {"network.gated": False, **NO_RNN}, "Plain convolutions and a mean."),
+    ("gcnn", NO_RNN, "Gated convolutions and a mean."),
+    ("crnn", {"network.gated": False}, "Plain convolutions and a bidirectional GRU."),
+):
+    register.variant(f"{PAPER}/{name}", of=f"{PAPER}/gcrnn", overrides=overrides, summary=summary)
 
 
 def members(number: int, networks: tuple[str, ...] = ("vgg13", "gcnn", "crnn", "gcrnn")) -> Any:
