@@ -37,7 +37,7 @@ def descriptors(waveform: np.ndarray, rate: int) -> np.ndarray:
     return np.concatenate([low, differences]).T.astype(np.float32)
 
 
-class BagOfWords(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class BagOfWords(TransformerMixin, BaseEstimator):
     """Frames [T, 2 D] of each clip -> a bag [N, 2 * words].
 
     Args:

@@ -98,9 +98,7 @@ class FittedEstimator:
         made = [self.system.features(sounds["audio"][i], self.rate) for i in clip_ids]
         return Predictions.of(clip_ids, self.classes, fold, clip_scores=self._scores(made))
 
-    def score(
-        self, waveforms: Sequence[np.ndarray], context: Context
-    ) -> tuple[np.ndarray, None]:
+    def score(self, waveforms: Sequence[np.ndarray], context: Context) -> tuple[np.ndarray, None]:
         """Clip scores [B, K] of waveforms [S] that are in no store."""
         named = {str(place): one for place, one in enumerate(waveforms)}
         predicted = self.predict(tuple(named), {"audio": Waveforms(self.rate, named)}, context)

@@ -18,6 +18,7 @@ from systems.data.splits import TrainingData
 from systems.excerpts import Excerpts, Voting
 from systems.fitted_network import FittedNetwork, files_of
 from systems.frontend import FrontEnd
+from systems.frontend.embeddings import FrameEmbeddingsFrontEnd
 from systems.frontend.scale import By, Scale
 from systems.listening import Activation, Hearing, Model
 from systems.postprocessing.decoding import Decoding
@@ -182,16 +183,14 @@ class NetworkSystem:
         """What :meth:`FittedNetwork.save` wrote."""
         about = json.loads((folder / "model.json").read_text())
         fitted = self.untrained(tuple(about["classes"]), about["length"], about["label_hop"])
-        if about.get("teachers"):
-            fitted.model.front_end.restore(about["teachers"])  # type: ignore[operator]
+        if isinstance(fitted.model.front_end, FrameEmbeddingsFrontEnd):
+            fitted.model.front_end.restore(about["teachers"])
         states = tuple(load_file(folder / name) for name in files_of(about["kept"]))
         fitted.model.load_state_dict(states[0])
         decoding = Decoding(tuple(about["thresholds"]), tuple(about["medians"]))
         return replace(fitted, states=states, decoding=decoding)
 
-    def untrained(
-        self, classes: tuple[str, ...], length: int, label_hop: float
-    ) -> FittedNetwork:
+    def untrained(self, classes: tuple[str, ...], length: int, label_hop: float) -> FittedNetwork:
         """A network of its shapes before any weights are loaded."""
         model = self._model(len(classes), length)
         plain = Decoding.plain(len(classes))
@@ -219,7 +218,7 @@ class NetworkSystem:
             length = min(self.length, units // hearing.grid * hearing.grid)
             hearing = replace(hearing, length=length)
         model = self._model(len(data.classes), hearing.length)
-        if hasattr(model.front_end, "take"):  # one that is made of what was trained before
+        if isinstance(model.front_end, FrameEmbeddingsFrontEnd):
             model.front_end.take(context)
         if self.start is not None:
             self.start(model.network, context)

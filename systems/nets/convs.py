@@ -19,7 +19,8 @@ class Conv:
     ``order`` is what happens at each convolution, in words: ``pad`` (zeros on every side), ``conv``
     ("same"), ``norm`` (batch norm of channels, or of rows with ``norm="frequency"``), ``act``. A
     ``glu`` doubles the filters, halves of which gate the others; its norm stands where it is told,
-    over one half or both. A pool of (F, T), of the same stride; ``ceil`` keeps what is left over.
+    over one half or both; ``drop``: dropout at each convolution, else after the pool. A pool of
+    (F, T), of the same stride; ``ceil`` keeps what is left over.
     """
 
     channels: int
@@ -82,7 +83,7 @@ class _Block(nn.Module):
         self.pool = _pool(row, sizes)
         divided = [-(-n // s) if row.ceil else n // s for n, s in zip(out[1:], sizes, strict=True)]
         self.out = (out[0], *divided)
-        self.dropout = nn.Dropout(row.dropout)
+        self.dropout = nn.Dropout(0.0 if "drop" in row.order.split() else row.dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         for convolution in self.convolutions:
@@ -121,8 +122,10 @@ def _unit(row: Conv, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]
         elif word == "act":
             layers.append({"relu": nn.ReLU, "elu": nn.ELU, "glu": Glu}[row.activation]())
             channels = channels // 2 if glu else channels
+        elif word == "drop":
+            layers.append(nn.Dropout(row.dropout))
         else:
-            raise ValueError(f"a convolution has pad, conv, norm and act, not '{word}'")
+            raise ValueError(f"a convolution has pad, conv, norm, act and drop, not '{word}'")
     return nn.Sequential(*layers), (row.channels, *rest)
 
 

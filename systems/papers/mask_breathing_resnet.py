@@ -165,7 +165,7 @@ class BreathConfig:
     training: Training = Training(epochs=150, labelled=40, unlabelled=0, patience=None)
 
 
-CONVS = {  # (channels, kernel, pool)
+CONVS = {  # (channels, kernel, pool); of the kernel of 5 the mean, else the maximum
     "small": ((32, 10, 10), (64, 8, 8), (128, 6, 8)),
     "medium": ((64, 10, 10), (128, 8, 4), (256, 6, 4), (256, 5, 4)),
 }
@@ -173,7 +173,7 @@ LSTMS = {"small": (256, 256), "medium": (256, 256), "complex": (512, 256)}
 
 
 class BreathNetwork(nn.Module):
-    """Waveform [B, 1, S] -> the belt [B, S / 640, 1] in -1..1; the trunk's output is its embedding."""
+    """Waveform [B, 1, S] -> the belt [B, S / 640, 1] in -1..1; the trunk gives the embedding."""
 
     def __init__(self, c: BreathConfig, shape: tuple[int, int], outputs: int) -> None:
         super().__init__()
@@ -182,9 +182,9 @@ class BreathNetwork(nn.Module):
             self.trunk: nn.Module = residual_trunk(c.width)
             width = round(512 * c.width)
         else:
-            table = [Conv(round(n * c.width), k, order="conv act", pool=p, dropout=c.dropout,
-                          dropout_first=True, pooling="mean" if last else "max")
-                     for n, k, p, last in _with_last(c.size)]  # fmt: skip
+            table = [Conv(round(n * c.width), k, order="conv act drop", pool=p, dropout=c.dropout,
+                          pooling="mean" if k == 5 else "max")
+                     for n, k, p in CONVS[c.size]]  # fmt: skip
             self.trunk = ConvStack(table, shape)
             width = table[-1].channels
         self.first = Recurrent("lstm", width, first)
@@ -196,11 +196,6 @@ class BreathNetwork(nn.Module):
         embedding = self.trunk(x).transpose(1, 2)
         states = self.second(self.dropout(self.first(embedding)))
         return Outputs(frames=torch.tanh(self.out(states)), frame_embedding=embedding)
-
-
-def _with_last(size: str) -> list[tuple[int, int, int, bool]]:
-    rows = CONVS[size]
-    return [(*row, size == "medium" and row is rows[-1]) for row in rows]
 
 
 def residual_trunk(width: float) -> nn.Sequential:
