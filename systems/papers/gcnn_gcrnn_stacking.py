@@ -121,6 +121,18 @@ QUICK = {  # for two CPU cores
     "training.learning_rate": 2e-3,
 }
 
+TINY = {
+    **QUICK,
+    "front_end.rate": 8000,
+    "front_end.window": 512,
+    "front_end.hop": 256,
+    "chunk_frames": 32,
+    "network.widths": (4, 8),
+    "network.recurrent_units": 8,
+    "training.labelled": 8,
+    "training.steps_per_epoch": 6,
+}
+
 
 def requires(config: Config) -> dict[str, Requirement]:
     """In the second pass, what the first one's stack says of every training clip."""
@@ -139,6 +151,9 @@ def requires(config: Config) -> dict[str, Requirement]:
                       final="fold_mean"),
     figures=FIGURES,
     requires=requires,
+    parameters=22_004_393,  # counted, as are those below
+    classes=41,
+    tiny=TINY,
 )  # fmt: skip
 def network(config: Config) -> NetworkSystem:
     """Gated convolutions and a bidirectional GRU: the best single network."""
@@ -166,11 +181,13 @@ def network(config: Config) -> NetworkSystem:
 
 
 NO_RNN = {"network.recurrent_units": 0}
-register.variant(f"{PAPER}/vgg13", of=PAPER, overrides={"network.gated": False, **NO_RNN},
+register.variant(f"{PAPER}/vgg13", of=f"{PAPER}/gcrnn",
+                 overrides={"network.gated": False, **NO_RNN}, parameters=9_430_761,
                  summary="Plain convolutions and a mean.")  # fmt: skip
-register.variant(f"{PAPER}/gcnn", of=PAPER, overrides=NO_RNN,
+register.variant(f"{PAPER}/gcnn", of=f"{PAPER}/gcrnn", overrides=NO_RNN, parameters=18_834_601,
                  summary="Gated convolutions and a mean.")  # fmt: skip
-register.variant(f"{PAPER}/crnn", of=PAPER, overrides={"network.gated": False},
+register.variant(f"{PAPER}/crnn", of=f"{PAPER}/gcrnn", overrides={"network.gated": False},
+                 parameters=12_600_553,
                  summary="Plain convolutions and a bidirectional GRU.")  # fmt: skip
 
 

@@ -114,6 +114,20 @@ QUICK = {  # for two CPU cores
     "training.steps_per_epoch": 30,
 }
 
+TINY = {
+    **QUICK,
+    "front_end.rate": 8000,
+    "front_end.window": 320,
+    "front_end.hop": 160,
+    "front_end.fft": 512,
+    "chunk_frames": 25,
+    "network.blocks": 2,
+    "network.convolutions": 1,
+    "network.dropout": 0.0,
+    "network.dense": 16,
+    "training.steps_per_epoch": 4,
+}
+
 
 @register(
     "nnf_cnn_ensemble/mi_db_4cnn",
@@ -129,6 +143,8 @@ QUICK = {  # for two CPU cores
     figures=FIGURES,
     unmapped=SELECTED,
     decision="decision",
+    parameters=2_614_442,
+    tiny=TINY,
 )
 def cnn(config: Config) -> NetworkSystem:
     """Two branches of four blocks of two convolutions: the main single network."""
@@ -156,10 +172,16 @@ NAMES = {
     }
     for inputs, convs, blocks in product(("si", "mi"), ("s", "db"), (2, 3, 4))
 }
+PARAMETERS = {  # Table 1
+    "si_s_2cnn": 211_718, "si_s_3cnn": 304_010, "si_s_4cnn": 525_350, "si_db_2cnn": 811_770,
+    "si_db_3cnn": 941_074, "si_db_4cnn": 1_310_042, "mi_s_2cnn": 417_794, "mi_s_3cnn": 602_378,
+    "mi_s_4cnn": 1_045_058, "mi_db_2cnn": 1_617_898, "mi_db_3cnn": 1_876_506,
+}  # fmt: skip
 for name, overrides in NAMES.items():
     if name != "mi_db_4cnn":
         register.variant(
-            f"nnf_cnn_ensemble/{name}", of="nnf_cnn_ensemble", overrides=overrides,
+            f"nnf_cnn_ensemble/{name}", of="nnf_cnn_ensemble/mi_db_4cnn", overrides=overrides,
+            parameters=PARAMETERS[name],
             summary=f"{'Two branches' if name[0] == 'm' else 'One branch'}, {name[-4]} blocks of "
             f"{overrides['network.convolutions']} convolution(s).",
         )  # fmt: skip
