@@ -7,12 +7,8 @@ papers by the entry-point group ``soundsweep.papers``.
 
 from __future__ import annotations
 
-import functools
 import importlib
-import importlib.metadata
 import json
-import pkgutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -23,6 +19,7 @@ from systems.data.dataset import LabelKind
 from systems.data.protocol import Protocol
 from systems.errors import UserError, unknown
 from systems.figures import Figure, figure_called
+from systems.installed import bibtex, papers
 from systems.requirement import Requirement, Requires
 
 if TYPE_CHECKING:  # which loads torch
@@ -382,30 +379,6 @@ def resolve(
 
     visit(node(name, dataset, given), {})
     return tuple(done.values())
-
-
-def papers() -> dict[str, str]:
-    """Names of all papers and the modules that register their systems."""
-    return _papers(tuple(sys.path))
-
-
-@functools.cache
-def _papers(path: tuple[str, ...]) -> dict[str, str]:
-    """Looked up once for a path: the metadata of all installed packages are read."""
-    import systems.papers
-
-    found = {
-        m.name: f"systems.papers.{m.name}" for m in pkgutil.iter_modules(systems.papers.__path__)
-    }
-    for point in importlib.metadata.entry_points(group="soundsweep.papers"):
-        found[point.name] = point.value
-    return found
-
-
-def bibtex(paper: str) -> str:
-    """The BibTeX entry of a paper: its module's ``BIBTEX``."""
-    module = importlib.import_module(papers()[paper])
-    return str(module.BIBTEX).strip()
 
 
 def _of_paper(paper: str) -> dict[str, Entry | Fusion]:

@@ -211,7 +211,7 @@ def check_predictions(case: Case, fitted: Fitted) -> None:
     for name in case.entry.gives:
         assert getattr(said, name) is not None, f"it gives no {name}"
     answer = getattr(said, about.dense)
-    shapes = [(classes,)] * len(clips)
+    shapes: list[tuple[int, ...]] = [(classes,)] * len(clips)
     if about.ragged:
         assert clips.lengths is not None
         shapes = [(steps, classes) for steps in clips.lengths]

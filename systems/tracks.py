@@ -99,6 +99,7 @@ class FeatureTrack:
         self._shapes: dict[str, tuple[int, int]] = {}
         self._single = True
         # Its pages are the kernel's to keep or to drop, unlike an array's.
+        on_disk = on_disk and len(clip_ids) > 0
         file = tempfile.TemporaryFile(dir=context.scratch()) if on_disk else None  # noqa: SIM115
         chunks: list[np.ndarray] = []
         offset = 0
@@ -113,7 +114,7 @@ class FeatureTrack:
                 self._offsets.append(offset)
                 offset += flat.size
         if file is None:
-            self._flat = np.concatenate(chunks)
+            self._flat = np.concatenate([np.zeros(0, np.float32), *chunks])
         else:
             file.flush()
             self._flat = np.memmap(file, np.float32, mode="r")

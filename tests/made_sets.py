@@ -119,12 +119,12 @@ CASES = (
     ),
     Case(
         "tut2018", lambda root: scenes(root, "a", 2), {"train": 20, "test": 4},
-        "scene_classification", ("device", "identifier"), "audio", "meta.csv",
+        "scene_classification", ("device", "identifier", "city"), "audio", "meta.csv",
         ("meta.csv", FOLDS[1]), "bus",
     ),
     Case(
         "tut2018_mobile", lambda root: scenes(root, "abc", 1), {"train": 60, "test": 12},
-        "scene_classification", ("device", "identifier"), "audio", "meta.csv",
+        "scene_classification", ("device", "identifier", "city"), "audio", "meta.csv",
         ("meta.csv", FOLDS[1]), "bus",
     ),
     Case(

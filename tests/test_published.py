@@ -20,7 +20,7 @@ from orchestrator.report import published as module
 from orchestrator.report import reproduce as tables
 from orchestrator.report.reproduce import to_run
 from systems import registry
-from systems.figures import Figure
+from systems.figures import Figure, figure_of
 
 COLUMNS = ("system", "variant", "dataset", "split", "metric", "label", "value")
 
@@ -230,6 +230,32 @@ def test_a_fusions_figures_are_of_its_fields(plan: Plan, monkeypatch: pytest.Mon
         ("stack2", "stack2", "both"), ("stack2", "stack2-1", "first pass"),
         ("stack2", "stack2-2", "vote"),
     ]  # fmt: skip
+
+
+def test_every_figure_of_a_fusion_is_mapped_or_listed() -> None:
+    for fusion in registry.fusions():
+        for one in module.published(fusion.paper):
+            if one["system"] in module.names_of(fusion):
+                mapped = figure_of(fusion.figures, one) is not None
+                assert mapped != (one["variant"] in fusion.unmapped), one
+        for figure in fusion.figures:
+            for member in fusion.at(figure.overrides).members:
+                registry.find(member)
+
+
+@pytest.mark.parametrize(
+    "node", [*registry.entries(), *registry.fusions()], ids=lambda node: node.address
+)
+def test_a_nodes_name_means_one_configuration(node: registry.Entry | registry.Fusion) -> None:
+    """Figures may share a name where they are of the same training: their first decides."""
+    for figure in filter(lambda figure: figure.label, node.figures):
+        named = registry.node(f"{node.address}#{figure.label}", figure.dataset)
+        trained = {k: v for k, v in figure.overrides.items() if not _decides(node, k)}
+        assert trained.items() <= dict(named.overrides).items()
+
+
+def _decides(node: registry.Entry | registry.Fusion, key: str) -> bool:
+    return isinstance(node, registry.Entry) and key.startswith(f"{node.decision}.")
 
 
 def test_reproduce_trains_members_once_and_then_fusions(

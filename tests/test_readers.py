@@ -113,19 +113,20 @@ def test_a_card_speaks_of_what_the_reader_reads(
     if name in EMBEDDED:
         counted = {part: len(dataset.part(part)) for part in dataset.parts()}
         assert card.clips == counted
-    assert set(card.splits.values()) <= set(dataset.parts())
+    places = {*dataset.parts(), data.OUT_OF_FOLD, data.VALIDATION}
+    assert {data.split_of(name, split)[0] for split in card.splits} <= places
+    if data.VALIDATION in card.splits.values():
+        assert dataset.official_validation
     learnt = dataset.label_kind(dataset.role("labelled")[0].part)
     tested = dataset.label_kind(dataset.test_part)
     if card.metrics:
-        assert card.metrics[0] in searchable(learnt)
+        assert card.metrics[0] in searchable(learnt, kind(learnt).answers)
         assert all(metric(m).fits(tested if tested in KINDS else learnt) for m in card.metrics)
     of_labels = dataset.open_sealed(dataset.test_part, lambda: None).columns
-    for column, subsets in card.subsets.items():
-        found = {
-            of_labels.get(clip.clip_id, clip.columns)[column]
-            for clip in dataset.part(dataset.test_part)
-        }
-        assert found == {value for values in subsets.values() for value in values}
+    columns = [{**c.columns, **of_labels.get(c.clip_id, {})} for c in dataset.test_clips()]
+    for where in card.subsets.values():
+        for column, values in where.items():
+            assert {*values} <= {about[column] for about in columns}
 
 
 def test_a_set_that_nothing_reads_has_an_empty_card() -> None:
@@ -138,5 +139,5 @@ def test_papers_call_parts_by_other_names() -> None:
         assert data.split_of(name, "dev")[0] == "test"
         assert data.split_of(name, "eval")[0] != "test"
     for name in ("compare2020_mask", "compare2020_breathing"):
-        assert data.split_of(name, "dev")[0] == "devel"
+        assert data.split_of(name, "dev")[0] == data.VALIDATION
         assert data.split_of(name, "test")[0] == "test"

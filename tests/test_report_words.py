@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from reported import NO_PLOTS, Page, example, interrupted, rendered, said, trained
 
+from orchestrator.cli.words import outcome_lines
 from orchestrator.report import html, tables, words
+from orchestrator.scoring.score import score
+from systems.kinds import Truth
+from systems.metrics import METRICS, metric, words_of
+from systems.predictions import Predictions
 
 SECTIONS = ("notes", "leaderboard", "parameters", "members", "stack", "test", "paper", "classes",
             "curves", "examples", "cost")  # fmt: skip
@@ -134,6 +141,43 @@ def test_notes_of_the_data_and_of_the_plan() -> None:
     assert all(word in text for word in example()["run"]["skipped"][0])
     assert "protocol “paper”" not in text
     assert "time budget" not in text
+
+
+@pytest.mark.parametrize(
+    ("own", "labels", "dense"),
+    [("accuracy", "class", "clip_scores"), ("uar", "class", "clip_scores"),
+     ("map_at_3", "class", "clip_scores"), ("pcc", "values", "clip_values"),
+     ("rmse", "values", "clip_values")],
+)  # fmt: skip
+def test_scores_of_each_metric_stand_on_the_page(own: str, labels: Any, dense: str) -> None:
+    """With its interval, its direction and its subsets, and in the command's last lines."""
+    r = np.random.default_rng(0)
+    truth = Truth(labels, np.eye(3)[r.integers(3, size=60)], ("x", "y", "z"))
+    predictions = Predictions.of(
+        tuple(map(str, range(60))), truth.classes, **{dense: truth.values + r.normal(size=(60, 3))}
+    )
+    scored = score(predictions, truth, own, {"half=1": ("first half", np.arange(30))})
+    results = example()
+    results["run"].update(metric=own, mode=metric(own).mode)
+    row = {**results["test"]["rows"][0], **scored.to_json(), "refinement": None}
+    results["test"].update(rows=[row], examples=[], label_kind=labels)
+    results.update(paper=[], stack=[], stage=None)
+    results["metrics"] = {
+        name: {"words": words_of(name), "mode": METRICS[name].mode if name in METRICS else "max"}
+        for name in (*scored.metrics, *scored.classes["x"])
+    }
+    text = said(results)
+    lower = " (lower is better)" if metric(own).mode == "min" else ""
+    assert f"{words_of(own)}{lower}" in text
+    value = scored.metrics[own]
+    shown = " ".join((f"{value['value']:.3f}", f"[{value['low']:.3f}, {value['high']:.3f}]"))
+    assert shown.replace("-", "−") in text
+    assert "first half (30 clips)" in text
+    first = next(iter(scored.metrics))
+    half = scored.subsets["half=1"]["metrics"][first]
+    assert f"{half['value']:.3f}".replace("-", "−") in text
+    (line,) = outcome_lines(results)
+    assert f"{own} {value['value']:.3f}" in line
 
 
 def test_a_copy_with_other_clips_is_not_the_papers_data() -> None:

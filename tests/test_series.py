@@ -130,8 +130,8 @@ def test_how_well_a_recording_is_answered_is_its_own_correlation(
 
 def test_what_series_are_scored_and_searched_by() -> None:
     assert [m.name for m in scored_by("series", "pcc")] == ["pcc", "mean_pcc", "ccc", "rmse"]
-    assert set(searchable("series")) == {"pcc", "mean_pcc", "ccc", "rmse"}
-    assert "mean_pcc" not in searchable("values")
+    assert set(searchable("series", ["frame_values"])) == {"pcc", "mean_pcc", "ccc", "rmse"}
+    assert "mean_pcc" not in searchable("values", ["clip_values"])
     assert not metric("clip_macro_f1").fits("series")
 
 
@@ -150,6 +150,7 @@ def test_halves_of_a_series_keep_recordings_whole() -> None:
     dataset = recordings(*range(10, 40))
     seen = training_data(dataset, make_splits(dataset, seed=0), 0, "pcc")
     assert seen.kind == "series"
+    assert seen.label_hop == 0.04
     assert seen.validation is not None
     assert seen.validation.lengths is not None
     assert seen.validation.targets is not None

@@ -218,7 +218,7 @@ def test_a_fusion_that_its_paper_fitted_on_the_test_part_is_fitted_there_and_say
     ]
     run.plan = Any_(metric="clip_macro_f1", seed=0, fingerprint="f")
     truth = targets.truth(members.classes)
-    unchanged, second = fitted_on_test(run, members, truth, candidates)
+    unchanged, second = fitted_on_test(run, members, members, truth, candidates)
     assert unchanged is candidates[0]
     assert second.about["who"] == "exact, fitted on the test part"
     there = learner("exact")

@@ -28,6 +28,8 @@ def plan_lines(plan: Plan) -> list[str]:
         *(("  left out", f"{path} {why}") for path, why in plan.skipped),
         ("splits", f"{plan.splits['protocol']}: {len(plan.splits['folds'])} fold(s)"
                    f" {plan.splits['folds']}, the search scores {plan.splits['searched']}"),
+        *(("  metrics of clips with", f"{column} {' or '.join(map(str, values))}")
+          for column, values in plan.splits.get("judged", {}).items()),
         ("protocol", plan.protocol),
         ("metric", f"{plan.metric} ({plan.mode})"),
         ("budget", f"{plan.budget.text}; scaled: " + (

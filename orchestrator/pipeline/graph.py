@@ -139,6 +139,8 @@ class Walk:
         found = reusable(plan, self.root, stage=self.asked in (None, node))
         if found is not None:
             self.progress.say(f"{node.name}: {found.path.name} is reused")
+            if found.plan.teaches and not teaches:
+                return found, _score_too(found, plan, dataset, splits, self.progress)
             return found, True
         folder = RunDir(self.root / plan.name)
         return folder, _go_on_or_begin(folder, plan, dataset, splits, self.progress)
@@ -160,7 +162,8 @@ class Walk:
                 row_weights=fusion.row_weights,
                 parts=tuple(_placed(part, places) for part in parts) if nested else (),
                 settings={fusion.learner: fusion.settings},
-                fitted_on=fusion.fitted_on,
+                # What teaches must not know the labels of the clips that it speaks of.
+                fitted_on="out_of_fold" if teaches else fusion.fitted_on,
             ),
             stack=fusion.learner,
             name=options.name,
@@ -246,22 +249,34 @@ def _go_on_or_begin(
             f"({', '.join(other)}): give another --name, or ask as before."
         )
     if folder.plan.teaches and not plan.teaches:
-        there = replace(folder.plan, teaches=False)
-        return drive(folder, there, dataset, splits, progress)
+        return _score_too(folder, plan, dataset, splits, progress)
     return go_on(folder, Changes(), progress)
+
+
+def _score_too(
+    folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits, progress: Progress
+) -> bool:
+    """Go on with a run that only taught, as a plan of the same training asks for it."""
+    there = replace(
+        folder.plan, teaches=False, resources=plan.resources, ray_address=plan.ray_address,
+        mlflow=plan.mlflow,
+    )  # fmt: skip
+    return drive(folder, there, dataset, splits, progress)
 
 
 def reusable(plan: Plan, root: Path, *, stage: bool = False) -> RunDir | None:
     """A finished run below the root that is what this plan would give; of several the first.
 
-    ``stage``: its stage two too.
+    One that only taught is there where no other is. ``stage``: its stage two too.
     """
     of: tuple[Of, ...] = (*TRAINED, "stage") if stage else TRAINED
-    for run in gather.runs_below(root):
-        same = not differing(run.plan, plan, *of)
-        if same and (run.members if plan.teaches else run.scores).exists() and _is_searched(run):
-            return run
-    return None
+    alike = [
+        run for run in gather.runs_below(root)
+        if not differing(run.plan, plan, *of) and run.members.exists() and _is_searched(run)
+    ]  # fmt: skip
+    scored = [run for run in alike if run.scores.exists()]
+    teaching = [run for run in alike if run.plan.teaches or plan.teaches]
+    return next(iter((*scored, *teaching)), None)
 
 
 def _is_searched(run: RunDir) -> bool:

@@ -92,9 +92,9 @@ class _Reproduction:
         """Each with the nodes that it needs, all fusions checked before anything is trained."""
         found = [(self._graph(one), one) for one in trainings]
         for graph, _ in found:
+            check_graph(graph)
             self.scored |= graph.scored()
             if len(graph.nodes) > 1:
-                check_graph(graph)
                 self.wanted |= graph.trainings()
                 self.wanted |= Counter({node.key: self._seeds for node in graph.nodes})
         return found

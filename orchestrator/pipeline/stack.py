@@ -145,9 +145,10 @@ def _check_within(plan: Plan, options: StackOptions) -> None:
 
 def _unscored(folder: RunDir, plan: Plan) -> bool:
     """Whether the plan names a meta-learner without test scores."""
-    if not folder.scores.exists():
+    if not folder.scores.exists() or not plan.test_parts:
         return False
-    scored = {row["learner"] for row in read_json(folder.scores)["rows"]}
+    found = read_json(folder.scores)
+    scored = {row["learner"] for row in (*found["rows"], *found.get("submissions", ()))}
     left_out = {row["name"] for row in refused(folder, plan.stage.learners)}
     return not set(plan.stage.learners) <= scored | left_out
 

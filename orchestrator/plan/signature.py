@@ -45,6 +45,7 @@ def rows_of(plan: Plan) -> dict[str, Any]:
         "classes": plan.classes,
         "split": f"{plan.splits['protocol']}, {plan.splits['digest']}",
         "metric": plan.metric,
+        "clips that count": _plain(plan.splits.get("judged", {})),
     }
 
 

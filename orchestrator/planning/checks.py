@@ -36,8 +36,9 @@ def check_kinds(entry: registry.Entry, dataset: Dataset) -> None:
 
 
 def check_decision(
-    entry: registry.Entry, config: Any, space: SearchSpace, splits: Splits, transductive: bool
-) -> None:
+    entry: registry.Entry, config: Any, space: SearchSpace, dataset: Dataset, splits: Splits,
+    transductive: bool,
+) -> None:  # fmt: skip
     """What the decision adapts on, set or searched, is there and may be used."""
     if entry.decision is None:
         return
@@ -49,6 +50,8 @@ def check_decision(
             f"{key}=target adapts on the sound of the test clips: ask for it with --transductive, "
             "which marks the figures."
         )
+    if "target" in asked and not dataset.test_parts:
+        raise UserError(f"{key}=target: {dataset.name} has no test part to adapt on.")
     if "unlabelled" in asked and not splits.unlabelled.get("unlabelled"):
         raise UserError(f"{key}=unlabelled: this data set has no unlabelled clips.")
 
@@ -66,7 +69,8 @@ def check_metric(name: str, dataset: Dataset, entry: registry.Entry) -> None:
     if name in can:
         return
     if wanted.fits(labels):
-        why = f"it reads {wanted.reads(labels)}, and {entry.address} gives {', '.join(entry.gives)}"
+        reads = wanted.reads(labels)
+        why = f"it reads {reads}, and {entry.address} gives {', '.join(entry.gives)}"
     else:
         why = (
             f"it needs labels of kind {' or '.join(wanted.labels)}; part '{part}' of "

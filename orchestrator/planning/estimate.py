@@ -88,7 +88,8 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
 def _some(data: TrainingData) -> TrainingData:
     def first(clips: ClipSet) -> ClipSet:
         targets = None if clips.targets is None else clips.targets[:PROBE_CLIPS]
-        return ClipSet(clips.clip_ids[:PROBE_CLIPS], targets)
+        some = clips.clip_ids[:PROBE_CLIPS]
+        return ClipSet(some, targets, columns=clips.columns[:PROBE_CLIPS])
 
     unlabelled = {role: first(clips) for role, clips in data.unlabelled.items()}
     return replace(data, labelled=first(data.labelled), unlabelled=unlabelled)

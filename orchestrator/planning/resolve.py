@@ -48,8 +48,10 @@ QUICK_TRIALS, PAPER_TRIALS = 8, 50
 PACKAGES = ("soundsweep", "torch", "ray", "optuna", "mlflow", "numpy", "scikit-learn", "librosa")
 
 
-def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
+def make_plan(options: Options, protocol: Protocol | None = None) -> tuple[Plan, Dataset, Splits]:
     """Resolve and check everything; nothing is started and nothing written.
+
+    ``protocol`` stands in the place of the system's own: a fusion's, for all its members.
 
     Raises:
         UserError: an unknown system, data set, key or value; data that cannot be used; labels of a
@@ -60,8 +62,9 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
     dataset = data.load(name, folder, options.skip_broken)
     check_kinds(entry, dataset)
     by_paper = options.protocol == "paper"
-    judged, note = judged_by(dataset, entry.protocol, by_paper)
-    split_by = entry.protocol if by_paper else None
+    protocol = protocol or entry.protocol
+    judged, note = judged_by(dataset, protocol, by_paper)
+    split_by = protocol if by_paper else None
     splits = _splits(dataset, options.seed, options.purpose, split_by, judged)
     config, set_keys = _config(options, name)
     space = _space(options, entry, dataset, config, set_keys)
@@ -77,7 +80,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
     epochs = steps_of(entry, budget.apply(config))
     resources = _resources(options, entry)
     transductive = options.transductive or by_paper
-    check_decision(entry, config, space, splits, transductive)
+    check_decision(entry, config, space, dataset, splits, transductive)
     searching = options.purpose == "search"
     if not searching or options.repeat:
         space = replace(space, parameters=())
@@ -144,7 +147,7 @@ def reload(plan: Plan) -> tuple[Dataset, Splits]:
             f"was planned (fingerprint {dataset.fingerprint()}, was {plan.fingerprint}): start a "
             "new run."
         )
-    judged = plan.splits["judged"]
+    judged = plan.splits.get("judged", {})
     return dataset, _splits(dataset, plan.seed, plan.purpose, plan.split_by, judged)
 
 

@@ -47,6 +47,8 @@ def _protocol_note(results: Mapping[str, Any]) -> str:
     if results["run"]["protocol"] != "paper":
         return ""
     did = []
+    if results["run"].get("split_by"):
+        did.append(f"the data was split as the paper did ({results['run']['splits']['protocol']})")
     if any(row["transductive"] for row in scored_rows(results)):
         did.append("decision variants that adapt on the sound of the very clips that they are "
                    "scored on were run as the paper runs them")  # fmt: skip

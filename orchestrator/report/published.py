@@ -53,10 +53,11 @@ def paper_rows(plan: Plan, scores: Scores | None, held_out: Sequence[Row] = ()) 
 @dataclass(frozen=True)
 class _Ours:
     """What a run has: ``figures``, by name, of what it trained -> the decision variant that each is
-    scored as, ``None`` where that was not asked for; a fusion is scored as its learner."""
+    scored as, ``None`` where that was not asked for; a fusion is scored as its ``learner``."""
 
     plan: Plan
     node: Entry | Fusion
+    learner: str | None
     figures: Mapping[str, str | None]
     test: Scores | None
     held_out: Sequence[Row]
@@ -66,23 +67,23 @@ class _Ours:
         if plan.fusion is not None:
             node = registry.find(plan.fusion.partition("#")[0])
             assert isinstance(node, Fusion)
-            fused = registry.node(plan.fusion, plan.dataset).key
-            figures = [
-                f for f in node.figures if registry.fusion_node(node, f.overrides).key == fused
-            ]
-            return cls(plan, node, {f.name: None for f in figures}, test, held_out)
+            own = registry.node(plan.fusion, plan.dataset)
+            assert isinstance(own.entry, Fusion)
+            figures = [figure.name for figure in node.figures
+                       if registry.fusion_node(node, figure.overrides).key == own.key]  # fmt: skip
+            return cls(plan, node, own.entry.learner, dict.fromkeys(figures), test, held_out)
         asked = decision_variants(plan)
         scored = {figure.name: scored_as(plan, figure) for figure in trained_figures(plan)}
         scored_or_not = {f: name if name in asked else None for f, name in scored.items()}
-        return cls(plan, plan.entry(), scored_or_not, test, held_out)
+        return cls(plan, plan.entry(), None, scored_or_not, test, held_out)
 
     def rows(self, figure: Figure, *, held_out: bool) -> tuple[list[Row], str]:
         """The scored rows that are a figure, and the code if there are none."""
         if figure.name not in self.figures:
             return [], "training"
         every = self.held_out if held_out else (self.test or {"rows": ()})["rows"]
-        if isinstance(self.node, Fusion):
-            return [row for row in every if row["learner"] == self.node.learner], "unscored"
+        if self.learner is not None:
+            return [row for row in every if row["learner"] == self.learner], "unscored"
         variant = self.figures[figure.name]
         if variant is None:
             return [], "transductive"

@@ -97,7 +97,7 @@ def table(paper: str, runs: Sequence[RunDir]) -> list[Row]:
         runs: finished runs of its systems: what each has of a figure stands in its results.json.
     """
     found = [read_json(run.results)["paper"] for run in runs]
-    nodes: list[registry.Entry | registry.Fusion] = [*registry.entries(), *registry.fusions()]
+    nodes: list[Entry | Fusion] = [*registry.entries(), *registry.fusions()]
     systems = {name for node in nodes if node.paper == paper for name in names_of(node)}
     rows = [
         _row(row, _best([paper_rows[place] for paper_rows in found]), systems)

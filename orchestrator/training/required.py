@@ -44,8 +44,9 @@ def _load_fitted(directory: str, requirement: Requirement, fold: int | None) -> 
     folder = trial.model(fold) if one and fold is not None else trial.refit / "model"
     if not (folder / "model.json").exists():
         raise UserError(
-            f"{requirement.address} was trained fold by fold only: {folder} is not there. Go on "
-            f"with its run: soundsweep run --resume {directory}."
+            f"{requirement.address} was trained fold by fold only ({folder} is not there), so "
+            "nothing can be trained on all labelled clips with it: let the folds' models predict, "
+            "--final fold_mean."
         )
     return plan.entry().build(config).load(folder)
 

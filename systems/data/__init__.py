@@ -42,14 +42,14 @@ class Card:
         splits: ``SPLITS``: split of the papers' tables -> part, where their names differ, or part
             and which of its clips.
         metrics: ``METRICS``: by which it is scored; a search can follow the first.
-        subsets: ``SUBSETS``: column -> name -> values: clips of the test part that are scored on
-            their own. The column is the clip's, or comes with the sealed labels.
+        subsets: ``SUBSETS``: name -> column -> values: clips of the test part that are scored on
+            their own. A column is the clip's, or comes with the sealed labels.
     """
 
     clips: Mapping[str, int] = field(default_factory=dict)
     splits: Mapping[str, str | tuple[str, Where]] = field(default_factory=dict)
     metrics: tuple[str, ...] = ()
-    subsets: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    subsets: Mapping[str, Where] = field(default_factory=dict)
 
 
 def readers() -> dict[str, str]:

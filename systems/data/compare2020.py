@@ -10,6 +10,7 @@ import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from systems.data import VALIDATION
 from systems.data.dataset import Clip, Dataset
 from systems.data.listed import Item, Listing, Row
 from systems.errors import UserError
@@ -17,8 +18,7 @@ from systems.files import whole
 from systems.predictions import Predictions
 
 PARTS = ("train", "devel", "test")
-VALIDATION = "devel"
-SPLITS = {"dev": "devel"}  # split of the papers' tables -> part
+SPLITS = {"dev": VALIDATION}  # split of the papers' tables -> rows: those of the part devel
 WITHHELD = "?"
 AUDIO = "wav"
 
@@ -62,7 +62,7 @@ def answered(dataset: Dataset, predictions: Predictions) -> list[tuple[Clip, int
         UserError: a test clip is not answered exactly once.
     """
     rows = {clip_id: row for row, clip_id in enumerate(predictions.clip_ids)}
-    clips = dataset.part(dataset.test_part or "")
+    clips = dataset.part("test")
     lacking = [clip.clip_id for clip in clips if predictions.clip_ids.count(clip.clip_id) != 1]
     if lacking:
         raise UserError(

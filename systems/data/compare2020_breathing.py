@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from systems.data import compare2020
-from systems.data.compare2020 import AUDIO, PARTS, SPLITS, VALIDATION, WITHHELD, part_of
+from systems.data.compare2020 import AUDIO, PARTS, SPLITS, WITHHELD, part_of
 from systems.data.dataset import Dataset
 from systems.data.listed import Item, Listing, Row, root_of
 from systems.errors import UserError
@@ -54,7 +54,7 @@ def read(folder: str | None, skip_broken: bool = False) -> Dataset:
     compare2020.check_listed(listing, items, TABLE)
     return listing.dataset(
         items, CLASSES, TASK, skip_broken,
-        kind="series", validation=VALIDATION, label_hop=LABEL_HOP,
+        kind="series", validation="devel", label_hop=LABEL_HOP,
     )  # fmt: skip
 
 

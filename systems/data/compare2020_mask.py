@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from systems.data import compare2020
-from systems.data.compare2020 import AUDIO, PARTS, SPLITS, VALIDATION, WITHHELD, part_of
+from systems.data.compare2020 import AUDIO, PARTS, SPLITS, WITHHELD, part_of
 from systems.data.dataset import Dataset
 from systems.data.listed import Item, Listing, Row, root_of
 from systems.kinds import kind
@@ -50,7 +50,7 @@ def read(folder: str | None, skip_broken: bool = False) -> Dataset:
     items = [_item(row) for row in rows]
     compare2020.check_test_labels(listing, items)
     compare2020.check_listed(listing, items, table)
-    return listing.dataset(items, CLASSES, TASK, skip_broken, validation=VALIDATION)
+    return listing.dataset(items, CLASSES, TASK, skip_broken, validation="devel")
 
 
 def _rows(listing: Listing) -> tuple[list[Row], str]:

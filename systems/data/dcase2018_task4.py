@@ -7,6 +7,7 @@ carry tags or nothing; the test and evaluation parts carry timed events and are 
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from systems.data.dataset import Clip, Dataset, Event, LabelKind, Labels, Role, event_fault
-from systems.data.files import Broken, Files, durations, identity
+from systems.data.files import Broken, Files, examine, identity, refusal
 from systems.errors import UserError, nearest
 
 NAME = "dcase2018_task4"
@@ -68,12 +69,13 @@ def read(folder: str | None, skip_broken: bool = False) -> Dataset:
     """Read the set below ``folder``.
 
     Raises:
-        UserError: no folder given, a table missing, a row that cannot be right, or audio files
-            that are missing, empty or broken (all named in one error; ``skip_broken`` leaves them
-            out).
+        UserError: no folder given, or one error that names every missing table, every row that
+            cannot be right and every audio file that is missing, empty or broken (``skip_broken``
+            leaves those out).
     """
     root = _root(folder)
-    tables = {part: _table(root, part) for part in PARTS}
+    faults: list[str] = []
+    tables = {part: _table(root, part, faults) for part in PARTS}
     paths: dict[str, str] = {}
     listed_in: dict[str, str] = {}
     for part, rows in tables.items():
@@ -82,17 +84,18 @@ def read(folder: str | None, skip_broken: bool = False) -> Dataset:
             paths[clip_id] = f"audio/{_audio_folder(part)}/{row['filename']}"
             listed_in[clip_id] = f"metadata/{PARTS[part][0]}.csv"
     files = Files(str(root), paths)
-    seconds, skipped = durations(NAME, files, listed_in, skip_broken)
+    seconds, broken = examine(files, listed_in, decode=skip_broken)
     kept = {
         part: [row for row in rows if f"{part}/{row['filename']}" in seconds]
         for part, rows in tables.items()
     }
-    for part in ("weak", "test"):
-        if not kept[part]:
-            raise UserError(f"{NAME}: no clip of part {part} in {root} can be used.")
-    _check_labels(kept, seconds)
+    if not faults:
+        faults += [f"no clip of part {p} can be used" for p in ("weak", "test") if not kept[p]]
+    faults += _label_faults(kept if skip_broken else tables, seconds)
+    if faults or (broken and not skip_broken):
+        raise refusal(NAME, root, faults, () if skip_broken else broken)
     files = Files(str(root), {clip_id: paths[clip_id] for clip_id in seconds})
-    return _dataset(files, kept, seconds, skipped)
+    return _dataset(files, kept, seconds, broken)
 
 
 def _dataset(
@@ -138,23 +141,24 @@ def _root(folder: str | None) -> Path:
     raise UserError(f"{given} {what}. {NAME} expects:\n{LAYOUT}")
 
 
-def _table(root: Path, part: str) -> list[Row]:
+def _table(root: Path, part: str, faults: list[str]) -> list[Row]:
+    """The rows of a part's table; none where it cannot be used, of which the faults tell."""
     table, _, kind, required = PARTS[part]
-    path = root / "metadata" / f"{table}.csv"
+    name, path = f"metadata/{table}.csv", root / "metadata" / f"{table}.csv"
     if not path.exists():
-        if required:
-            raise UserError(f"{path} is missing. {NAME} expects:\n{LAYOUT}")
+        faults += [f"{name} is missing"] if required else []
         return []
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file, delimiter="\t")
         rows = list(reader)
     missing = [name for name in COLUMNS[kind] if name not in (reader.fieldnames or ())]
     if missing:
-        raise UserError(f"{path} has no column {', '.join(missing)} (columns are TAB-separated).")
+        faults.append(f"{name} has no column {', '.join(missing)} (columns are TAB-separated)")
+        return []
     counts = Counter(row["filename"] for row in rows)
     twice = [name for name, count in counts.items() if count > 1]
     if twice and kind != "events":
-        raise UserError(f"{path} lists clips more than once: {', '.join(twice)}.")
+        faults.append(f"{name} lists clips more than once: {', '.join(twice)}")
     return rows
 
 
@@ -186,8 +190,8 @@ def _events(part: str, rows: tuple[Row, ...]) -> Labels:
     return Labels("events", {clip_id: tuple(events) for clip_id, events in values.items()})
 
 
-def _check_labels(tables: dict[str, list[Row]], seconds: dict[str, float]) -> None:
-    """Every label is in the class list and every event lies in its clip; all offenders at once."""
+def _label_faults(tables: dict[str, list[Row]], seconds: dict[str, float]) -> list[str]:
+    """Labels that are in no list of classes, and events that do not lie in their clips."""
     wrong: list[str] = []
     for part, rows in tables.items():
         for number, row in enumerate(rows, start=2):
@@ -202,8 +206,7 @@ def _check_labels(tables: dict[str, list[Row]], seconds: dict[str, float]) -> No
                 if n not in CLASSES
             ]
             if part in ("test", "eval") and row.get("event_label"):
-                duration = seconds[f"{part}/{row['filename']}"]
+                duration = seconds.get(f"{part}/{row['filename']}", math.inf)
                 why = event_fault(row["onset"], row["offset"], duration)
                 wrong += [f"{where}: {why}"] if why else []
-    if wrong:
-        raise UserError(f"labels of {NAME} that cannot be right:\n  " + "\n  ".join(wrong))
+    return wrong

@@ -80,29 +80,6 @@ def fault(samples: np.ndarray, rate: int, seconds: float) -> str:
     return ""
 
 
-def durations(
-    dataset: str, files: Files, listed_in: Mapping[str, str], skip_broken: bool = False
-) -> tuple[dict[str, float], Broken]:
-    """Length in seconds of every usable file, from its header, and the files that are broken.
-
-    Args:
-        dataset: name of the data set, for the message.
-        files: the files to check.
-        listed_in: per clip, the table that names it.
-        skip_broken: decode every file too, which is slow, and return the broken ones.
-
-    Raises:
-        UserError: without ``skip_broken``, one error that names every broken file and why.
-    """
-    seconds, broken = examine(files, listed_in, decode=skip_broken)
-    if broken and not skip_broken:
-        raise UserError(
-            f"{len(broken)} of {len(files.paths)} audio files of {dataset} in {files.root} "
-            f"cannot be used:\n{broken_lines(broken)}\n{MEND}"
-        )
-    return seconds, broken
-
-
 def examine(
     files: Files, listed_in: Mapping[str, str], decode: bool
 ) -> tuple[dict[str, float], Broken]:
@@ -172,3 +149,11 @@ def broken_lines(broken: Sequence[tuple[str, str]]) -> str:
     """One line a file: its path and why it cannot be used."""
     width = max(len(path) for path, _ in broken)
     return "\n".join(f"  {path:<{width}}  {why}" for path, why in broken)
+
+
+def refusal(dataset: str, root: str | Path, faults: Sequence[str], broken: Broken) -> UserError:
+    """One error that names every fault of a set's tables and every file that cannot be used."""
+    lines = [f"  {fault}" for fault in faults]
+    if broken:
+        lines += [f"audio files that cannot be used ({len(broken)}):", broken_lines(broken), MEND]
+    return UserError(f"{dataset} in {root} cannot be used:\n" + "\n".join(lines))

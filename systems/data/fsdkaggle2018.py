@@ -11,6 +11,7 @@ from pathlib import Path
 
 from systems.data.dataset import Dataset
 from systems.data.listed import Item, Listing, Row, root_of
+from systems.figures import Where
 
 NAME = "fsdkaggle2018"
 TASK = "single_label_tagging"
@@ -25,8 +26,10 @@ FSDKaggle2018.audio_test/*.wav                              padding, without a r
 
 CLIPS = {"train": 9473, "test": 1600}
 METRICS = ("map_at_3",)
-# Some values of a column that are scored on their own.
-SUBSETS = {"usage": {"public": ("Public",), "private": ("Private",)}}
+SUBSETS: dict[str, Where] = {
+    "public leaderboard": {"usage": ("Public",)},
+    "private leaderboard": {"usage": ("Private",)},
+}
 CLASSES = (
     "Acoustic_guitar", "Applause", "Bark", "Bass_drum", "Burping_or_eructation", "Bus", "Cello",
     "Chime", "Clarinet", "Computer_keyboard", "Cough", "Cowbell", "Double_bass",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from systems.data.dataset import Clip, Dataset, LabelKind, Labels
-from systems.data.files import MEND, Broken, Files, broken_lines, examine, identity
+from systems.data.files import Files, examine, identity, refusal
 from systems.errors import UserError, nearest
 
 
@@ -171,7 +171,7 @@ class Listing:
         parts = ("train", validation, "test") if validation else ("train", "test")
         self.faults += _part_faults(kept, parts)
         if self.faults or (broken and not skip_broken):
-            raise self._refusal(() if skip_broken else broken)
+            raise refusal(self.name, self.root, self.faults, () if skip_broken else broken)
         by_part = {part: tuple(i for i in kept if i.part == part) for part in parts}
         withheld = all(item.label is None for item in by_part["test"])
         test_kind: LabelKind = "withheld" if withheld else kind
@@ -194,13 +194,6 @@ class Listing:
             notes=tuple(notes),
             label_hop=label_hop,
         )
-
-    def _refusal(self, broken: Broken) -> UserError:
-        lines = [f"  {fault}" for fault in self.faults]
-        if broken:
-            lines += [f"audio files that cannot be used ({len(broken)}):", broken_lines(broken)]
-            lines.append(MEND)
-        return UserError(f"{self.name} in {self.root} cannot be used:\n" + "\n".join(lines))
 
 
 def _labels(kind: LabelKind, items: Sequence[Item]) -> Labels:

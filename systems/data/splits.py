@@ -281,6 +281,7 @@ def training_data(
         metric=metric,
         halves=halves,
         kind=kind_of(dataset, train if fold is None else splits.folds[fold].validation),
+        label_hop=dataset.label_hop,
     )
 
 

@@ -29,11 +29,10 @@ from systems.data.synthetic_sounds import (
     within,
 )
 
-__all__ = ["CLASSES", "CLIPS", "LABEL_HOP", "LAYOUT", "NAME", "SPLITS", "TASK", "read"]
+__all__ = ["CLASSES", "CLIPS", "LABEL_HOP", "LAYOUT", "NAME", "TASK", "read"]
 
 NAME = "synthetic_breath"
 TASK = "any"
-SPLITS = {"dev": "devel"}
 
 CLASSES = ("upper_belt",)
 CLIPS = {"train": 8, "devel": 6, "test": 4}

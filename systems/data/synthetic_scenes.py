@@ -1,9 +1,10 @@
 """The embedded data set ``synthetic_scenes``: 3 s of a place, recorded by one of three devices.
 
-It has what TUT Urban Acoustic Scenes 2018 Mobile has: a place (column ``identifier``) is a group,
-and most of the training clips are of device ``a``. Devices ``b`` and ``c`` heard some of the same
-moments; in the test part all three heard all. Scenes share sounds: what is heard, and how often,
-tells them. The places of the test part, and the sources that sound there, are others.
+It has what TUT Urban Acoustic Scenes 2018 Mobile has: a place (column ``identifier``) in a city
+(``city``) is a group, and most of the training clips are of device ``a``. Devices ``b`` and ``c``
+heard some of the same moments; in the test part all three heard all. Scenes share sounds: what is
+heard, and how often, tells them. The places of the test part, and the sources that sound there, are
+others.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ SCENES = {
 }
 CLASSES = tuple(SCENES)
 PLACES = {"train": range(8), "test": range(8, 12)}  # of each scene
+CITIES = 4
 MOMENTS = {"train": 5, "test": 2}  # of each place
 SHARED = range(5)  # training places of which b and c recorded the first moment
 CLIPS = {"train": 300, "test": 144}
@@ -106,7 +108,11 @@ def _moments(part: str) -> Iterator[Moment]:
 
 
 def _clip(moment: Moment) -> Clip:
-    columns = {"device": moment.device, "identifier": moment.identifier}
+    columns = {
+        "device": moment.device,
+        "identifier": moment.identifier,
+        "city": f"city_{moment.place % CITIES}",
+    }
     return Clip(moment.clip_id, moment.part, "labelled", moment.identifier, SECONDS, columns)
 
 

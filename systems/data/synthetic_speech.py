@@ -27,11 +27,10 @@ from systems.data.synthetic_sounds import (
     within,
 )
 
-__all__ = ["CLASSES", "CLIPS", "LAYOUT", "NAME", "SPLITS", "TASK", "read"]
+__all__ = ["CLASSES", "CLIPS", "LAYOUT", "NAME", "TASK", "read"]
 
 NAME = "synthetic_speech"
 TASK = "any"
-SPLITS = {"dev": "devel"}
 
 CLASSES = ("clear", "mask")
 CLIPS = {"train": 240, "devel": 120, "test": 120}

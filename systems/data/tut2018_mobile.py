@@ -9,12 +9,18 @@ from __future__ import annotations
 
 from systems.data.dataset import Dataset
 from systems.data.tut2018 import CLASSES, LAYOUT, METRICS, SPLITS, TASK, read_scenes
+from systems.figures import Where
 
 __all__ = ["CLASSES", "CLIPS", "LAYOUT", "METRICS", "NAME", "SPLITS", "SUBSETS", "TASK", "read"]
 
 NAME = "tut2018_mobile"
 CLIPS = {"train": 7202, "test": 2878}
-SUBSETS = {"device": {"a": ("a",), "b": ("b",), "c": ("c",), "b+c": ("b", "c")}}
+SUBSETS: dict[str, Where] = {
+    "device a": {"device": ("a",)},
+    "device b": {"device": ("b",)},
+    "device c": {"device": ("c",)},
+    "devices b and c": {"device": ("b", "c")},
+}
 INSIDE = "TUT-urban-acoustic-scenes-2018-mobile-development"
 
 

@@ -181,14 +181,15 @@ def network(config: Config) -> NetworkSystem:
 
 
 NO_RNN = {"network.recurrent_units": 0}
-register.variant(f"{PAPER}/vgg13", of=f"{PAPER}/gcrnn",
-                 overrides={"network.gated": False, **NO_RNN}, parameters=9_430_761,
-                 summary="Plain convolutions and a mean.")  # fmt: skip
-register.variant(f"{PAPER}/gcnn", of=f"{PAPER}/gcrnn", overrides=NO_RNN, parameters=18_834_601,
-                 summary="Gated convolutions and a mean.")  # fmt: skip
-register.variant(f"{PAPER}/crnn", of=f"{PAPER}/gcrnn", overrides={"network.gated": False},
-                 parameters=12_600_553,
-                 summary="Plain convolutions and a bidirectional GRU.")  # fmt: skip
+for name, overrides, parameters, summary in (
+    ("vgg13", {"network.gated": False, **NO_RNN}, 9_430_761, "Plain convolutions and a mean."),
+    ("gcnn", NO_RNN, 18_834_601, "Gated convolutions and a mean."),
+    ("crnn", {"network.gated": False}, 12_600_553, "Plain convolutions and a bidirectional GRU."),
+):
+    register.variant(
+        f"{PAPER}/{name}", of=f"{PAPER}/gcrnn", overrides=overrides, parameters=parameters,
+        summary=summary,
+    )  # fmt: skip
 
 
 def members(number: int, networks: tuple[str, ...] = ("vgg13", "gcnn", "crnn", "gcrnn")) -> Any:

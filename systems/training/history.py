@@ -59,7 +59,9 @@ class History:
         about, counting = metric(data.metric), _counting(data)
         counts = about.counts(data.truth(), said)
         if counts is None:
-            raise UserError(f"the metric {about.name} reads {about.predictions}: none are given.")
+            raise UserError(
+                f"the metric {about.name} reads {about.reads(data.kind)}: none are given."
+            )
         value = about.value(counts[counting])
         answer = getattr(said, kind(data.kind).dense)
         clips = [torch.from_numpy(np.array(row, np.float32)) for row in answer]
