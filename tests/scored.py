@@ -21,7 +21,7 @@ from orchestrator.runs.rundir import RunDir
 from orchestrator.scoring.test_part import score_test_once
 from orchestrator.stacking.stage import fit_stage
 from orchestrator.training.final import run_final
-from orchestrator.training.trial import Job
+from orchestrator.training.job import Job, inputs_of
 from systems.data.splits import training_data
 from systems.data.store import open_store
 from systems.predictions import Predictions
