@@ -181,15 +181,22 @@ class NetworkSystem:
     def load(self, folder: Path) -> FittedNetwork:
         """What :meth:`FittedNetwork.save` wrote."""
         about = json.loads((folder / "model.json").read_text())
-        classes = tuple(about["classes"])
-        model = self._model(len(classes), about["length"])
-        states = [load_file(folder / name) for name in files_of(about["kept"])]
-        model.load_state_dict(states[0])
+        fitted = self.untrained(tuple(about["classes"]), about["length"], about["label_hop"])
+        if about.get("teachers"):
+            fitted.model.front_end.restore(about["teachers"])  # type: ignore[operator]
+        states = tuple(load_file(folder / name) for name in files_of(about["kept"]))
+        fitted.model.load_state_dict(states[0])
         decoding = Decoding(tuple(about["thresholds"]), tuple(about["medians"]))
-        return FittedNetwork(
-            self, model, tuple(states), classes, about["length"], about["label_hop"], decoding,
-            History(),
-        )  # fmt: skip
+        return replace(fitted, states=states, decoding=decoding)
+
+    def untrained(
+        self, classes: tuple[str, ...], length: int, label_hop: float
+    ) -> FittedNetwork:
+        """A network of its shapes before any weights are loaded."""
+        model = self._model(len(classes), length)
+        plain = Decoding.plain(len(classes))
+        states = (model.state_dict(),)
+        return FittedNetwork(self, model, states, classes, length, label_hop, plain, History())
 
     def hearing(self, sounds: Sounds, length: int, label_hop: float) -> Hearing:
         """The sound under this system's excerpts."""
@@ -212,6 +219,8 @@ class NetworkSystem:
             length = min(self.length, units // hearing.grid * hearing.grid)
             hearing = replace(hearing, length=length)
         model = self._model(len(data.classes), hearing.length)
+        if hasattr(model.front_end, "take"):  # one that is made of what was trained before
+            model.front_end.take(context)
         if self.start is not None:
             self.start(model.network, context)
         return model.to(context.device), hearing
