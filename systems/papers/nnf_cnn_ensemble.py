@@ -123,6 +123,20 @@ QUICK = {  # for two CPU cores
     "training.steps_per_epoch": 40,
 }
 
+TINY = {
+    **QUICK,
+    "front_end.rate": 8000,
+    "front_end.window": 320,
+    "front_end.hop": 160,
+    "front_end.fft": 512,
+    "chunk_frames": 25,
+    "network.blocks": 2,
+    "network.convolutions": 1,
+    "network.dropout": 0.0,
+    "network.dense": 16,
+    "training.steps_per_epoch": 4,
+}
+
 
 @register(
     "nnf_cnn_ensemble/mi_db_4cnn",
@@ -139,16 +153,7 @@ QUICK = {  # for two CPU cores
     unmapped=SELECTED,
     decision="decision",
     parameters=PARAMETERS["mi_db_4cnn"],
-    tiny={
-        "front_end.rate": 16_000,
-        "front_end.window": 640,
-        "front_end.hop": 320,
-        "front_end.fft": 1024,
-        "front_end.bands": 40,
-        "network.width": 0.1,
-        "network.dense": 16,
-        "training.epochs": 4,
-    },
+    tiny=TINY,
 )
 def cnn(config: Config) -> NetworkSystem:
     """Two branches of four blocks of two convolutions: the main single network."""
@@ -176,6 +181,11 @@ NAMES = {
     }
     for inputs, convs, blocks in product(("si", "mi"), ("s", "db"), (2, 3, 4))
 }
+PARAMETERS = {  # Table 1
+    "si_s_2cnn": 211_718, "si_s_3cnn": 304_010, "si_s_4cnn": 525_350, "si_db_2cnn": 811_770,
+    "si_db_3cnn": 941_074, "si_db_4cnn": 1_310_042, "mi_s_2cnn": 417_794, "mi_s_3cnn": 602_378,
+    "mi_s_4cnn": 1_045_058, "mi_db_2cnn": 1_617_898, "mi_db_3cnn": 1_876_506,
+}  # fmt: skip
 for name, overrides in NAMES.items():
     if name != "mi_db_4cnn":
         register.variant(
