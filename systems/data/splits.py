@@ -79,7 +79,7 @@ class TrainingData:
         clips = self.validation
         assert clips is not None
         assert clips.targets is not None
-        return Truth(self.kind, clips.targets, self.classes, clips.events)
+        return Truth(self.kind, clips.targets, self.classes, clips.events, clips.lengths)
 
 
 def make_splits(
