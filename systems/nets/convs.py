@@ -114,8 +114,11 @@ def _unit(row: Conv, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]
             rest = tuple(n + 2 for n in rest)
         elif word == "conv":
             filters = row.channels * (2 if glu else 1)
-            kernel: Size = row.kernel
-            layers.append(convolution(channels, filters, kernel, padding="same"))  # type: ignore[arg-type]
+            kernel = _sizes(row.kernel, dimensions)
+            padding = tuple(k // 2 if k % 2 else 0 for k in kernel)
+            if any(k % 2 == 0 for k in kernel):  # of which "same" takes one more at the end
+                layers.append(_uneven(kernel))
+            layers.append(convolution(channels, filters, kernel, padding=padding))  # type: ignore[arg-type]
             channels = filters
         elif word == "norm":
             layers.append(_norm(row, channels, rest))
@@ -127,6 +130,13 @@ def _unit(row: Conv, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]
         else:
             raise ValueError(f"a convolution has pad, conv, norm, act and drop, not '{word}'")
     return nn.Sequential(*layers), (row.channels, *rest)
+
+
+def _uneven(kernel: tuple[int, ...]) -> nn.Module:
+    """The zeros that kernels of even sizes need for as many outputs as inputs."""
+    sizes = [((k - 1) // 2, k // 2) if k % 2 == 0 else (0, 0) for k in reversed(kernel)]
+    flat = tuple(n for pair in sizes for n in pair)
+    return nn.ConstantPad1d(flat, 0.0) if len(kernel) == 1 else nn.ConstantPad2d(flat, 0.0)  # type: ignore[arg-type]
 
 
 def _norm(row: Conv, channels: int, rest: tuple[int, ...]) -> nn.Module:

@@ -203,8 +203,8 @@ def residual_trunk(width: float) -> nn.Sequential:
     n = [round(channels * width) for channels in (128, 64, 256, 128, 512)]
     one = [Bottleneck(n[0], n[1], n[2]), *(Bottleneck(n[2], n[1], n[2]) for _ in range(2))]
     two = [Bottleneck(n[2], n[3], n[4]), *(Bottleneck(n[4], n[3], n[4]) for _ in range(2))]
-    stem = [nn.Conv1d(1, n[0], 8, padding="same"), nn.BatchNorm1d(n[0]), nn.ReLU()]
-    return nn.Sequential(*stem, nn.MaxPool1d(10), *one, nn.AvgPool1d(8), *two, nn.AvgPool1d(8))
+    stem = ConvStack([Conv(n[0], 8, pool=10)], (1, 0))
+    return nn.Sequential(stem, *one, nn.AvgPool1d(8), *two, nn.AvgPool1d(8))
 
 
 class Bottleneck(nn.Module):
