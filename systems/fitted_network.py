@@ -213,6 +213,7 @@ class FittedNetwork:
             "kept": len(self.states),
             "thresholds": self.decoding.thresholds,
             "medians": self.decoding.medians,
+            "teachers": getattr(self.model.front_end, "about", {}),
         }
         write_whole(folder / "model.json", json.dumps(about, indent=1))  # where it is, all is
 

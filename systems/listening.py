@@ -19,7 +19,7 @@ from systems.excerpts import Excerpts, joined, overlapped
 from systems.frontend.scale import Scale
 from systems.kinds import kind
 from systems.outputs import Outputs
-from systems.tracks import Examples, FeatureTrack, WaveformTrack, any_of, batches, each
+from systems.tracks import Examples, FeatureTrack, Part, WaveformTrack, any_of, batches, each
 
 Activation = Literal["softmax", "sigmoid", "none"]
 BATCH = 30  # whole clips that are heard at once
@@ -156,10 +156,22 @@ class Hearing:
 
     def track(self, model: Model, clip_ids: Sequence[str], context: Context) -> Any:
         """What excerpts of some clips are cut from."""
-        if not self.excerpts.of_features:
-            return WaveformTrack(self.sound, clip_ids)
-        model.front_end.to(context.device).eval()
-        return FeatureTrack(self.sound, clip_ids, model.front_end, self.excerpts, context)
+        track: Any
+        if self.excerpts.of_features:
+            model.front_end.to(context.device).eval()
+            track = FeatureTrack(self.sound, clip_ids, model.front_end, self.excerpts, context)
+        else:
+            track = WaveformTrack(self.sound, clip_ids)
+        if self.excerpts.mean == "overlap":  # no window goes beyond the last step
+            track.parts = [
+                Part(part.clip, min(part.units, self.steps(track, part.clip) * self.grid))
+                for part in track.parts
+            ]
+        return track
+
+    def steps(self, track: Any, clip: int) -> int:
+        """How many steps of a series a clip has."""
+        return max(1, round(track.seconds[clip] / (self.hop * self.grid)))
 
     def examples(self, model: Model, clip_ids: Sequence[str], context: Context) -> Examples:
         """What a training draws from."""
@@ -218,7 +230,7 @@ class Hearing:
                 frames = only.clip[None]
             return Heard(only.clip, frames, only.embedding, only.frame_embedding)
         if self.excerpts.mean == "overlap":
-            steps = max(1, round(track.seconds[clip] / (self.hop * self.grid)))
+            steps = self.steps(track, clip)
             starts = [start // self.grid for _, start, _ in said]
 
             def series(windows: Iterable[Tensor | None]) -> Tensor | None:

@@ -18,6 +18,7 @@ from systems.data.splits import TrainingData
 from systems.excerpts import Excerpts, Voting
 from systems.fitted_network import FittedNetwork, files_of
 from systems.frontend import FrontEnd
+from systems.frontend.embeddings import FrameEmbeddingsFrontEnd
 from systems.frontend.scale import By, Scale
 from systems.listening import Activation, Hearing, Model
 from systems.postprocessing.decoding import Decoding
@@ -181,15 +182,20 @@ class NetworkSystem:
     def load(self, folder: Path) -> FittedNetwork:
         """What :meth:`FittedNetwork.save` wrote."""
         about = json.loads((folder / "model.json").read_text())
-        classes = tuple(about["classes"])
-        model = self._model(len(classes), about["length"])
-        states = [load_file(folder / name) for name in files_of(about["kept"])]
-        model.load_state_dict(states[0])
+        fitted = self.untrained(tuple(about["classes"]), about["length"], about["label_hop"])
+        if isinstance(fitted.model.front_end, FrameEmbeddingsFrontEnd):
+            fitted.model.front_end.restore(about["teachers"])
+        states = tuple(load_file(folder / name) for name in files_of(about["kept"]))
+        fitted.model.load_state_dict(states[0])
         decoding = Decoding(tuple(about["thresholds"]), tuple(about["medians"]))
-        return FittedNetwork(
-            self, model, tuple(states), classes, about["length"], about["label_hop"], decoding,
-            History(),
-        )  # fmt: skip
+        return replace(fitted, states=states, decoding=decoding)
+
+    def untrained(self, classes: tuple[str, ...], length: int, label_hop: float) -> FittedNetwork:
+        """A network of its shapes before any weights are loaded."""
+        model = self._model(len(classes), length)
+        plain = Decoding.plain(len(classes))
+        states = (model.state_dict(),)
+        return FittedNetwork(self, model, states, classes, length, label_hop, plain, History())
 
     def hearing(self, sounds: Sounds, length: int, label_hop: float) -> Hearing:
         """The sound under this system's excerpts."""
@@ -212,6 +218,8 @@ class NetworkSystem:
             length = min(self.length, units // hearing.grid * hearing.grid)
             hearing = replace(hearing, length=length)
         model = self._model(len(data.classes), hearing.length)
+        if isinstance(model.front_end, FrameEmbeddingsFrontEnd):
+            model.front_end.take(context)
         if self.start is not None:
             self.start(model.network, context)
         return model.to(context.device), hearing

@@ -21,7 +21,7 @@ from orchestrator.runs.rundir import RunDir
 from orchestrator.scoring.test_part import score_test_once
 from orchestrator.stacking.stage import fit_stage
 from orchestrator.training.final import run_final
-from orchestrator.training.trial import Job
+from orchestrator.training.job import Job, inputs_of
 from systems.data.splits import training_data
 from systems.data.store import open_store
 from systems.predictions import Predictions
@@ -48,10 +48,11 @@ def score(root: Path, task4_folder: Path) -> None:
         dataset, [c.clip_id for c in dataset.clips], 16_000, run.root / "store",
         lambda function, items: map(function, items),
     )  # fmt: skip
+    sounds = {one.key: store for one in inputs_of(plan, plan.entry().config).values()}
     test = tuple(clip.clip_id for clip in dataset.test_clips())
     refit = training_data(dataset, splits, None, plan.metric)
     with run.drive():
-        job = Job(str(run.path), run.generation, plan, (), refit, {16_000: store}, test, "cpu")
+        job = Job(str(run.path), run.generation, plan, (), refit, sounds, test, "cpu")
         for number, params in enumerate(PARAMS):
             write_json(run.trial(number).config, {"params": params})
             write_json(run.trial(number).result, {"value": 0.5})

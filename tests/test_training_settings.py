@@ -101,6 +101,15 @@ def test_epochs_are_kept_by_the_loss_of_the_validation_part() -> None:
         assert loss_of(state) == pytest.approx(losses[epoch - 1], rel=1e-5)
 
 
+def test_of_equal_epochs_the_first_are_kept() -> None:
+    history = History()
+    worths = [0.5, 0.7, 0.5, 0.7, 0.6, 0.7]
+    chosen = [history.choose(epoch, worth, 2) for epoch, worth in enumerate(worths, 1)]
+    assert history.kept == [2, 4]
+    assert history.kept_worths == [0.7, 0.7]
+    assert chosen == [True, True, False, True, False, False]
+
+
 @pytest.mark.parametrize("validation", [True, False])
 def test_the_last_epochs_are_kept(validation: bool) -> None:
     what: Any = "last" if validation else "best"  # without a validation part none is the best

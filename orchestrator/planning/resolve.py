@@ -48,10 +48,8 @@ QUICK_TRIALS, PAPER_TRIALS = 8, 50
 PACKAGES = ("soundsweep", "torch", "ray", "optuna", "mlflow", "numpy", "scikit-learn", "librosa")
 
 
-def make_plan(options: Options, protocol: Protocol | None = None) -> tuple[Plan, Dataset, Splits]:
+def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
     """Resolve and check everything; nothing is started and nothing written.
-
-    ``protocol`` stands in the place of the system's own: a fusion's, for all its members.
 
     Raises:
         UserError: an unknown system, data set, key or value; data that cannot be used; labels of a
@@ -62,7 +60,7 @@ def make_plan(options: Options, protocol: Protocol | None = None) -> tuple[Plan,
     dataset = data.load(name, folder, options.skip_broken)
     check_kinds(entry, dataset)
     by_paper = options.protocol == "paper"
-    protocol = protocol or entry.protocol
+    protocol = registry.find(options.protocol_of or options.system).protocol
     judged, note = judged_by(dataset, protocol, by_paper)
     split_by = protocol if by_paper else None
     splits = _splits(dataset, options.seed, options.purpose, split_by, judged)

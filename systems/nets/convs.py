@@ -19,7 +19,8 @@ class Conv:
     ``order`` is what happens at each convolution, in words: ``pad`` (zeros on every side), ``conv``
     ("same"), ``norm`` (batch norm of channels, or of rows with ``norm="frequency"``), ``act``. A
     ``glu`` doubles the filters, halves of which gate the others; its norm stands where it is told,
-    over one half or both. A pool of (F, T), of the same stride; ``ceil`` keeps what is left over.
+    over one half or both; ``drop``: dropout at each convolution, else after the pool. A pool of
+    (F, T), of the same stride; ``ceil`` keeps what is left over.
     """
 
     channels: int
@@ -82,7 +83,7 @@ class _Block(nn.Module):
         self.pool = _pool(row, sizes)
         divided = [-(-n // s) if row.ceil else n // s for n, s in zip(out[1:], sizes, strict=True)]
         self.out = (out[0], *divided)
-        self.dropout = nn.Dropout(row.dropout)
+        self.dropout = nn.Dropout(0.0 if "drop" in row.order.split() else row.dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         for convolution in self.convolutions:
@@ -113,17 +114,29 @@ def _unit(row: Conv, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]
             rest = tuple(n + 2 for n in rest)
         elif word == "conv":
             filters = row.channels * (2 if glu else 1)
-            kernel: Size = row.kernel
-            layers.append(convolution(channels, filters, kernel, padding="same"))  # type: ignore[arg-type]
+            kernel = _sizes(row.kernel, dimensions)
+            padding = tuple(k // 2 if k % 2 else 0 for k in kernel)
+            if any(k % 2 == 0 for k in kernel):  # of which "same" takes one more at the end
+                layers.append(_uneven(kernel))
+            layers.append(convolution(channels, filters, kernel, padding=padding))  # type: ignore[arg-type]
             channels = filters
         elif word == "norm":
             layers.append(_norm(row, channels, rest))
         elif word == "act":
             layers.append({"relu": nn.ReLU, "elu": nn.ELU, "glu": Glu}[row.activation]())
             channels = channels // 2 if glu else channels
+        elif word == "drop":
+            layers.append(nn.Dropout(row.dropout))
         else:
-            raise ValueError(f"a convolution has pad, conv, norm and act, not '{word}'")
+            raise ValueError(f"a convolution has pad, conv, norm, act and drop, not '{word}'")
     return nn.Sequential(*layers), (row.channels, *rest)
+
+
+def _uneven(kernel: tuple[int, ...]) -> nn.Module:
+    """The zeros that kernels of even sizes need for as many outputs as inputs."""
+    sizes = [((k - 1) // 2, k // 2) if k % 2 == 0 else (0, 0) for k in reversed(kernel)]
+    flat = tuple(n for pair in sizes for n in pair)
+    return nn.ConstantPad1d(flat, 0.0) if len(kernel) == 1 else nn.ConstantPad2d(flat, 0.0)  # type: ignore[arg-type]
 
 
 def _norm(row: Conv, channels: int, rest: tuple[int, ...]) -> nn.Module:

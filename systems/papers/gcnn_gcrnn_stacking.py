@@ -117,8 +117,20 @@ QUICK = {  # for two CPU cores
     "network.recurrent_units": 32,
     "training.epochs": 6,
     "training.labelled": 32,
-    "training.steps_per_epoch": 40,
+    "training.steps_per_epoch": 30,
     "training.learning_rate": 2e-3,
+}
+
+TINY = {
+    **QUICK,
+    "front_end.rate": 8000,
+    "front_end.window": 512,
+    "front_end.hop": 256,
+    "chunk_frames": 32,
+    "network.widths": (4, 8),
+    "network.recurrent_units": 8,
+    "training.labelled": 8,
+    "training.steps_per_epoch": 6,
 }
 
 
@@ -139,6 +151,9 @@ def requires(config: Config) -> dict[str, Requirement]:
                       final="fold_mean"),
     figures=FIGURES,
     requires=requires,
+    parameters=22_004_393,  # counted, as are those below
+    classes=41,
+    tiny=TINY,
 )  # fmt: skip
 def network(config: Config) -> NetworkSystem:
     """Gated convolutions and a bidirectional GRU: the best single network."""
@@ -165,13 +180,16 @@ def network(config: Config) -> NetworkSystem:
     )  # fmt: skip
 
 
-NO_RNN = {"network.recurrent_units": 0}
-for name, overrides, summary in (
-    ("vgg13", {"network.gated": False, **NO_RNN}, "Plain convolutions and a mean."),
-    ("gcnn", NO_RNN, "Gated convolutions and a mean."),
-    ("crnn", {"network.gated": False}, "Plain convolutions and a bidirectional GRU."),
+NO_RNN, PLAIN = {"network.recurrent_units": 0}, {"network.gated": False}
+for name, overrides, parameters, summary in (
+    ("vgg13", {**PLAIN, **NO_RNN}, 9_430_761, "Plain convolutions and a mean."),
+    ("gcnn", NO_RNN, 18_834_601, "Gated convolutions and a mean."),
+    ("crnn", PLAIN, 12_600_553, "Plain convolutions and a bidirectional GRU."),
 ):
-    register.variant(f"{PAPER}/{name}", of=f"{PAPER}/gcrnn", overrides=overrides, summary=summary)
+    register.variant(
+        f"{PAPER}/{name}", of=f"{PAPER}/gcrnn", overrides=overrides, parameters=parameters,
+        summary=summary,
+    )  # fmt: skip
 
 
 def members(number: int, networks: tuple[str, ...] = ("vgg13", "gcnn", "crnn", "gcrnn")) -> Any:

@@ -1,0 +1,135 @@
+"""A system without gradients: features of each clip, and an estimator of scikit-learn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from systems.context import Context
+from systems.data.dataset import Event
+from systems.data.prepare import Waveforms
+from systems.data.splits import TrainingData
+from systems.errors import UserError
+from systems.files import write_whole
+from systems.predictions import Predictions
+from systems.system import Input, Sounds
+from systems.training.history import History
+
+# What of scikit-learn's and ours skops may load beside its own list.
+TRUSTED = ("systems.bags.BagOfWords",)
+
+
+class EstimatorSystem:
+    """Features of a waveform, and an estimator over them.
+
+    Args:
+        rate: of the sound in Hz.
+        features: (waveform [S], rate) -> the features of a clip, of any shape that the estimator
+            takes in a list.
+        estimator: a fresh estimator of scikit-learn with ``predict_proba``.
+    """
+
+    selects = None
+    keeps = 1
+
+    def __init__(
+        self, *, rate: int, features: Callable[[np.ndarray, int], np.ndarray],
+        estimator: Callable[[int], Any],
+    ) -> None:  # fmt: skip
+        self.rate = rate
+        self.features = features
+        self._estimator = estimator
+
+    def inputs(self) -> dict[str, Input]:
+        return {"audio": Input(("labelled",), self.rate)}
+
+    def train(self, data: TrainingData, sounds: Sounds, context: Context) -> FittedEstimator:
+        """Fit the estimator on the labelled clips; it is a function of the context's seed."""
+        assert data.labelled.targets is not None
+        made = [self.features(sounds["audio"][i], self.rate) for i in data.labelled.clip_ids]
+        estimator = self._estimator(context.seed % 2**32)
+        estimator.fit(made, data.labelled.targets.argmax(axis=1))
+        return FittedEstimator(self, estimator, data.classes, History())
+
+    def load(self, folder: Path) -> FittedEstimator:
+        """What :meth:`FittedEstimator.save` wrote; nothing else is loaded from it."""
+        import skops.io
+
+        about = json.loads((folder / "model.json").read_text())
+        content = (folder / "estimator.skops").read_bytes()
+        unknown = set(skops.io.get_untrusted_types(data=content)) - {*TRUSTED}
+        if unknown:
+            raise UserError(f"{folder} holds types that are not loaded: {', '.join(unknown)}.")
+        estimator = skops.io.loads(content, trusted=list(TRUSTED))
+        return FittedEstimator(self, estimator, tuple(about["classes"]), History())
+
+    def probe(self, data: TrainingData, sounds: Sounds, context: Context) -> None:
+        """It has no steps."""
+
+    def network(self, classes: int) -> None:
+        """It has none."""
+
+
+@dataclass(frozen=True)
+class FittedEstimator:
+    """A fitted estimator over the features of clips."""
+
+    system: EstimatorSystem
+    estimator: Any
+    classes: tuple[str, ...]
+    history: History
+
+    samples = None
+    frame_hop = None
+
+    @property
+    def rate(self) -> int:
+        return self.system.rate
+
+    def predict(
+        self, clip_ids: Sequence[str], sounds: Sounds, context: Context, fold: int = 0
+    ) -> Predictions:
+        """Clip scores of some clips."""
+        made = [self.system.features(sounds["audio"][i], self.rate) for i in clip_ids]
+        return Predictions.of(clip_ids, self.classes, fold, clip_scores=self._scores(made))
+
+    def score(self, waveforms: Sequence[np.ndarray], context: Context) -> tuple[np.ndarray, None]:
+        """Clip scores [B, K] of waveforms [S] that are in no store."""
+        named = {str(place): one for place, one in enumerate(waveforms)}
+        predicted = self.predict(tuple(named), {"audio": Waveforms(self.rate, named)}, context)
+        assert predicted.clip_scores is not None
+        return predicted.clip_scores, None
+
+    def _scores(self, made: Sequence[np.ndarray]) -> np.ndarray:
+        """Probabilities [N, K]; of a class that no training clip had, zero."""
+        scores = np.zeros((len(made), len(self.classes)), np.float32)
+        scores[:, self.estimator.classes_] = self.estimator.predict_proba(list(made))
+        return scores
+
+    def timed(
+        self, frame_scores: np.ndarray, duration: float
+    ) -> tuple[np.ndarray, tuple[Event, ...] | None]:
+        return frame_scores, None
+
+    def adapt(
+        self, settings: Any, clip_ids: Sequence[str], sounds: Sounds, context: Context
+    ) -> FittedEstimator:
+        return self
+
+    def decision(self) -> None:
+        """Nothing is adapted."""
+
+    def with_decision(self, decision: dict[str, Any] | None) -> FittedEstimator:
+        return self
+
+    def save(self, folder: Path) -> None:
+        """The estimator by skops, the rest as JSON."""
+        import skops.io
+
+        write_whole(folder / "estimator.skops", skops.io.dumps(self.estimator))
+        write_whole(folder / "model.json", json.dumps({"classes": self.classes}, indent=1))

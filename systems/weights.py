@@ -1,0 +1,124 @@
+"""Published weights that a network starts from: fetched once, checked by their digest, kept."""
+
+from __future__ import annotations
+
+import hashlib
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from platformdirs import user_cache_dir
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from systems.context import Context
+from systems.errors import UserError
+from systems.files import whole
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A weights file on the web; ``sha256`` begins its digest."""
+
+    url: str
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        return self.url.rsplit("/", 1)[-1]
+
+    def fetched(self, folder: Path | None = None) -> Path:
+        """The file in the cache folder, fetched where it is not there.
+
+        Raises:
+            UserError: it cannot be fetched, or is not the published one.
+        """
+        path = (folder or Path(user_cache_dir("soundsweep")) / "weights") / self.name
+        if not path.exists():
+            try:
+                with urllib.request.urlopen(self.url, timeout=60) as response:
+                    content = response.read()
+            except OSError as error:
+                raise UserError(
+                    f"the weights {self.url} cannot be fetched ({error}): put the file at {path}, "
+                    "name another with --set weights=PATH, or start without: --set weights=none."
+                ) from error
+            with whole(path) as temporary:
+                Path(temporary).write_bytes(content)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if not digest.startswith(self.sha256):
+            raise UserError(
+                f"{path} is not the published file (SHA-256 {digest[:16]}, not {self.sha256}): "
+                "remove it."
+            )
+        return path
+
+
+# ImageNet classifiers, as torchvision published them; timm's networks have the same names in them.
+IMAGENET = {
+    "resnet18": Weights("https://download.pytorch.org/models/resnet18-f37072fd.pth", "f37072fd"),
+    "resnet34": Weights("https://download.pytorch.org/models/resnet34-b627a593.pth", "b627a593"),
+    "resnet50": Weights("https://download.pytorch.org/models/resnet50-0676ba61.pth", "0676ba61"),
+    "resnet101": Weights("https://download.pytorch.org/models/resnet101-63fe2227.pth", "63fe2227"),
+}
+
+
+@dataclass(frozen=True)
+class StartFrom:
+    """Weights of a network's part ``prefix``: ``none``, ``imagenet`` of a backbone, or a file.
+
+    What the file has beside the part's names (a classifier) is left out; a file in the layout of
+    the whole part's names alone will do.
+    """
+
+    weights: str
+    backbone: str
+    prefix: str
+
+    def __call__(self, network: nn.Module, context: Context) -> None:
+        if self.weights == "none":
+            return
+        if self.weights == "imagenet":
+            if self.backbone not in IMAGENET:
+                raise UserError(
+                    f"no published weights are known of {self.backbone}, but of "
+                    f"{', '.join(IMAGENET)}: --set weights=PATH or weights=none."
+                )
+            load_part(network, self.prefix, IMAGENET[self.backbone].fetched())
+        else:
+            load_part(network, self.prefix, Path(self.weights).expanduser())
+
+
+def load_part(network: nn.Module, prefix: str, path: Path) -> None:
+    """Load a file's weights into the part of a network below ``prefix``; nothing is unpickled.
+
+    Raises:
+        UserError: the file is missing or unreadable, or lacks a weight of the part, or has it in
+            another shape.
+    """
+    state = _read(path)
+    part = network.get_submodule(prefix)
+    wanted = part.state_dict()
+    wrong = [
+        name for name, value in wanted.items()
+        if not name.endswith("num_batches_tracked")
+        and (name not in state or state[name].shape != value.shape)
+    ]  # fmt: skip
+    if wrong:
+        raise UserError(
+            f"{path} lacks {len(wrong)} of {len(wanted)} weights of {prefix} in their shapes, such "
+            f"as {wrong[0]}: it is of another network."
+        )
+    part.load_state_dict({name: state.get(name, value) for name, value in wanted.items()})
+
+
+def _read(path: Path) -> Mapping[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        return state
+    except Exception as error:
+        raise UserError(f"the weights {path} cannot be read: {error}") from error
