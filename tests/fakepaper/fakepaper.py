@@ -241,6 +241,7 @@ class OverTime:
     """What follows a recording at 25 Hz."""
 
     units: int = 8
+    embeddings: bool = False
     front_end: LogMel = LogMel(window=1280, hop=640, bands=24, whole_hops=True)
     training: Training = Training(
         epochs=3, labelled=10, unlabelled=0, learning_rate=0.02, steps_per_epoch=4
@@ -261,20 +262,60 @@ class Follows(nn.Module):
         return Outputs(frames=self.out(self.gru(hidden)[0]), frame_embedding=hidden)
 
 
+def over_time(kind: Any, config: OverTime) -> Any:
+    return kind(
+        front_end=config.front_end, loss=[OneMinusPcc()], training=config.training, step=0.04,
+        network=lambda shape, outputs: Follows(shape, outputs, config.units),
+        excerpts=Excerpts(seconds=8, train="windows", predict="windows", hop=0.4, mean="overlap"),
+        embeddings=config.embeddings,
+    )  # fmt: skip
+
+
+RECORDINGS = Protocol(folds=4, of=("train", "devel"), shuffled=False)
+
+
 @register(
     "fakepaper/series", config=OverTime(), task="series_regression",
     dataset="compare2020_breathing", labels=("series",), gives=("frame_values",),
-    schedule=("training.epochs",), protocol=Protocol(folds=4, of=("train", "devel"),
-                                                     shuffled=False),
-    tiny={"training.epochs": 3},
+    schedule=("training.epochs",), protocol=RECORDINGS, tiny={"training.epochs": 3},
 )  # fmt: skip
 def series(config: OverTime) -> Any:
     """A signal beside sound."""
-    return NetworkSystem(
-        front_end=config.front_end, loss=[OneMinusPcc()], training=config.training,
-        network=lambda shape, outputs: Follows(shape, outputs, config.units), step=0.04,
-        excerpts=Excerpts(seconds=8, train="windows", predict="windows", hop=0.4, mean="overlap"),
-    )  # fmt: skip
+    return over_time(NetworkSystem, config)
+
+
+register.variant(
+    "fakepaper/embedded", of="fakepaper/series", overrides={"embeddings": True},
+    gives=("frame_values", "frame_embeddings"), summary="One whose embeddings are kept.",
+)  # fmt: skip
+
+
+class OnEmbeddings(NetworkSystem):
+    """Learns a recording's values from what another says of it; its own sound is the truth's."""
+
+    def train(self, data: Any, sounds: Any, context: Any) -> Any:
+        taught = context.required("teacher")
+        assert data.validation is None or not {*data.validation.clip_ids} & {*taught.clip_ids}
+        place = {clip_id: row for row, clip_id in enumerate(taught.clip_ids)}
+        rows = [place[i] for i in data.labelled.clip_ids]
+        if data.validation is not None:  # a refit's teachers are of several folds
+            for row, steps in zip(rows, data.labelled.lengths, strict=True):
+                assert len(taught.frame_embeddings[row]) == steps
+        values = np.concatenate([taught.frame_values[row] for row in rows]).astype(np.float32)
+        labelled = replace(data.labelled, targets=values)
+        return super().train(replace(data, labelled=labelled), sounds, context)
+
+
+@register(
+    "fakepaper/follower", config=OverTime(), task="series_regression",
+    dataset="compare2020_breathing", labels=("series",), gives=("frame_values",),
+    schedule=("training.epochs",), protocol=RECORDINGS, requires={"teacher": Requirement(
+        "fakepaper/embedded", rows="same_fold", kinds=("frame_values", "frame_embeddings"),
+    )},
+)  # fmt: skip
+def follower(config: OverTime) -> Any:
+    """What learns what another says of recordings."""
+    return over_time(OnEmbeddings, config)
 
 
 register.variant(
