@@ -146,6 +146,8 @@ def _fit(folder: LearnerDir, plan: Plan, name: str, stop: Stop, progress: Progre
     def fit(members: Members, targets: Targets, where: str) -> Learner:
         fitting = targets.fitting()
         members, targets = members.rows(fitting), targets.rows(fitting)
+        if not members.clip_ids:
+            raise CannotFit("a single clip cannot both fit it and judge it.")
         if plan.stage.trials > 0:
             return searched(
                 folder.search(where), name, settings, plan.stage.manner, members, targets,
