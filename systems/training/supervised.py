@@ -286,18 +286,16 @@ class Loop:
         return Batch(features, targets, weights)
 
     def _targets(self, clips: Any, rows: np.ndarray, starts: np.ndarray, length: int) -> Tensor:
-        """Targets [B, K] of excerpts of clips; of series those of their steps [B, T, D]."""
+        """Targets [B, K] of excerpts of clips; of series those of their steps [B, T, D], after the
+        end of a recording its last."""
         values = torch.as_tensor(clips.targets)
         if clips.lengths is None:
             return values[rows]
         first = np.concatenate([[0], np.cumsum(clips.lengths)])
         grid = self.hearing.grid
-        steps = [
-            values[first[row] + start // grid : min(first[row] + (start + length) // grid,
-                                                    first[row + 1])]
-            for row, start in zip(rows, starts, strict=True)
-        ]  # fmt: skip
-        return torch.stack(steps)
+        begins = first[rows] + starts // grid
+        steps = begins[:, None] + np.arange(length // grid)
+        return values[np.minimum(steps, first[rows + 1][:, None] - 1)]
 
     def validation_targets(self, rows: Sequence[int], starts: np.ndarray, outputs: Any) -> Tensor:
         """Targets of excerpts of the validation part, as long as what the network says of them."""
