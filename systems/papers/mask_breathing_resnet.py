@@ -237,7 +237,7 @@ def breath(c: BreathConfig) -> NetworkSystem:
 
 register.variant(
     f"{PAPER}/breath_cnn_lstm_small", of=f"{PAPER}/breath_cnn_lstm_medium",
-    overrides={"size": "small"}, parameters=987_937,
+    overrides={"size": "small"}, parameters=987_937, protocol=None,  # train, judged on devel
     figures=(Figure(SINGLE, split="dev"), Figure(SINGLE, split="test")),
     summary="Three convolutions with fewer filters.",
 )  # fmt: skip
@@ -313,7 +313,6 @@ def pieces(c: PiecesConfig) -> NetworkSystem:
 class FusionConfig:
     """Two LSTMs over the embeddings of two trained networks (section 3.2.3)."""
 
-    widths: tuple[int, ...] = (256, 512)
     seconds: float = 64.0
     units: tuple[int, ...] = (512, 256)
     dropout: float = 0.4
@@ -325,9 +324,9 @@ class FusionConfig:
 class FusionNetwork(nn.Module):
     """Embeddings [B, 1, E, T], each step of unit length -> the belt [B, T, 1]."""
 
-    def __init__(self, c: FusionConfig, outputs: int) -> None:
+    def __init__(self, c: FusionConfig, shape: tuple[int, int, int], outputs: int) -> None:
         super().__init__()
-        self.head = SeriesHead("lstm", sum(c.widths), c.units, (0.0, c.dropout), outputs)
+        self.head = SeriesHead("lstm", shape[1], c.units, (0.0, c.dropout), outputs)
 
     def forward(self, x: Tensor) -> Outputs:
         steps = nn.functional.normalize(x[:, 0].transpose(1, 2), dim=2)
@@ -340,8 +339,7 @@ FITTED: dict[str, Any] = {"what": "fitted", "rows": "same_fold"}
 @register(
     f"{PAPER}/breath_de_fusion_lstm",
     config=FusionConfig(),
-    quick={"seconds": 16.0, "units": (64, 32), "training.labelled": 4, "training.epochs": 8,
-           "widths": (64, 128)},
+    quick={"seconds": 16.0, "units": (64, 32), "training.labelled": 4, "training.epochs": 8},
     tiny={"seconds": 8.0, "units": (8, 8), "training.epochs": 3},
     requires={
         "cnn": Requirement(f"{PAPER}/breath_cnn_lstm_medium", **FITTED),
@@ -354,13 +352,13 @@ FITTED: dict[str, Any] = {"what": "fitted", "rows": "same_fold"}
 def fusion_network(c: FusionConfig) -> NetworkSystem:
     """LSTMs over the embeddings of the convolutions and of the ResNet."""
     return NetworkSystem(
-        front_end=FrameEmbeddings(16_000, ("cnn", "resnet"), c.widths, STEP),
+        front_end=FrameEmbeddings(16_000, ("cnn", "resnet"), (256, 512), STEP),
         excerpts=Excerpts(
             frames=round(c.seconds / STEP), train="windows", predict="windows", hop=0.4,
             mean="overlap",
         ),
         step=STEP,
-        network=lambda shape, outputs: FusionNetwork(c, outputs),
+        network=lambda shape, outputs: FusionNetwork(c, shape, outputs),
         loss=[OneMinusPcc()],
         training=c.training,
     )  # fmt: skip
