@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from systems.bags import BagOfWords, descriptors
+from systems.bags import bag_machine, descriptors
 from systems.data.prepare import Standardised
 from systems.data.protocol import Protocol
 from systems.estimator_system import EstimatorSystem
@@ -138,19 +138,11 @@ class SvmConfig:
 )  # fmt: skip
 def mask_svm(c: SvmConfig) -> EstimatorSystem:
     """A non-linear SVM over bags of audio words."""
-
-    def estimator(seed: int) -> Any:
-        from sklearn.calibration import CalibratedClassifierCV
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import MinMaxScaler
-        from sklearn.svm import SVC
-
-        machine = SVC(C=c.c, gamma=c.gamma or "scale", kernel=c.kernel, random_state=seed)
-        # Platt's probabilities, which SVC itself gives up in favour of this.
-        calibrated = CalibratedClassifierCV(machine, ensemble=False, cv=5)
-        return make_pipeline(BagOfWords(c.words, seed=seed), MinMaxScaler(), calibrated)
-
-    return EstimatorSystem(rate=16_000, features=descriptors, estimator=estimator)
+    return EstimatorSystem(
+        rate=16_000,
+        features=descriptors,
+        estimator=lambda seed: bag_machine(c.words, c.c, c.gamma or "scale", c.kernel, seed),
+    )
 
 
 @dataclass(frozen=True)
