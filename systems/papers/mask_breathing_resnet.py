@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from systems.bags import bag_machine, descriptors
 from systems.data.prepare import Standardised
 from systems.data.protocol import Protocol
 from systems.estimator_system import EstimatorSystem
@@ -138,6 +137,8 @@ class SvmConfig:
 )  # fmt: skip
 def mask_svm(c: SvmConfig) -> EstimatorSystem:
     """A non-linear SVM over bags of audio words."""
+    from systems.bags import bag_machine, descriptors  # loads scikit-learn
+
     return EstimatorSystem(
         rate=16_000,
         features=descriptors,
