@@ -91,7 +91,7 @@ def _some(data: TrainingData) -> TrainingData:
         return clips.some(np.arange(min(PROBE_CLIPS, len(clips))))
 
     unlabelled = {role: first(clips) for role, clips in data.unlabelled.items()}
-    return replace(data, labelled=first(data.labelled), unlabelled=unlabelled)
+    return replace(data, labelled=first(data.labelled), unlabelled=unlabelled, validation=None)
 
 
 def _search(plan: Plan, training: float) -> tuple[float, float]:
