@@ -7,7 +7,7 @@ trains in seconds, and how many ``parameters`` its network has. A case that fail
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -154,22 +154,7 @@ class Stopped(Exception):
 def some(clips: ClipSet, count: int) -> tuple[ClipSet, np.ndarray]:
     """At most ``count`` of some clips, spread evenly, and their places (of a series their rows)."""
     chosen = np.unique(np.linspace(0, len(clips) - 1, min(count, len(clips))).astype(int))
-    rows = chosen
-    if clips.lengths is not None:
-        first = np.concatenate([[0], np.cumsum(clips.lengths)])
-        rows = np.concatenate([np.arange(first[i], first[i + 1]) for i in chosen])
-
-    def of(values: Any, places: Sequence[int] | np.ndarray = chosen) -> Any:
-        if values is None or not len(values):
-            return values
-        if isinstance(values, np.ndarray):
-            return values[places]
-        return tuple(values[i] for i in places)
-
-    return ClipSet(
-        of(clips.clip_ids), of(clips.targets, rows), of(clips.lengths), of(clips.columns),
-        of(clips.judged), of(clips.events), of(clips.weights),
-    ), rows  # fmt: skip
+    return clips.take(chosen), clips.rows(chosen)
 
 
 def check_training(case: Case, folder: Path) -> None:

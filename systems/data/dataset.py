@@ -231,6 +231,29 @@ class ClipSet:
         every = np.arange(len(self.clip_ids))
         return every if self.judged is None else every[self.judged]
 
+    def rows(self, places: np.ndarray) -> np.ndarray:
+        """The rows of the targets that are of the clips at these places [n]."""
+        if self.lengths is None:
+            return places
+        first = np.concatenate([[0], np.cumsum(self.lengths)])
+        return np.concatenate([np.arange(first[i], first[i + 1]) for i in places])
+
+    def take(self, places: np.ndarray) -> ClipSet:
+        """The clips at these places [n]."""
+
+        def of(values: Any) -> Any:
+            if values is None or not len(values):
+                return values
+            if isinstance(values, np.ndarray):
+                return values[places]
+            return tuple(values[i] for i in places)
+
+        targets = None if self.targets is None else self.targets[self.rows(places)]
+        return ClipSet(
+            of(self.clip_ids), targets, of(self.lengths), of(self.columns), of(self.judged),
+            of(self.events), of(self.weights),
+        )  # fmt: skip
+
     def __len__(self) -> int:
         return len(self.clip_ids)
 
