@@ -83,6 +83,6 @@ def column_of(clips: ClipSet, column: str) -> list[str]:
     """
     if not clips.columns or any(column not in about for about in clips.columns):
         raise UserError(
-            f"the training chooses or weighs clips by their column '{column}', which this data set lacks."
+            f"the training takes clips by their column '{column}', which this data set lacks."
         )
     return [str(about[column]) for about in clips.columns]
