@@ -87,11 +87,13 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
 
 
 def _some(data: TrainingData) -> TrainingData:
+    """The first clips, and none to validate on, which would have to be decoded too."""
+
     def first(clips: ClipSet) -> ClipSet:
         return clips.some(np.arange(min(PROBE_CLIPS, len(clips))))
 
     unlabelled = {role: first(clips) for role, clips in data.unlabelled.items()}
-    return replace(data, labelled=first(data.labelled), unlabelled=unlabelled)
+    return replace(data, labelled=first(data.labelled), unlabelled=unlabelled, validation=None)
 
 
 def _search(plan: Plan, training: float) -> tuple[float, float]:
