@@ -87,6 +87,8 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
 
 
 def _some(data: TrainingData) -> TrainingData:
+    """The first clips, and none to validate on, which would have to be decoded too."""
+
     def first(clips: ClipSet) -> ClipSet:
         return clips.some(np.arange(min(PROBE_CLIPS, len(clips))))
 
