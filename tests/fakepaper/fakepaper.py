@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from systems import config as configs
 from systems import registry
 from systems.data.dataset import ClipSet
-from systems.excerpts import Excerpts
+from systems.excerpts import Excerpts, Voting
 from systems.figures import Figure
 from systems.network_system import FittedNetwork, NetworkSystem
 from systems.outputs import Outputs
@@ -145,9 +145,13 @@ register.fusion(
 @register("fakepaper/tagger", config=TINY, gives=("clip_scores",), **{**ABOUT, "decision": None})
 def tagger(config: Any) -> Any:
     """Tags without frames."""
+    return without_frames(config)
+
+
+def without_frames(config: Any, **more: Any) -> NetworkSystem:
     return NetworkSystem(
         front_end=config.front_end, network=Tags, loss=[ClipBce()], training=config.training,
-        excerpts=Excerpts(seconds=config.clip_seconds), frames=False,
+        excerpts=Excerpts(seconds=config.clip_seconds), frames=False, **more,
     )  # fmt: skip
 
 
@@ -159,7 +163,7 @@ def tagger(config: Any) -> Any:
 )
 def classes(config: Any) -> Any:
     """One class a clip, without frames."""
-    return tagger(config)
+    return without_frames(config, decision=Voting())
 
 
 @register(
