@@ -25,6 +25,7 @@ from systems.data.dataset import ClipSet, rows_of_clips
 from systems.data.prepare import prepared
 from systems.data.splits import TrainingData, make_splits, training_data
 from systems.data.store import open_store
+from systems.data.subsets import subset_key
 from systems.kinds import kind
 from systems.network_system import NetworkSystem
 from systems.predictions import Predictions
@@ -40,12 +41,17 @@ def check_entry(entry: Entry) -> None:
     assert registry.get(entry.address) is entry
     assert registry.get(entry.paper).paper == entry.paper
     assert entry.summary
+    if entry.dataset in data.readers():
+        assert data.reader(entry.dataset).TASK in (entry.task, "any")
+    assert all(kind(label) for label in entry.labels)
     for text in ("quick", "paper", "0.5"):
         entry.build(make_budget(entry, text, None, set()).apply(entry.config))
     for dataset in entry.published:
         entry.build(entry.published_config(dataset))
     for figure in entry.figures:
         entry.build(configs.replace(entry.published_config(figure.dataset or ""), figure.overrides))
+        scored = map(subset_key, data.card(figure.dataset or entry.dataset).subsets.values())
+        assert not figure.where or subset_key(figure.where) in scored, figure.where
     names = [figure.name for figure in entry.figures]
     assert len(names) == len(set(names))
 

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from systems.context import Context
 from systems.data.dataset import ClipSet
 from systems.data.splits import TrainingData
+from systems.errors import UserError
 from systems.outputs import Outputs
 from systems.training.history import History
+from systems.training.labelling import Only
 from systems.training.losses import ClipBce, CrossEntropy, OneMinusPcc, Step
 from systems.training.mixing import Batch, Mixing
 from systems.training.settings import Keep, Schedule, Training
@@ -270,3 +272,29 @@ def test_shares_are_of_the_beta_distribution() -> None:
         for s in Mixing(alpha=0.4, per="sample")(batch, generator).targets.diag() if s < 1
     ]  # fmt: skip
     assert scipy.stats.kstest(drawn, scipy.stats.beta(0.4, 0.4).cdf).pvalue > 0.01
+
+
+def test_clips_of_a_columns_values_train_alone() -> None:
+    devices = ("a", "b", "a", "c")
+    clips = ClipSet(
+        tuple("0123"), np.eye(4, dtype=np.float32), columns=tuple({"device": d} for d in devices),
+        weights=np.arange(4.0),
+    )  # fmt: skip
+    data = TrainingData(CLASSES, clips, clips)
+    made = Only("device", ("a", "c"))(data, Context())
+    assert made.validation is clips
+    assert made.labelled.clip_ids == ("0", "2", "3")
+    assert [one["device"] for one in made.labelled.columns] == ["a", "a", "c"]
+    np.testing.assert_array_equal(made.labelled.targets, np.eye(4)[[0, 2, 3]])
+    np.testing.assert_array_equal(made.labelled.weights, [0, 2, 3])
+    with pytest.raises(UserError, match="device"):
+        Only("device", ("d",))(data, Context())
+    with pytest.raises(UserError, match="city"):
+        Only("city", ("a",))(data, Context())
+
+
+def test_recordings_are_taken_with_all_their_steps() -> None:
+    clips = ClipSet(("x", "y", "z"), np.arange(12.0).reshape(6, 2), lengths=(1, 3, 2))
+    taken = clips.take(np.array([0, 2]))
+    assert taken.lengths == (1, 2)
+    np.testing.assert_array_equal(taken.targets, clips.targets[[0, 4, 5]])

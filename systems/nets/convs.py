@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from systems.errors import UserError
+
 Size = int | tuple[int, ...]
 
 
@@ -83,6 +85,11 @@ class _Block(nn.Module):
         sizes = _sizes(row.pool, len(shape) - 1)
         self.pool = _pool(row, sizes)
         divided = [-(-n // s) if row.ceil else n // s for n, s in zip(out[1:], sizes, strict=True)]
+        if 0 in divided and 0 not in out:  # 0: any
+            raise UserError(
+                f"a map of {' x '.join(map(str, out[1:]))} is smaller than its pool of "
+                f"{' x '.join(map(str, sizes))}: take more bands, or longer excerpts."
+            )
         self.out = (out[0], *divided)
         self.dropout = nn.Dropout(0.0 if "drop" in row.order.split() else row.dropout)
 

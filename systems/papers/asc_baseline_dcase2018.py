@@ -45,6 +45,10 @@ class CnnConfig:
     norm: Literal["frequency", "channel"] = "frequency"
     momentum: float = 0.01  # of the running statistics
 
+    def __post_init__(self) -> None:
+        if min(self.filters, self.kernel, self.dense) < 1 or not 0 <= self.dropout < 1:
+            raise ValueError("filters, kernel and dense: at least 1; dropout lies in [0, 1)")
+
 
 @dataclass(frozen=True)
 class Config:

@@ -18,7 +18,7 @@ from systems import config as configs
 from systems import registry
 from systems.data.dataset import ClipSet
 from systems.data.protocol import Protocol
-from systems.excerpts import Excerpts
+from systems.excerpts import Excerpts, Voting
 from systems.figures import Figure
 from systems.frontend.log_mel import LogMel
 from systems.network_system import FittedNetwork, NetworkSystem
@@ -148,9 +148,13 @@ register.fusion(
 @register("fakepaper/tagger", config=TINY, gives=("clip_scores",), **{**ABOUT, "decision": None})
 def tagger(config: Any) -> Any:
     """Tags without frames."""
+    return without_frames(config)
+
+
+def without_frames(config: Any, **more: Any) -> NetworkSystem:
     return NetworkSystem(
         front_end=config.front_end, network=Tags, loss=[ClipBce()], training=config.training,
-        excerpts=Excerpts(seconds=config.clip_seconds), frames=False,
+        excerpts=Excerpts(seconds=config.clip_seconds), frames=False, **more,
     )  # fmt: skip
 
 
@@ -162,7 +166,7 @@ def tagger(config: Any) -> Any:
 )
 def classes(config: Any) -> Any:
     """One class a clip, without frames."""
-    return tagger(config)
+    return without_frames(config, decision=Voting())
 
 
 @register(
