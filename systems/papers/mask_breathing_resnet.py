@@ -19,7 +19,7 @@ from systems.figures import Figure
 from systems.frontend import FrontEnd
 from systems.frontend.embeddings import FrameEmbeddings
 from systems.frontend.log_mel import LogMel, Mfcc, Waveform
-from systems.nets.backbone import Backbone, dense
+from systems.nets.backbone import Backbone, ImageNetwork
 from systems.nets.convs import Conv, ConvStack
 from systems.nets.recurrent import SeriesHead
 from systems.nets.residual import Bottleneck
@@ -66,19 +66,7 @@ class MaskConfig:
     )  # fmt: skip
 
 
-class ImageNetwork(nn.Module):
-    """Features [B, 1, F, T] as an image of three equal channels -> logits [B, K]."""
-
-    def __init__(self, c: MaskConfig, classes: int) -> None:
-        super().__init__()
-        self.backbone = Backbone(c.backbone, size=c.image_size)
-        hidden = (256, 16) if c.head == "v1" else ()
-        self.head = dense(self.backbone.width, *hidden, classes, dropout=c.head_dropout)
-
-    def forward(self, x: Tensor) -> Outputs:
-        return Outputs(self.head(self.backbone(x)))
-
-
+HIDDEN: dict[str, tuple[int, ...]] = {"v1": (256, 16), "v2": ()}
 SGD = {"training.optimiser": "sgd", "training.learning_rate": 1e-3, "training.momentum": 0.9}
 SMALL = {"backbone": "test_resnet", "weights": "none"}  # no weights: see the paper's card
 MASK: dict[str, Any] = {
@@ -106,7 +94,9 @@ def mask(c: MaskConfig) -> NetworkSystem:
         front_end=front_end,
         excerpts=Excerpts(seconds=1.0),
         scale="batch",
-        network=lambda shape, classes: ImageNetwork(c, classes),
+        network=lambda shape, classes: ImageNetwork(
+            Backbone(c.backbone, size=c.image_size), HIDDEN[c.head], classes, c.head_dropout
+        ),
         activation="softmax",
         frames=False,
         start=StartFrom(c.weights, c.backbone, "backbone.trunk"),
