@@ -16,7 +16,6 @@ from systems.data.protocol import Protocol
 from systems.estimator_system import EstimatorSystem
 from systems.excerpts import Excerpts
 from systems.figures import Figure
-from systems.frontend import FrontEnd
 from systems.frontend.embeddings import FrameEmbeddings
 from systems.frontend.log_mel import LogMel, Mfcc, Waveform
 from systems.nets.backbone import Backbone, ImageNetwork
@@ -66,7 +65,6 @@ class MaskConfig:
     )  # fmt: skip
 
 
-HIDDEN: dict[str, tuple[int, ...]] = {"v1": (256, 16), "v2": ()}
 SGD = {"training.optimiser": "sgd", "training.learning_rate": 1e-3, "training.momentum": 0.9}
 SMALL = {"backbone": "test_resnet", "weights": "none"}  # no weights: see the paper's card
 MASK: dict[str, Any] = {
@@ -89,13 +87,13 @@ MASK: dict[str, Any] = {
 )
 def mask(c: MaskConfig) -> NetworkSystem:
     """ResNet18 over log-mel images with one dense layer: mask or clear."""
-    front_end: FrontEnd = c.front_end if c.features == "log_mel" else Mfcc(c.front_end)
+    hidden = (256, 16) if c.head == "v1" else ()
     return NetworkSystem(
-        front_end=front_end,
+        front_end=c.front_end if c.features == "log_mel" else Mfcc(c.front_end),
         excerpts=Excerpts(seconds=1.0),
         scale="batch",
         network=lambda shape, classes: ImageNetwork(
-            Backbone(c.backbone, size=c.image_size), HIDDEN[c.head], classes, c.head_dropout
+            Backbone(c.backbone, size=c.image_size), hidden, classes, c.head_dropout
         ),
         activation="softmax",
         frames=False,
