@@ -19,23 +19,29 @@ from sklearn.svm import SVC
 
 
 def descriptors(waveform: np.ndarray, rate: int) -> np.ndarray:
-    """Descriptors of each frame of 25 ms every 10 ms, and below them their differences: [T, 28].
+    """Descriptors of each frame of 20 ms every 10 ms, and below them their differences: [T, 32].
 
-    12 MFCC, log energy and zero-crossing rate: the part of openSMILE's ComParE set that needs no
-    pitch.
+    14 MFCC, log energy and zero-crossing rate, smoothed over three frames: the part of openSMILE's
+    ComParE set that needs no pitch.
     """
     import librosa
+    from scipy.ndimage import uniform_filter1d
 
-    window, hop = round(0.025 * rate), round(0.01 * rate)
-    padded = np.pad(waveform, (0, max(0, window - len(waveform)))).astype(np.float32)
-    spectrum = np.abs(librosa.stft(padded, n_fft=window, hop_length=hop, center=False)) ** 2
-    mel = librosa.feature.melspectrogram(S=spectrum, sr=rate, n_mels=26, fmin=20, fmax=8000)
-    mfcc = librosa.feature.mfcc(S=librosa.power_to_db(mel), n_mfcc=13)[1:]
+    window, hop = round(0.02 * rate), round(0.01 * rate)
+    n_fft = 1 << (window - 1).bit_length()
+    padded = np.pad(waveform, (0, max(0, n_fft - len(waveform)))).astype(np.float32)
+    spectrum = np.abs(librosa.stft(
+        padded, n_fft=n_fft, hop_length=hop, win_length=window, window="hamming", center=False
+    )) ** 2  # fmt: skip
+    mel = librosa.feature.melspectrogram(
+        S=spectrum, sr=rate, n_mels=26, fmin=20, fmax=8000, htk=True, norm=None
+    )
+    mfcc = librosa.feature.mfcc(S=np.log(np.maximum(mel, 1e-10)), n_mfcc=15)[1:]
     energy = np.log(np.maximum(spectrum.sum(axis=0, keepdims=True), 1e-10))
     crossings = librosa.feature.zero_crossing_rate(
-        padded, frame_length=window, hop_length=hop, center=False
+        padded, frame_length=n_fft, hop_length=hop, center=False
     )
-    low = np.concatenate([mfcc, energy, crossings])
+    low = uniform_filter1d(np.concatenate([mfcc, energy, crossings]), 3, mode="nearest")
     width = min(9, low.shape[1] - (1 - low.shape[1] % 2))
     differences = librosa.feature.delta(low, width=width) if width >= 3 else np.zeros_like(low)
     return np.concatenate([low, differences]).T.astype(np.float32)

@@ -21,7 +21,11 @@ from systems.system import Input, Sounds
 from systems.training.history import History
 
 # What of scikit-learn's and ours skops may load beside its own list.
-TRUSTED = ("systems.bags.BagOfWords",)
+TRUSTED = (
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "systems.bags.BagOfWords",
+)
 
 
 class EstimatorSystem:

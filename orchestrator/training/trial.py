@@ -123,8 +123,10 @@ def train_fold(job: Job, number: int, fold: int, report: Report = tell_nobody) -
 
 def best_step(trial: TrialDir, fold: int, plan: Plan) -> int:
     """The epoch of a fold that was chosen (of equals the first), from 1: of the best metric, or of
-    what else its system selects by."""
+    what else its system selects by; 0 of a system without epochs."""
     lines = [line for line in trial.read_metrics() if line["fold"] == fold]
+    if not lines:
+        return 0
     config = plan.trial_config(read_json(trial.config)["params"])
     loss = plan.entry().build(config).selects
     best = best_line(lines, loss or plan.metric, "min" if loss else metric(plan.metric).mode)
