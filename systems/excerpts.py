@@ -79,8 +79,8 @@ class Excerpts:
 def joined(scores: np.ndarray, mean: Join) -> np.ndarray:
     """Scores [N, K] of windows as scores [K] of their clip.
 
-    A vote is the share of windows whose largest score is at least 0.5 that a class has; a window
-    without one votes for the first class (nnf_cnn_ensemble, section "Decision").
+    A vote is the share of windows that name a class: the one of at least 0.5; a window without such
+    a class names the first (nnf_cnn_ensemble, section "Decision").
     """
     from systems.postprocessing.pooling import mean_of
 

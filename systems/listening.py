@@ -33,6 +33,9 @@ class Model(nn.Module):
     ``activation``: what makes scores of the network's outputs. ``made_once``: whether features are
     made of whole parts before they are cut. ``frozen``: prefixes of the network's parameters that
     are not trained; modules below them stay in evaluation mode.
+
+    Raises:
+        ValueError: a prefix that no module of the network has.
     """
 
     def __init__(
@@ -45,6 +48,9 @@ class Model(nn.Module):
         self.network = network
         self.activation = activation
         self.made_once = made_once
+        missing = set(frozen) - {name for name, _ in network.named_modules()}
+        if missing:
+            raise ValueError(f"the network has no {', '.join(sorted(missing))} to freeze")
         self._frozen = [
             module for name, module in network.named_modules()
             if any(name == prefix or name.startswith(prefix + ".") for prefix in frozen)

@@ -18,7 +18,7 @@ from systems.data.splits import TrainingData
 from systems.excerpts import Excerpts, Voting
 from systems.fitted_network import FittedNetwork, files_of
 from systems.frontend import FrontEnd
-from systems.frontend.embeddings import FrameEmbeddingsFrontEnd
+from systems.frontend.embeddings import FrameEmbeddings
 from systems.frontend.scale import By, Scale
 from systems.listening import Activation, Hearing, Model
 from systems.postprocessing.decoding import Decoding
@@ -50,6 +50,7 @@ class NetworkSystem:
         decision: what the thresholds are adapted on, or how windows vote.
         frames: whether the network gives frames. Else it gives the clip's alone, and the system
             tells of no events.
+        embeddings: whether predictions hold the network's embeddings too.
         step: s from frame to frame of the network, where it is not the front end's.
         activation: what makes scores of the outputs.
         scale: over what features are standardised.
@@ -73,6 +74,7 @@ class NetworkSystem:
         excerpts: Excerpts,
         decision: Refinement | Voting = UNDECIDED,
         frames: bool = True,
+        embeddings: bool = False,
         step: float | None = None,
         activation: Activation = "none",
         scale: By = "band",
@@ -92,6 +94,7 @@ class NetworkSystem:
             self.excerpts = replace(excerpts, mean=decision.mean)
         self.decision = decision
         self.frames = frames
+        self.embeddings = embeddings
         self.step = step
         self.activation = activation
         self.scale = scale
@@ -182,17 +185,22 @@ class NetworkSystem:
     def load(self, folder: Path) -> FittedNetwork:
         """What :meth:`FittedNetwork.save` wrote."""
         about = json.loads((folder / "model.json").read_text())
-        fitted = self.untrained(tuple(about["classes"]), about["length"], about["label_hop"])
-        if isinstance(fitted.model.front_end, FrameEmbeddingsFrontEnd):
-            fitted.model.front_end.restore(about["teachers"])
+        front_end = self.front_end
+        if isinstance(front_end, FrameEmbeddings):
+            front_end = front_end.restored(about["teachers"])
+        fitted = self.untrained(
+            tuple(about["classes"]), about["length"], about["label_hop"], front_end
+        )
         states = tuple(load_file(folder / name) for name in files_of(about["kept"]))
         fitted.model.load_state_dict(states[0])
         decoding = Decoding(tuple(about["thresholds"]), tuple(about["medians"]))
         return replace(fitted, states=states, decoding=decoding)
 
-    def untrained(self, classes: tuple[str, ...], length: int, label_hop: float) -> FittedNetwork:
+    def untrained(
+        self, classes: tuple[str, ...], length: int, label_hop: float, front_end: Any = None
+    ) -> FittedNetwork:
         """A network of its shapes before any weights are loaded."""
-        model = self._model(len(classes), length)
+        model = self._model(len(classes), length, front_end or self.front_end)
         plain = Decoding.plain(len(classes))
         states = (model.state_dict(),)
         return FittedNetwork(self, model, states, classes, length, label_hop, plain, History())
@@ -217,16 +225,17 @@ class NetworkSystem:
             )
             length = min(self.length, units // hearing.grid * hearing.grid)
             hearing = replace(hearing, length=length)
-        model = self._model(len(data.classes), hearing.length)
-        if isinstance(model.front_end, FrameEmbeddingsFrontEnd):
-            model.front_end.take(context)
+        front_end = self.front_end
+        if isinstance(front_end, FrameEmbeddings):
+            front_end = front_end.taught(context)
+        model = self._model(len(data.classes), hearing.length, front_end)
         if self.start is not None:
             self.start(model.network, context)
         return model.to(context.device), hearing
 
-    def _model(self, classes: int, length: int) -> Model:
-        shape = self.shape(length)
-        front_end: Any = each(lambda one: one.build(), self.front_end)
+    def _model(self, classes: int, length: int, front_ends: Any) -> Model:
+        shape = each(lambda one: self._shape(one, length), front_ends)
+        front_end: Any = each(lambda one: one.build(), front_ends)
         scale: Any = each(lambda one: Scale(one, self.scale), shape)
         if isinstance(front_end, dict):
             front_end, scale = _ByName(front_end), nn.ModuleDict(scale)

@@ -6,6 +6,7 @@ import hashlib
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
@@ -36,32 +37,39 @@ class Weights:
             UserError: it cannot be fetched, or is not the published one.
         """
         path = (folder or Path(user_cache_dir("soundsweep")) / "weights") / self.name
-        if not path.exists():
-            try:
-                with urllib.request.urlopen(self.url, timeout=60) as response:
-                    content = response.read()
-            except OSError as error:
-                raise UserError(
-                    f"the weights {self.url} cannot be fetched ({error}): put the file at {path}, "
-                    "name another with --set weights=PATH, or start without: --set weights=none."
-                ) from error
-            with whole(path) as temporary:
-                Path(temporary).write_bytes(content)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if not digest.startswith(self.sha256):
+        if path.exists():
+            self._check(path.read_bytes(), f"{path} is not the published file", "remove it")
+            return path
+        otherwise = (
+            f"put the file at {path}, name another with --set weights=PATH, or start without: "
+            "--set weights=none"
+        )
+        try:
+            with urllib.request.urlopen(self.url, timeout=60) as response:
+                content: bytes = response.read()
+        except (OSError, HTTPException) as error:
             raise UserError(
-                f"{path} is not the published file (SHA-256 {digest[:16]}, not {self.sha256}): "
-                "remove it."
-            )
+                f"the weights {self.url} cannot be fetched ({error}): {otherwise}."
+            ) from error
+        self._check(content, f"{self.url} does not give the published file", otherwise)
+        with whole(path) as temporary:
+            Path(temporary).write_bytes(content)
         return path
 
+    def _check(self, content: bytes, what: str, otherwise: str) -> None:
+        digest = hashlib.sha256(content).hexdigest()
+        if not digest.startswith(self.sha256):
+            raise UserError(f"{what} (SHA-256 {digest[:16]}, not {self.sha256}): {otherwise}.")
 
-# ImageNet classifiers, as torchvision published them; timm's networks have the same names in them.
+
+# ImageNet classifiers, as torchvision published them. timm's networks have the same names in them,
+# but for VGG's dense layers, which are convolutions there.
 IMAGENET = {
     "resnet18": Weights("https://download.pytorch.org/models/resnet18-f37072fd.pth", "f37072fd"),
     "resnet34": Weights("https://download.pytorch.org/models/resnet34-b627a593.pth", "b627a593"),
     "resnet50": Weights("https://download.pytorch.org/models/resnet50-0676ba61.pth", "0676ba61"),
     "resnet101": Weights("https://download.pytorch.org/models/resnet101-63fe2227.pth", "63fe2227"),
+    "vgg16": Weights("https://download.pytorch.org/models/vgg16-397923af.pth", "397923af"),
 }
 
 
@@ -86,9 +94,10 @@ class StartFrom:
                     f"no published weights are known of {self.backbone}, but of "
                     f"{', '.join(IMAGENET)}: --set weights=PATH or weights=none."
                 )
-            load_part(network, self.prefix, IMAGENET[self.backbone].fetched())
+            path = IMAGENET[self.backbone].fetched()
         else:
-            load_part(network, self.prefix, Path(self.weights).expanduser())
+            path = Path(self.weights).expanduser()
+        load_part(network, self.prefix, path)
 
 
 def load_part(network: nn.Module, prefix: str, path: Path) -> None:
@@ -98,7 +107,7 @@ def load_part(network: nn.Module, prefix: str, path: Path) -> None:
         UserError: the file is missing or unreadable, or lacks a weight of the part, or has it in
             another shape.
     """
-    state = _read(path)
+    state = _as_timm(_read(path))
     part = network.get_submodule(prefix)
     wanted = part.state_dict()
     wrong = [
@@ -112,6 +121,19 @@ def load_part(network: nn.Module, prefix: str, path: Path) -> None:
             f"as {wrong[0]}: it is of another network."
         )
     part.load_state_dict({name: state.get(name, value) for name, value in wanted.items()})
+
+
+def _as_timm(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Weights under timm's names and shapes; what is not a VGG of torchvision stays as it is."""
+    if "classifier.6.weight" not in state:
+        return state
+    names = {"classifier.0": ("pre_logits.fc1", (512, 7, 7)),
+             "classifier.3": ("pre_logits.fc2", (4096, 1, 1))}  # fmt: skip
+    out = dict(state)
+    for old, (new, shape) in names.items():
+        out[f"{new}.weight"] = state[f"{old}.weight"].unflatten(1, shape)
+        out[f"{new}.bias"] = state[f"{old}.bias"]
+    return out
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,35 @@ def test_cosine_goes_to_zero_over_all_epochs() -> None:
     history, _ = train(replace(BASE, schedule=Schedule("cosine")))
     expected = [(1 + np.cos(np.pi * epoch / 8)) / 2 for epoch in range(8)]
     np.testing.assert_allclose(rates(history), expected, atol=1e-9)
+
+
+def test_a_training_goes_back_to_its_best_epoch_at_a_lower_rate(tmp_path: Path) -> None:
+    schedule = Schedule("from_best", 0.5, patience=1, stages=2)
+    training = replace(BASE, epochs=30, learning_rate=8.0, schedule=schedule, keep=Keep(on="loss"))
+    history, _ = train(training)
+    losses = [line["validation_loss"] for line in history.metrics]
+    rate, left, began, expected = 8.0, 1, 0, []
+    for epoch in range(1, len(losses) + 1):
+        expected.append(rate)
+        late = epoch - max(1 + int(np.argmin(losses[:epoch])), began) > 1
+        if late and left:
+            rate, left, began = rate / 2, 0, epoch
+    assert rates(history) == expected
+    assert rate == 4.0
+    assert len(losses) < 30  # the last stage ended it
+
+    # At no rate at all what follows is the best epoch itself.
+    halted = replace(training, schedule=replace(schedule, factor=1e-12))
+    told = [line["validation_loss"] for line in train(halted)[0].metrics]
+    back = rates(history).index(4.0)
+    assert told[:back] == losses[:back]
+    assert told[back] == pytest.approx(min(losses[:back]), rel=1e-6)
+    assert told[back] < losses[back - 1]
+
+    cut, _ = train(training, Context(tmp_path, last_step=back))
+    whole, _ = train(training, Context(tmp_path))
+    assert [line["validation_loss"] for line in whole.metrics] == losses
+    assert len(cut.metrics) == back
 
 
 @pytest.mark.parametrize("on", ["metric", "loss"])

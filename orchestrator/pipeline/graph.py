@@ -115,13 +115,15 @@ class Walk:
         return self.runs[self.key(self.graph.node(name))]
 
     def _of_member(self, node: Node, options: Options) -> Options:
-        """A member's options: where nothing is searched, trainings of the published point."""
+        """A member's options: where nothing is searched, trainings of the published point; it
+        predicts the test part as the fusion takes it."""
         trainings, target = max(1, self.wanted[node.key]), self.graph.target.entry
+        final = target.final if isinstance(target, Fusion) else "refit"
         of_fusion = target.address if self._protocol() is not None else options.protocol_of
         repeat = options.repeat or options.trials is None
         return replace(
             options, trials=trainings if repeat else options.trials, repeat=repeat, stack="none",
-            top_k=trainings, final="refit", by_fold=False, protocol_of=of_fusion,
+            top_k=trainings, final=final, by_fold=False, protocol_of=of_fusion,
         )  # fmt: skip
 
     def _protocol(self) -> Any:

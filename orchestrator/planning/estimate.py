@@ -90,7 +90,7 @@ def _some(data: TrainingData) -> TrainingData:
     """The first clips, and none to validate on, which would have to be decoded too."""
 
     def first(clips: ClipSet) -> ClipSet:
-        return clips.take(np.arange(min(PROBE_CLIPS, len(clips))))
+        return clips.some(np.arange(min(PROBE_CLIPS, len(clips))))
 
     unlabelled = {role: first(clips) for role, clips in data.unlabelled.items()}
     return replace(data, labelled=first(data.labelled), unlabelled=unlabelled, validation=None)

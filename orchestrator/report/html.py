@@ -121,7 +121,7 @@ def page(results: Mapping[str, Any], plots: Plots, sounds: Sequence[str | None])
                                   for k in ("low", "high")]),
         tested=[_scored_part(part) for part in scored_parts(results)],
         seeds=over_seeds(results),
-        refined=[(r, decoders(r, run["classes"])) for r in rows if r["refinement"]],
+        refined=[(r, found) for r in rows if (found := decoders(r, run["classes"]))],
         paper=[("Over all classes", _beside(results, macro=True)),
                ("By class", _beside(results, macro=False))],
         conditions=notes.paper_conditions(results),

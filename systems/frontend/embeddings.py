@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,17 +17,67 @@ from systems.data.prepare import Waveforms
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """A fitted network, and what it is built of: its system's address and configuration."""
+
+    fitted: Any
+    system: str
+    config: Mapping[str, Any]
+
+    def about(self) -> dict[str, Any]:
+        """What builds it again, without its weights."""
+        return {
+            "system": self.system, "config": self.config, "classes": self.fitted.classes,
+            "length": self.fitted.length, "label_hop": self.fitted.label_hop,
+        }  # fmt: skip
+
+    @classmethod
+    def untrained(cls, about: Mapping[str, Any]) -> Teacher:
+        """One as :meth:`about` says, before its weights are loaded."""
+        entry = registry.get(about["system"])
+        system: Any = entry.build(configs.from_dict(type(entry.config), about["config"]))
+        fitted = system.untrained(tuple(about["classes"]), about["length"], about["label_hop"])
+        return cls(fitted, about["system"], about["config"])
+
+    def embedding(self, waveform: np.ndarray, context: Context) -> Tensor:
+        """Its frame embedding [T, E] of a waveform [S]."""
+        fitted = self.fitted
+        sound = Waveforms(fitted.rate, {"": waveform}, fitted.system.prepare)
+        (heard,) = fitted.listen(("",), {"audio": sound}, context)
+        found: Tensor = heard.frame_embedding
+        return found
+
+
+@dataclass(frozen=True)
 class FrameEmbeddings:
     """Frame embeddings of required systems, one below the other: [1, 1, E, T] of a whole sound.
 
-    ``teachers``: names of requirements; ``widths``: of their embeddings; ``hop_seconds``: s from
-    step to step.
+    ``names``: of the requirements; ``widths``: of their embeddings at the paper's values, until
+    there are ``teachers``, which have their own; ``hop_seconds``: s from step to step.
     """
 
     rate: int
-    teachers: tuple[str, ...]
+    names: tuple[str, ...]
     widths: tuple[int, ...]
     hop_seconds: float
+    teachers: Mapping[str, Teacher] = field(default_factory=dict)
+
+    def taught(self, context: Context) -> FrameEmbeddings:
+        """With the teachers of a training."""
+        found = {}
+        for name in self.names:
+            about = context.required_about(name)
+            found[name] = Teacher(context.required(name), about["system"], about["config"])
+        return self._of(found)
+
+    def restored(self, about: Mapping[str, Any]) -> FrameEmbeddings:
+        """With teachers as the module's ``about`` says; their weights are loaded with its own."""
+        return self._of({name: Teacher.untrained(about[name]) for name in self.names})
+
+    def _of(self, teachers: Mapping[str, Teacher]) -> FrameEmbeddings:
+        second, context = np.zeros(self.rate, np.float32), Context()
+        widths = [one.embedding(second, context).shape[1] for one in teachers.values()]
+        return replace(self, teachers=teachers, widths=tuple(widths))
 
     def shape(self, samples: int) -> tuple[int, int, int]:
         return 1, sum(self.widths), round(samples / self.rate / self.hop_seconds)
@@ -41,41 +93,13 @@ class FrameEmbeddingsFrontEnd(nn.Module):
     def __init__(self, config: FrameEmbeddings) -> None:
         super().__init__()
         self.config = config
-        self.models = nn.ModuleDict()
-        self.fitted: dict[str, Any] = {}
-        self.about: dict[str, Any] = {}
-
-    def take(self, context: Context) -> None:
-        """Take the teachers of a training."""
-        for name in self.config.teachers:
-            fitted = context.required(name)
-            self._add(name, fitted, context.required_about(name))
-
-    def restore(self, about: dict[str, Any]) -> None:
-        """Teachers as :attr:`about` says, whose weights are loaded with the whole model's."""
-        for name, one in about.items():
-            entry = registry.get(one["system"])
-            system: Any = entry.build(configs.from_dict(type(entry.config), one["config"]))
-            fitted = system.untrained(tuple(one["classes"]), one["length"], one["label_hop"])
-            self._add(name, fitted, one)
-
-    def _add(self, name: str, fitted: Any, about: Any) -> None:
-        self.models[name] = fitted.model
-        self.fitted[name] = fitted
-        self.about[name] = {
-            "system": about["system"], "config": about["config"], "classes": fitted.classes,
-            "length": fitted.length, "label_hop": fitted.label_hop,
-        }  # fmt: skip
+        self.models = nn.ModuleDict({n: one.fitted.model for n, one in config.teachers.items()})
+        self.about = {name: one.about() for name, one in config.teachers.items()}
 
     def forward(self, waveforms: Tensor) -> Tensor:
         context = Context(device=str(waveforms.device))
-        said = []
-        for name in self.config.teachers:
-            fitted = self.fitted[name]
-            sound = Waveforms(self.config.rate, {"": waveforms[0].cpu().numpy()},
-                              fitted.system.prepare)  # fmt: skip
-            (heard,) = fitted.listen(("",), {"audio": sound}, context)
-            said.append(heard.frame_embedding)
+        waveform = waveforms[0].cpu().numpy()
+        said = [one.embedding(waveform, context) for one in self.config.teachers.values()]
         steps = min(len(one) for one in said)
         together = torch.cat([one[:steps] for one in said], dim=1)  # [T, E]
         return together.T[None, None].to(waveforms.device)

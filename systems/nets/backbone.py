@@ -6,6 +6,9 @@ import itertools
 
 from torch import Tensor, nn
 
+from systems.errors import UserError, nearest
+from systems.outputs import Outputs
+
 
 class Backbone(nn.Module):
     """A network of timm by its name, without its classifier: images [B, C, H, W] -> [B, width].
@@ -15,6 +18,9 @@ class Backbone(nn.Module):
         channels: of the images; a single channel of the features is copied into all of them.
         size: images are resized to this height and width; 0 keeps theirs.
         dropout: of the network's own, where it has any.
+
+    Raises:
+        UserError: timm has no network of this name (names the nearest).
     """
 
     def __init__(self, name: str, channels: int = 3, size: int = 0, dropout: float = 0.0) -> None:
@@ -22,10 +28,12 @@ class Backbone(nn.Module):
 
         super().__init__()
         self.channels, self.size = channels, size
+        if not timm.is_model(name):
+            raise UserError(f"timm has no network '{name}'{nearest(name, timm.list_models())}.")
         self.trunk = timm.create_model(
             name, pretrained=False, num_classes=0, in_chans=channels, drop_rate=dropout
         )
-        self.width = int(self.trunk.num_features)  # type: ignore[arg-type]
+        self.width = int(self.trunk.head_hidden_size)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1] == 1:
@@ -44,3 +52,17 @@ def dense(*widths: int, dropout: float = 0.0) -> nn.Sequential:
             layers += [nn.ReLU(), nn.Dropout(dropout)]
         layers.append(nn.Linear(a, b))
     return nn.Sequential(*layers)
+
+
+class ImageNetwork(nn.Module):
+    """Features [B, 1, F, T] as an image -> logits [B, K]: a backbone, then dense layers."""
+
+    def __init__(
+        self, backbone: Backbone, hidden: tuple[int, ...], classes: int, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = dense(backbone.width, *hidden, classes, dropout=dropout)
+
+    def forward(self, x: Tensor) -> Outputs:
+        return Outputs(self.head(self.backbone(x)))

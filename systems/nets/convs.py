@@ -19,16 +19,17 @@ class Conv:
     """A block: ``repeat`` convolutions of stride 1, pooling, dropout.
 
     ``order`` is what happens at each convolution, in words: ``pad`` (zeros on every side), ``conv``
-    ("same"), ``norm`` (batch norm of channels, or of rows with ``norm="frequency"``), ``act``. A
-    ``glu`` doubles the filters, halves of which gate the others; its norm stands where it is told,
-    over one half or both; ``drop``: dropout at each convolution, else after the pool. A pool of
-    (F, T), of the same stride; ``ceil`` keeps what is left over.
+    ("same", or ``padding="valid"``), ``norm`` (batch norm of channels, or of rows with
+    ``norm="frequency"``), ``act``. A ``glu`` doubles the filters, halves of which gate the others;
+    its norm stands where it is told, over one half or both; ``drop``: dropout at each convolution,
+    else after the pool. A pool of (F, T), of the same stride; ``ceil`` keeps what is left over.
     """
 
     channels: int
     kernel: Size = 3
     repeat: int = 1
     order: str = "conv norm act"
+    padding: Literal["same", "valid"] = "same"
     norm: Literal["channel", "frequency"] = "channel"
     activation: Literal["relu", "elu", "glu"] = "relu"
     pool: Size = 1
@@ -122,9 +123,13 @@ def _unit(row: Conv, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]
         elif word == "conv":
             filters = row.channels * (2 if glu else 1)
             kernel = _sizes(row.kernel, dimensions)
-            padding = tuple(k // 2 if k % 2 else 0 for k in kernel)
-            if any(k % 2 == 0 for k in kernel):  # of which "same" takes one more at the end
-                layers.append(_uneven(kernel))
+            padding: tuple[int, ...] = (0,) * dimensions
+            if row.padding == "valid":
+                rest = tuple(n - k + 1 for n, k in zip(rest, kernel, strict=True))
+            else:
+                padding = tuple(k // 2 if k % 2 else 0 for k in kernel)
+                if any(k % 2 == 0 for k in kernel):  # "same" takes one more at the end
+                    layers.append(_uneven(kernel))
             layers.append(convolution(channels, filters, kernel, padding=padding))  # type: ignore[arg-type]
             channels = filters
         elif word == "norm":

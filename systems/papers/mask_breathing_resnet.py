@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
-from systems.bags import BagOfWords, descriptors
 from systems.data.prepare import Standardised
 from systems.data.protocol import Protocol
 from systems.estimator_system import EstimatorSystem
@@ -21,9 +19,10 @@ from systems.figures import Figure
 from systems.frontend import FrontEnd
 from systems.frontend.embeddings import FrameEmbeddings
 from systems.frontend.log_mel import LogMel, Mfcc, Waveform
-from systems.nets.backbone import Backbone, dense
+from systems.nets.backbone import Backbone, ImageNetwork
 from systems.nets.convs import Conv, ConvStack
-from systems.nets.recurrent import Recurrent
+from systems.nets.recurrent import SeriesHead
+from systems.nets.residual import Bottleneck
 from systems.network_system import NetworkSystem
 from systems.outputs import Outputs
 from systems.registry import Requirement, register
@@ -67,19 +66,7 @@ class MaskConfig:
     )  # fmt: skip
 
 
-class ImageNetwork(nn.Module):
-    """Features [B, 1, F, T] as an image of three equal channels -> logits [B, K]."""
-
-    def __init__(self, c: MaskConfig, classes: int) -> None:
-        super().__init__()
-        self.backbone = Backbone(c.backbone, size=c.image_size)
-        hidden = (256, 16) if c.head == "v1" else ()
-        self.head = dense(self.backbone.width, *hidden, classes, dropout=c.head_dropout)
-
-    def forward(self, x: Tensor) -> Outputs:
-        return Outputs(self.head(self.backbone(x)))
-
-
+HIDDEN: dict[str, tuple[int, ...]] = {"v1": (256, 16), "v2": ()}
 SGD = {"training.optimiser": "sgd", "training.learning_rate": 1e-3, "training.momentum": 0.9}
 SMALL = {"backbone": "test_resnet", "weights": "none"}  # no weights: see the paper's card
 MASK: dict[str, Any] = {
@@ -107,7 +94,9 @@ def mask(c: MaskConfig) -> NetworkSystem:
         front_end=front_end,
         excerpts=Excerpts(seconds=1.0),
         scale="batch",
-        network=lambda shape, classes: ImageNetwork(c, classes),
+        network=lambda shape, classes: ImageNetwork(
+            Backbone(c.backbone, size=c.image_size), HIDDEN[c.head], classes, c.head_dropout
+        ),
         activation="softmax",
         frames=False,
         start=StartFrom(c.weights, c.backbone, "backbone.trunk"),
@@ -138,19 +127,13 @@ class SvmConfig:
 )  # fmt: skip
 def mask_svm(c: SvmConfig) -> EstimatorSystem:
     """A non-linear SVM over bags of audio words."""
+    from systems.bags import bag_machine, descriptors  # loads scikit-learn
 
-    def estimator(seed: int) -> Any:
-        from sklearn.calibration import CalibratedClassifierCV
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import MinMaxScaler
-        from sklearn.svm import SVC
-
-        machine = SVC(C=c.c, gamma=c.gamma or "scale", kernel=c.kernel, random_state=seed)
-        # Platt's probabilities, which SVC itself gives up in favour of this.
-        calibrated = CalibratedClassifierCV(machine, ensemble=False, cv=5)
-        return make_pipeline(BagOfWords(c.words, seed=seed), MinMaxScaler(), calibrated)
-
-    return EstimatorSystem(rate=16_000, features=descriptors, estimator=estimator)
+    return EstimatorSystem(
+        rate=16_000,
+        features=descriptors,
+        estimator=lambda seed: bag_machine(c.words, c.c, c.gamma or "scale", c.kernel, seed),
+    )
 
 
 @dataclass(frozen=True)
@@ -177,53 +160,29 @@ class BreathNetwork(nn.Module):
 
     def __init__(self, c: BreathConfig, shape: tuple[int, int], outputs: int) -> None:
         super().__init__()
-        first, second = (round(units * c.width) for units in LSTMS[c.size])
-        if c.size == "complex":
-            self.trunk: nn.Module = residual_trunk(c.width)
-            width = round(512 * c.width)
-        else:
-            table = [Conv(round(n * c.width), k, order="conv act drop", pool=p, dropout=c.dropout,
-                          pooling="mean" if k == 5 else "max")
-                     for n, k, p in CONVS[c.size]]  # fmt: skip
-            self.trunk = ConvStack(table, shape)
-            width = table[-1].channels
-        self.first = Recurrent("lstm", width, first)
-        self.dropout = nn.Dropout(c.dropout if c.size == "complex" else 0.0)
-        self.second = Recurrent("lstm", first, second)
-        self.out = nn.Linear(second, outputs)
+        self.trunk, width = breath_trunk(c, shape)
+        units = [round(n * c.width) for n in LSTMS[c.size]]
+        dropout = (0.0, c.dropout if c.size == "complex" else 0.0)
+        self.head = SeriesHead("lstm", width, units, dropout, outputs)
 
     def forward(self, x: Tensor) -> Outputs:
         embedding = self.trunk(x).transpose(1, 2)
-        states = self.second(self.dropout(self.first(embedding)))
-        return Outputs(frames=torch.tanh(self.out(states)), frame_embedding=embedding)
+        return Outputs(frames=self.head(embedding), frame_embedding=embedding)
 
 
-def residual_trunk(width: float) -> nn.Sequential:
-    """A convolution and six bottleneck blocks, pooled to a 640th."""
-    n = [round(channels * width) for channels in (128, 64, 256, 128, 512)]
-    one = [Bottleneck(n[0], n[1], n[2]), *(Bottleneck(n[2], n[1], n[2]) for _ in range(2))]
-    two = [Bottleneck(n[2], n[3], n[4]), *(Bottleneck(n[4], n[3], n[4]) for _ in range(2))]
-    stem = ConvStack([Conv(n[0], 8, pool=10)], (1, 0))
-    return nn.Sequential(stem, *one, nn.AvgPool1d(8), *two, nn.AvgPool1d(8))
-
-
-class Bottleneck(nn.Module):
-    """Convolutions of 1, 5 and 1 over [B, C, T], with batch norm, around a skip."""
-
-    def __init__(self, channels: int, inner: int, out: int) -> None:
-        super().__init__()
-        sizes = ((channels, inner, 1), (inner, inner, 5), (inner, out, 1))
-        layers: list[nn.Module] = []
-        for a, b, kernel in sizes:
-            layers += [nn.Conv1d(a, b, kernel, padding="same", bias=False), nn.BatchNorm1d(b),
-                       nn.ReLU()]  # fmt: skip
-        self.layers = nn.Sequential(*layers[:-1])
-        self.skip: nn.Module = nn.Identity()
-        if channels != out:
-            self.skip = nn.Sequential(nn.Conv1d(channels, out, 1, bias=False), nn.BatchNorm1d(out))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.layers(x) + self.skip(x))
+def breath_trunk(c: BreathConfig, shape: tuple[int, int]) -> tuple[nn.Module, int]:
+    """What shortens the waveform 640 times, and its channels."""
+    if c.size != "complex":
+        about: dict[str, Any] = {"order": "conv act drop", "dropout": c.dropout}
+        rows = [(round(n * c.width), k, p) for n, k, p in CONVS[c.size]]
+        table = [Conv(n, k, pool=p, pooling="mean" if k == 5 else "max", **about)
+                 for n, k, p in rows]  # fmt: skip
+        return ConvStack(table, shape), table[-1].channels
+    stem, inner, one, inner_two, two = (round(n * c.width) for n in (128, 64, 256, 128, 512))
+    first = [Bottleneck(stem, inner, one), *(Bottleneck(one, inner, one) for _ in range(2))]
+    second = [Bottleneck(one, inner_two, two), *(Bottleneck(two, inner_two, two) for _ in range(2))]
+    start = ConvStack([Conv(stem, 8, pool=10)], shape)
+    return nn.Sequential(start, *first, nn.AvgPool1d(8), *second, nn.AvgPool1d(8)), two
 
 
 BREATH: dict[str, Any] = {
@@ -238,8 +197,14 @@ SINGLE = "single model; no CV"
 @register(
     f"{PAPER}/breath_cnn_lstm_medium",
     config=BreathConfig(),
-    quick={**CUT, "training.epochs": 6},
-    tiny={**CUT, "width": 0.1, "training.epochs": 4, "training.learning_rate": 3e-3},
+    quick={**CUT, "training.epochs": 6, "training.steps_per_epoch": 40},
+    tiny={
+        **CUT,
+        "width": 0.1,
+        "training.epochs": 3,
+        "training.learning_rate": 3e-3,
+        "training.steps_per_epoch": 12,
+    },
     parameters=1_644_097,
     **BREATH,
 )
@@ -261,7 +226,7 @@ def breath(c: BreathConfig) -> NetworkSystem:
 
 register.variant(
     f"{PAPER}/breath_cnn_lstm_small", of=f"{PAPER}/breath_cnn_lstm_medium",
-    overrides={"size": "small"}, parameters=987_937,
+    overrides={"size": "small"}, parameters=987_937, protocol=None,  # train, judged on devel
     figures=(Figure(SINGLE, split="dev"), Figure(SINGLE, split="test")),
     summary="Three convolutions with fewer filters.",
 )  # fmt: skip
@@ -294,17 +259,12 @@ class PiecesNetwork(nn.Module):
     def __init__(self, c: PiecesConfig, outputs: int) -> None:
         super().__init__()
         self.backbone = Backbone(c.backbone)
-        self.dropout = nn.Dropout(c.dropout)
-        first, second = c.units
-        self.first = Recurrent("gru", self.backbone.width, first)
-        self.second = Recurrent("gru", first, second)
-        self.out = nn.Linear(second, outputs)
+        self.head = SeriesHead("gru", self.backbone.width, c.units, (c.dropout,) * 2, outputs)
 
     def forward(self, x: Tensor) -> Outputs:
         pieces = x.unfold(3, 50, 2).permute(0, 3, 1, 2, 4)  # [B, T, 1, F, 50]
         embedding = self.backbone(pieces.flatten(0, 1)).unflatten(0, pieces.shape[:2])
-        states = self.second(self.dropout(self.first(self.dropout(embedding))))
-        return Outputs(frames=torch.tanh(self.out(states)), frame_embedding=embedding)
+        return Outputs(frames=self.head(embedding), frame_embedding=embedding)
 
 
 FROZEN = tuple(f"backbone.trunk.{name}" for name in ("conv1", "bn1", "layer1", "layer2"))
@@ -314,8 +274,15 @@ SHORT = {"seconds": 8.0, "backbone": "test_resnet", "weights": "none", "units": 
 @register(
     f"{PAPER}/breath_resnet18_gru",
     config=PiecesConfig(),
-    quick={**SHORT, "front_end.bands": 40, "training.epochs": 3},
-    tiny={**SHORT, "front_end.bands": 20, "seconds": 4.0, "training.epochs": 4},
+    quick={**SHORT, "front_end.bands": 32, "training.epochs": 3, "training.steps_per_epoch": 40},
+    tiny={
+        **SHORT,
+        "front_end.bands": 8,
+        "seconds": 4.0,
+        "units": (16, 8),
+        "training.epochs": 3,
+        "training.steps_per_epoch": 15,
+    },
     parameters=12_863_489,
     **BREATH,
 )
@@ -342,7 +309,6 @@ def pieces(c: PiecesConfig) -> NetworkSystem:
 class FusionConfig:
     """Two LSTMs over the embeddings of two trained networks (section 3.2.3)."""
 
-    widths: tuple[int, ...] = (256, 512)
     seconds: float = 64.0
     units: tuple[int, ...] = (512, 256)
     dropout: float = 0.4
@@ -354,18 +320,13 @@ class FusionConfig:
 class FusionNetwork(nn.Module):
     """Embeddings [B, 1, E, T], each step of unit length -> the belt [B, T, 1]."""
 
-    def __init__(self, c: FusionConfig, outputs: int) -> None:
+    def __init__(self, c: FusionConfig, shape: tuple[int, int, int], outputs: int) -> None:
         super().__init__()
-        first, second = c.units
-        self.first = Recurrent("lstm", sum(c.widths), first)
-        self.dropout = nn.Dropout(c.dropout)
-        self.second = Recurrent("lstm", first, second)
-        self.out = nn.Linear(second, outputs)
+        self.head = SeriesHead("lstm", shape[1], c.units, (0.0, c.dropout), outputs)
 
     def forward(self, x: Tensor) -> Outputs:
         steps = nn.functional.normalize(x[:, 0].transpose(1, 2), dim=2)
-        states = self.second(self.dropout(self.first(steps)))
-        return Outputs(frames=torch.tanh(self.out(states)))
+        return Outputs(frames=self.head(steps))
 
 
 FITTED: dict[str, Any] = {"what": "fitted", "rows": "same_fold"}
@@ -374,8 +335,7 @@ FITTED: dict[str, Any] = {"what": "fitted", "rows": "same_fold"}
 @register(
     f"{PAPER}/breath_de_fusion_lstm",
     config=FusionConfig(),
-    quick={"seconds": 16.0, "units": (64, 32), "training.labelled": 4, "training.epochs": 8,
-           "widths": (64, 128)},
+    quick={"seconds": 16.0, "units": (64, 32), "training.labelled": 4, "training.epochs": 8},
     tiny={"seconds": 8.0, "units": (8, 8), "training.epochs": 3},
     requires={
         "cnn": Requirement(f"{PAPER}/breath_cnn_lstm_medium", **FITTED),
@@ -388,13 +348,13 @@ FITTED: dict[str, Any] = {"what": "fitted", "rows": "same_fold"}
 def fusion_network(c: FusionConfig) -> NetworkSystem:
     """LSTMs over the embeddings of the convolutions and of the ResNet."""
     return NetworkSystem(
-        front_end=FrameEmbeddings(16_000, ("cnn", "resnet"), c.widths, STEP),
+        front_end=FrameEmbeddings(16_000, ("cnn", "resnet"), (256, 512), STEP),
         excerpts=Excerpts(
             frames=round(c.seconds / STEP), train="windows", predict="windows", hop=0.4,
             mean="overlap",
         ),
         step=STEP,
-        network=lambda shape, outputs: FusionNetwork(c, outputs),
+        network=lambda shape, outputs: FusionNetwork(c, shape, outputs),
         loss=[OneMinusPcc()],
         training=c.training,
     )  # fmt: skip

@@ -26,7 +26,7 @@ class Only:
             raise UserError(
                 f"no training clip has {' or '.join(self.values)} in its column '{self.column}'."
             )
-        return replace(data, labelled=data.labelled.take(np.flatnonzero(there)))
+        return replace(data, labelled=data.labelled.some(np.flatnonzero(there)))
 
 
 @dataclass(frozen=True)

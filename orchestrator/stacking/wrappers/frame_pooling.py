@@ -12,12 +12,14 @@ from orchestrator.stacking.learner import Learner
 from orchestrator.stacking.learners.votes import votes
 from orchestrator.stacking.wrappers.around import Around, Restore
 from systems.errors import CannotFit
+from systems.excerpts import joined
 
 
 class FramePooled(Around):
     """A pointwise learner over members' frames (chunks); clips by the frames' mean or vote.
 
-    It is fitted on clip scores. Source: nnf_cnn_ensemble (average and majority vote over chunks).
+    It is fitted on clip scores. Classes vote as windows do (:func:`systems.excerpts.joined`), tags
+    above 0.5. Source: nnf_cnn_ensemble (average and majority vote over chunks).
     """
 
     kind = "frame_pooled"
@@ -46,8 +48,10 @@ class FramePooled(Around):
         assert frames is not None
         if self.pool == "frame_mean":
             return np.stack([clip.mean(axis=0) for clip in frames])
+        if self.exclusive:
+            return np.stack([joined(clip, "vote") for clip in frames])
         return np.stack(
-            [votes(clip[:, None], self.exclusive)[:, 0].mean(axis=0) for clip in frames]
+            [votes(clip[:, None], exclusive=False)[:, 0].mean(axis=0) for clip in frames]
         )
 
     @classmethod
