@@ -295,6 +295,6 @@ def test_clips_of_a_columns_values_train_alone() -> None:
 
 def test_recordings_are_taken_with_all_their_steps() -> None:
     clips = ClipSet(("x", "y", "z"), np.arange(12.0).reshape(6, 2), lengths=(1, 3, 2))
-    taken = clips.take(np.array([0, 2]))
+    taken = clips.some(np.array([0, 2]))
     assert taken.lengths == (1, 2)
     np.testing.assert_array_equal(taken.targets, clips.targets[[0, 4, 5]])

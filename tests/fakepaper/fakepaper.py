@@ -44,6 +44,13 @@ ABOUT: dict[str, Any] = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Voted(gcrnn_vat.Config):
+    """The same with a decision that adapts nothing."""
+
+    voting: Voting = Voting()
+
+
 class Second(NetworkSystem):
     """Learns what the teacher says of its training clips instead of their labels."""
 
@@ -160,13 +167,13 @@ def without_frames(config: Any, **more: Any) -> NetworkSystem:
 
 @register(
     "fakepaper/classes",
-    config=TINY,
+    config=Voted(**vars(TINY)),
     gives=("clip_scores",),
-    **{**ABOUT, "decision": None, "labels": ("class",), "dataset": "fakeset"},
+    **{**ABOUT, "decision": "voting", "labels": ("class",), "dataset": "fakeset"},
 )
 def classes(config: Any) -> Any:
     """One class a clip, without frames."""
-    return without_frames(config, decision=Voting())
+    return without_frames(config, decision=config.voting)
 
 
 @register(
