@@ -110,7 +110,9 @@ def test_a_pupil_hears_its_teachers_embeddings_25_times_a_second(
     said = []
     for name in ("cnn", "resnet"):
         teacher = case.teachers[name][0]
-        prepared = testing.Case.of(registry.get(case.teachers[name][1]["system"]), pupil[2].parent / "store" / name)
+        prepared = testing.Case.of(
+            registry.get(case.teachers[name][1]["system"]), pupil[2].parent / "store" / name
+        )
         (one,) = teacher.listen((clip_id,), prepared.sounds, Context())
         said.append(one.frame_embedding)
     torch.testing.assert_close(heard[0, 0], torch.cat(said, dim=1).T, atol=1e-5, rtol=1e-4)
@@ -125,7 +127,9 @@ def test_a_pupils_folder_predicts_without_its_teachers(
     expected = case.predict(fitted)
     loaded = case.system().load(folder)  # nothing is required here
     assert case.data.validation is not None
-    said: Predictions = loaded.predict(case.data.validation.clip_ids, case.sounds, Context(threads=1))
+    said: Predictions = loaded.predict(
+        case.data.validation.clip_ids, case.sounds, Context(threads=1)
+    )
     testing.same(said, expected)
     waveform = np.array(case.sounds["audio"][case.data.validation.clip_ids[0]])
     _, values = loaded.score([waveform], Context())

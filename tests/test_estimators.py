@@ -34,7 +34,9 @@ def moments(waveform: np.ndarray, rate: int) -> np.ndarray:
 SYSTEM = EstimatorSystem(rate=RATE, features=moments, estimator=lambda seed: LogisticRegression())
 
 
-def fitted(classes: tuple[str, ...] = ("a", "b", "c"), given: np.ndarray = GIVEN) -> FittedEstimator:
+def fitted(
+    classes: tuple[str, ...] = ("a", "b", "c"), given: np.ndarray = GIVEN
+) -> FittedEstimator:
     clips = ClipSet(IDS, np.eye(len(classes), dtype=np.float32)[given])
     return SYSTEM.train(TrainingData(classes, clips, None, kind="class"), SOUND, Context())
 
@@ -138,7 +140,9 @@ def test_descriptors_are_opensmiles() -> None:
     found = descriptors(a_sound(), 16_000)
     assert found.shape[1] == 32
     ours = found[: len(judge) - 1, :16]  # a frame of 32 ms begins later than one of 20
-    alike = [np.corrcoef(a, b)[0, 1] for a, b in zip(ours.T, judge[1:].T[:, : len(ours)], strict=True)]
+    alike = [
+        np.corrcoef(a, b)[0, 1] for a, b in zip(ours.T, judge[1:].T[:, : len(ours)], strict=True)
+    ]
     assert min(alike) > 0.97, np.round(alike, 3)
 
 

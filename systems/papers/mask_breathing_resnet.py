@@ -239,8 +239,13 @@ SINGLE = "single model; no CV"
     f"{PAPER}/breath_cnn_lstm_medium",
     config=BreathConfig(),
     quick={**CUT, "training.epochs": 6, "training.steps_per_epoch": 40},
-    tiny={**CUT, "width": 0.1, "training.epochs": 3, "training.learning_rate": 3e-3,
-          "training.steps_per_epoch": 12},
+    tiny={
+        **CUT,
+        "width": 0.1,
+        "training.epochs": 3,
+        "training.learning_rate": 3e-3,
+        "training.steps_per_epoch": 12,
+    },
     parameters=1_644_097,
     **BREATH,
 )
@@ -316,8 +321,14 @@ SHORT = {"seconds": 8.0, "backbone": "test_resnet", "weights": "none", "units": 
     f"{PAPER}/breath_resnet18_gru",
     config=PiecesConfig(),
     quick={**SHORT, "front_end.bands": 32, "training.epochs": 3, "training.steps_per_epoch": 40},
-    tiny={**SHORT, "front_end.bands": 8, "seconds": 4.0, "units": (16, 8), "training.epochs": 3,
-          "training.steps_per_epoch": 15},
+    tiny={
+        **SHORT,
+        "front_end.bands": 8,
+        "seconds": 4.0,
+        "units": (16, 8),
+        "training.epochs": 3,
+        "training.steps_per_epoch": 15,
+    },
     parameters=12_863_489,
     **BREATH,
 )
