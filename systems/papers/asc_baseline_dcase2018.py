@@ -138,9 +138,10 @@ QUICK = {  # for two CPU cores
 )  # fmt: skip
 def cnn_baseline(config: Config) -> NetworkSystem:
     """Two convolutions and a dense layer over 10 s of log-mel: the challenge's baseline."""
+    frames = round(config.clip_seconds / config.front_end.hop_seconds)
     return NetworkSystem(
         front_end=config.front_end,
-        excerpts=Excerpts(seconds=config.clip_seconds, predict="windows"),
+        excerpts=Excerpts(frames=frames, predict="windows"),  # of features that are made once
         network=lambda shape, classes: Cnn(config.network, shape, classes),
         activation="softmax",
         frames=False,
