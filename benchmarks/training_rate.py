@@ -1,9 +1,10 @@
 """Training examples per second through our own loop, over those of a plain PyTorch loop.
 
-Both train the same network with the same batches' size, loss and optimiser, in this process, one
-epoch after the other in turn, under the allocator settings of a sweep's workers. The plain loop indexes tensors that hold the scaled features of all
-examples; ours cuts each batch from its tracks (`systems/tracks.py`), scales it, and watches the
-loss. A pair is an epoch of each; given is the median over pairs of plain seconds over ours.
+Both train the same network with the same size of batch, loss and optimiser, in one process, an
+epoch of each in turn, under the allocator settings of a sweep's workers. The plain loop indexes
+tensors that hold the scaled features of all examples; ours cuts each batch from its tracks
+(`systems/tracks.py`), scales it, and watches the loss. A pair is an epoch of each; given is the
+median over pairs of plain seconds over ours.
 """
 
 from __future__ import annotations
