@@ -269,12 +269,15 @@ def _score_too(
 def reusable(plan: Plan, root: Path, *, stage: bool = False) -> RunDir | None:
     """A finished run below the root that is what this plan would give; of several the first.
 
-    One that only taught is there where no other is. ``stage``: its stage two too.
+    One that only taught is there where no other is. ``stage``: its stage two too, and what predicts
+    the test part; a fusion makes of its members what they lack of that.
     """
     of: tuple[Of, ...] = (*TRAINED, "stage") if stage else TRAINED
+    apart = set() if stage else {"final"}
     alike = [
         run for run in gather.runs_below(root)
-        if not differing(run.plan, plan, *of) and run.members.exists() and _is_searched(run)
+        if not {*differing(run.plan, plan, *of)} - apart
+        and run.members.exists() and _is_searched(run)
     ]  # fmt: skip
     scored = [run for run in alike if run.scores.exists()]
     teaching = [run for run in alike if run.plan.teaches or plan.teaches]
