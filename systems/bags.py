@@ -11,7 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import MiniBatchKMeans
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+from sklearn.svm import SVC
 
 
 def descriptors(waveform: np.ndarray, rate: int) -> np.ndarray:
@@ -83,3 +87,11 @@ class BagOfWords(TransformerMixin, BaseEstimator):
             nearest = np.argpartition(distance, assigned - 1, axis=1)[:, :assigned]
             counts.append(np.bincount(nearest.ravel(), minlength=len(words)))
         return np.log10(1 + np.concatenate(counts)).astype(np.float32)
+
+
+def bag_machine(words: int, c: float, gamma: float | str, kernel: str, seed: int) -> Pipeline:
+    """A support vector machine with Platt's probabilities over bags scaled to 0 .. 1."""
+    machine = SVC(C=c, gamma=gamma, kernel=kernel, random_state=seed)
+    # SVC's own ``probability`` is given up in favour of this.
+    calibrated = CalibratedClassifierCV(machine, ensemble=False, cv=5)
+    return make_pipeline(BagOfWords(words, seed=seed), MinMaxScaler(), calibrated)

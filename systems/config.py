@@ -74,8 +74,10 @@ def parse(config: Any, key: str, text: str) -> Any:
 
 
 def short(value: Any) -> str:
-    """A value in a line of a table: itself, or how many there are of a list."""
-    return f"{len(value)} values" if isinstance(value, list | tuple) else str(value)
+    """A value in a line of a table: itself, or how many there are of a long list."""
+    if not isinstance(value, list | tuple):
+        return str(value)
+    return f"{len(value)} values" if len(value) > 4 else ", ".join(map(str, value)) or "none"
 
 
 def to_json(config: Any) -> str:

@@ -87,13 +87,18 @@ class FittedNetwork:
         self, clip_ids: Sequence[str], sounds: Sounds, context: Context, fold: int = 0
     ) -> Predictions:
         """Clip scores of some clips, and what is said about time: of series their values, of events
-        frame scores and events, of windows the scores of each."""
+        frame scores and events, of windows the scores of each. Embeddings where the system says."""
         clips: list[np.ndarray] = []
         frames: list[np.ndarray] = []
         events: list[tuple[Event, ...] | None] = []
+        embeddings: dict[str, list[np.ndarray]] = {}
         for clip_id, heard in zip(clip_ids, self.listen(clip_ids, sounds, context), strict=True):
             if heard.clip is not None:
                 clips.append(heard.clip.numpy())
+            for name, one in (("clip_embeddings", heard.embedding),
+                              ("frame_embeddings", heard.frame_embedding)):  # fmt: skip
+                if self.system.embeddings and one is not None:
+                    embeddings.setdefault(name, []).append(one.numpy())
             if heard.frames is None:
                 continue
             scores = heard.frames.numpy()
@@ -108,6 +113,8 @@ class FittedNetwork:
             kinds["frame_hop"] = self.frame_hop
         if frames and self.tells_events:
             kinds["events"] = tuple(events)
+        for name, found_of in embeddings.items():
+            kinds[name] = np.stack(found_of) if name == "clip_embeddings" else tuple(found_of)
         return Predictions.of(clip_ids, self.classes, fold, **kinds)
 
     def score(

@@ -50,6 +50,7 @@ class NetworkSystem:
         decision: what the thresholds are adapted on, or how windows vote.
         frames: whether the network gives frames. Else it gives the clip's alone, and the system
             tells of no events.
+        embeddings: whether predictions hold the network's embeddings too.
         step: s from frame to frame of the network, where it is not the front end's.
         activation: what makes scores of the outputs.
         scale: over what features are standardised.
@@ -73,6 +74,7 @@ class NetworkSystem:
         excerpts: Excerpts,
         decision: Refinement | Voting = UNDECIDED,
         frames: bool = True,
+        embeddings: bool = False,
         step: float | None = None,
         activation: Activation = "none",
         scale: By = "band",
@@ -92,6 +94,7 @@ class NetworkSystem:
             self.excerpts = replace(excerpts, mean=decision.mean)
         self.decision = decision
         self.frames = frames
+        self.embeddings = embeddings
         self.step = step
         self.activation = activation
         self.scale = scale

@@ -8,7 +8,7 @@ trains in seconds, and how many ``parameters`` its network has. A case that fail
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,10 +21,11 @@ from systems import config as configs
 from systems import data, registry
 from systems.budget import make_budget
 from systems.context import Context
-from systems.data.dataset import ClipSet
+from systems.data.dataset import ClipSet, rows_of_clips
 from systems.data.prepare import prepared
 from systems.data.splits import TrainingData, make_splits, training_data
 from systems.data.store import open_store
+from systems.data.subsets import subset_key
 from systems.kinds import kind
 from systems.network_system import NetworkSystem
 from systems.predictions import Predictions
@@ -40,12 +41,17 @@ def check_entry(entry: Entry) -> None:
     assert registry.get(entry.address) is entry
     assert registry.get(entry.paper).paper == entry.paper
     assert entry.summary
+    if entry.dataset in data.readers():
+        assert data.reader(entry.dataset).TASK in (entry.task, "any")
+    assert all(kind(label) for label in entry.labels)
     for text in ("quick", "paper", "0.5"):
         entry.build(make_budget(entry, text, None, set()).apply(entry.config))
     for dataset in entry.published:
         entry.build(entry.published_config(dataset))
     for figure in entry.figures:
         entry.build(configs.replace(entry.published_config(figure.dataset or ""), figure.overrides))
+        scored = map(subset_key, data.card(figure.dataset or entry.dataset).subsets.values())
+        assert not figure.where or subset_key(figure.where) in scored, figure.where
     names = [figure.name for figure in entry.figures]
     assert len(names) == len(set(names))
 
@@ -172,22 +178,7 @@ class Stopped(Exception):
 def some(clips: ClipSet, count: int) -> tuple[ClipSet, np.ndarray]:
     """At most ``count`` of some clips, spread evenly, and their places (of a series their rows)."""
     chosen = np.unique(np.linspace(0, len(clips) - 1, min(count, len(clips))).astype(int))
-    rows = chosen
-    if clips.lengths is not None:
-        first = np.concatenate([[0], np.cumsum(clips.lengths)])
-        rows = np.concatenate([np.arange(first[i], first[i + 1]) for i in chosen])
-
-    def of(values: Any, places: Sequence[int] | np.ndarray = chosen) -> Any:
-        if values is None or not len(values):
-            return values
-        if isinstance(values, np.ndarray):
-            return values[places]
-        return tuple(values[i] for i in places)
-
-    return ClipSet(
-        of(clips.clip_ids), of(clips.targets, rows), of(clips.lengths), of(clips.columns),
-        of(clips.judged), of(clips.events), of(clips.weights),
-    ), rows  # fmt: skip
+    return clips.some(chosen), rows_of_clips(chosen, clips.lengths)
 
 
 def check_training(case: Case, folder: Path) -> None:

@@ -199,7 +199,7 @@ def series(seed: int, noise: tuple[float, ...] = (0.6, 0.6, 3.0)) -> Set:
 def halves(data: Set) -> tuple[Set, Set]:
     """Rows to fit on, and rows to test on."""
     members, targets = data
-    first = np.arange(len(targets.values)) % 2 == 0
+    first = np.arange(len(targets.folds)) % 2 == 0
     return (members.rows(first), targets.rows(first)), (members.rows(~first), targets.rows(~first))
 
 

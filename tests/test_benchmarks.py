@@ -15,7 +15,9 @@ import pytest
 import torch
 from command import PATIENCE
 
+from systems.outputs import Outputs
 from systems.papers.gcrnn_vat import Config, GcrnnConfig, gcrnn
+from systems.training.losses import CrossEntropy, OneMinusPcc, Step
 from systems.training.vat import Vat, vat_loss
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -61,6 +63,28 @@ def test_a_benchmark_states_its_claims(script: str, claims: list[str], task4_fol
             found = re.search(rf"memory in {count} processes over one: (\S+)", done.stdout)
             assert found is not None
             assert float(found[1]) == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.all
+def test_the_training_rate_of_each_network_is_stated() -> None:
+    command = [sys.executable, str(BENCHMARKS / "training_rate.py"), "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    found = re.findall(r"^RATIO .*, (\w+)/\w+: \d+\.\d+", done.stdout, re.MULTILINE)
+    assert len(set(found)) == 3, done.stdout
+
+
+@pytest.mark.parametrize("benchmark", ["training_rate"], indirect=True)
+def test_the_plain_loops_losses_are_ours(benchmark: ModuleType) -> None:
+    torch.manual_seed(0)
+    said, y, w = torch.randn(4, 3), torch.eye(4, 3), torch.rand(4)
+    outputs, network = Outputs(clip=said), torch.nn.Identity()
+    ours = CrossEntropy()(Step(network, said, y, outputs, None, w))
+    assert benchmark.loss_of(outputs, y, w).item() == pytest.approx(ours.item(), rel=1e-5)
+    said, y = torch.randn(4, 20, 2), torch.randn(4, 20, 2)
+    outputs = Outputs(frames=said)
+    ours = OneMinusPcc()(Step(network, said, y, outputs, None))
+    assert benchmark.loss_of(outputs, y, w).item() == pytest.approx(ours.item(), rel=1e-5)
 
 
 def test_a_mistake_is_one_message(tmp_path: Path) -> None:

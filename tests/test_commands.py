@@ -203,9 +203,16 @@ def test_data_parallel_workers_train_the_whole_way(tmp_path: Path, task4_folder:
     assert trial["steps"] == 6
 
 
-def test_a_dry_run_says_what_it_would_take_and_writes_nothing(tmp_path: Path) -> None:
-    done = in_process("run", "--dry-run", "--time-budget", "1h30m", cwd=tmp_path, check=True)
-    for words in ("first configuration", "vat.epsilon", "estimated on", "s a step", "whole run",
+@pytest.mark.parametrize(
+    ("system", "key"),
+    [("gcrnn_vat", "vat.epsilon"), ("mask_breathing_resnet/breath_cnn_lstm_small", "seconds")],
+)
+def test_a_dry_run_says_what_it_would_take_and_writes_nothing(
+    system: str, key: str, tmp_path: Path
+) -> None:
+    options = ("--system", system, "--dry-run", "--time-budget", "1h30m")
+    done = in_process("run", *options, cwd=tmp_path, check=True)
+    for words in ("first configuration", key, "estimated on", "s a step", "whole run",
                   "memory of one trial", "disk", "90 min, the search at most"):  # fmt: skip
         assert words in done.stdout
     assert list(tmp_path.iterdir()) == []

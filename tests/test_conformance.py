@@ -11,7 +11,7 @@ import pytest
 import search_spaces
 from orchestrator.report.published import published
 from systems import config as configs
-from systems import registry, testing
+from systems import data, registry, testing
 from systems.figures import figure_of
 from systems.registry import Entry
 
@@ -25,6 +25,7 @@ def ids(entry: Entry) -> str:
 @pytest.mark.parametrize("entry", ENTRIES, ids=ids)
 def test_its_entry(entry: Entry) -> None:
     testing.check_entry(entry)
+    assert entry.dataset in data.readers()
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=ids)

@@ -112,7 +112,10 @@ def test_an_epoch_is_chosen_by_what_counts(root: Path) -> None:
         for epoch, scores in ((1, right), (2, 1 - right))
     ]  # fmt: skip
     assert values == [1.0, 0.0]
-    assert history.best_step == history.crossed_step == 1
+    assert history.crossed_step == 1
+    assert [history.choose(epoch, value, 1) for epoch, value in enumerate(values, 1)] == [
+        True, False
+    ]  # fmt: skip
     assert history.crossed_worths == [1.0, 1.0]
     np.testing.assert_array_equal(np.stack([row.numpy() for row in history.crossed_clips]), right)
 

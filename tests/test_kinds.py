@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -125,9 +126,14 @@ def test_members_are_noted_by_every_metric_of_their_rows(
     values = np.eye(3)[np.arange(30) % 3]
     scores = r.dirichlet(np.ones(3), size=(30, 2))
     weights = np.where(np.arange(30) < 25, 1.0, 0.0)
-    run.plan = type("Plan", (), {"metric": own, "mode": "max", "classes": CLASSES, "system": "s",
-                                  "splits": {"folds": [[0, 0]]}})  # fmt: skip
+    system = SimpleNamespace(selects=None)
+    run.plan = SimpleNamespace(
+        metric=own, mode="max", classes=CLASSES, system="s", splits={"folds": [[0, 0]]},
+        trial_config=lambda params: None,
+        entry=lambda: SimpleNamespace(build=lambda config: system),
+    )  # fmt: skip
     for number in (0, 1):
+        write_json(run.trial(number).config, {"params": {}})
         write_json(run.trial(number).result, {"value": 0.5})
         run.trial(number).append_metrics(0, 1, {own: 0.5})
     members = tuple(Member(run, number, number) for number in (0, 1))

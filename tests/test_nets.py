@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from systems.errors import UserError
 from systems.nets.backbone import Backbone, dense
 from systems.nets.convs import BandPool, Conv, ConvStack, FrequencyNorm
 from systems.nets.recurrent import Recurrent, ReluGru
@@ -60,6 +61,11 @@ def test_a_stack_over_sequences() -> None:
 def test_an_order_of_other_words_is_refused() -> None:
     with pytest.raises(ValueError, match="relu"):
         ConvStack([Conv(4, order="conv relu")], (1, 4, 4))
+
+
+def test_a_pool_that_is_larger_than_its_map_is_refused() -> None:
+    with pytest.raises(UserError, match="2 x 9"):
+        ConvStack([Conv(4, pool=(4, 1))] * 2, (1, 8, 9))
 
 
 def test_pooled_bands_are_torchs_with_and_without_gradients() -> None:

@@ -66,8 +66,11 @@ def member_on_disk(
 ) -> Member:
     """A trial with epochs' clip scores [E, N, K] of each fold, and the best epoch of each."""
     trial = run.trial(number)
+    system = Any_(selects=None, keeps=1)
     run.plan = Any_(metric="clip_macro_f1", mode="max", seed=0, system="s", stage=StageSettings(),
-                    splits={"folds": [[0, 0]] * len(folds)})  # fmt: skip
+                    splits={"folds": [[0, 0]] * len(folds)}, trial_config=lambda params: None,
+                    entry=lambda: Any_(build=lambda config: system))  # fmt: skip
+    write_json(trial.config, {"params": {}})
     for fold, (scores, chosen) in enumerate(zip(folds, best, strict=True)):
         ids = splits.folds[fold].validation
         Predictions.of(ids, CLASSES[: scores.shape[2]], fold, clip_scores=scores[chosen - 1]).save(

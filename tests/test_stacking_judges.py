@@ -12,7 +12,7 @@ from scipy.special import logit, softmax
 from scipy.stats import percentileofscore
 from stacked import fitted
 
-from orchestrator.members.seen import Targets, as_rows
+from orchestrator.members.seen import Targets
 from orchestrator.stacking.learners.bounds import bent, best_thresholds
 from orchestrator.stacking.learners.selection import Hits, MacroF1, Plain, Rounds, select
 from orchestrator.stacking.learners.simplex import least_loss
@@ -254,7 +254,7 @@ def test_rank_averages_are_scipys_percentiles() -> None:
     np.testing.assert_allclose(found.predict(members), ranks)
 
 
-# Trees, machines, series
+# Trees, machines
 
 
 def test_boosting_is_xgboosts() -> None:
@@ -281,18 +281,3 @@ def test_a_support_vector_machine_decides_as_scikit_learns_does() -> None:
     judge = SVC().fit(x, targets.values[:, 0]).predict(x)
     ours = fitted("svm", (members, targets)).predict(members)[:, 0] > 0.5
     assert (ours == (judge > 0.5)).all()
-
-
-def test_series_are_fused_frame_by_frame() -> None:
-    r = np.random.default_rng(0)
-    truth = tuple(np.cumsum(r.normal(size=(30, 1)), axis=0) for _ in range(20))
-    frames = tuple(tuple(t + s * r.normal(size=t.shape) for t in truth) for s in (0.5, 0.5, 4.0))
-    members = stacked.members_of(np.zeros((20, 3, 1)), frames=frames, frame_hops=(0.1,) * 3)
-    targets = Targets.of(np.zeros((20, 1)), "values", "pcc", series=truth)
-    rows = as_rows(members, targets)
-    assert rows[0].scores.shape == (600, 3, 1)
-    found = fitted("simplex", rows)
-    assert found.weights()["members"][2] < 0.1
-    series = found.fused_frames(members)
-    worth = rows[1].worth(np.concatenate(series))
-    assert worth > max(rows[1].worth(rows[0].scores[:, m]) for m in range(3))

@@ -15,9 +15,9 @@ import stacked
 from scipy.special import expit
 from stacked import Set, fitted
 
-from orchestrator.members.seen import Targets
+from orchestrator.members.seen import Members, Targets
 from orchestrator.stacking.families import learners, load_learner
-from orchestrator.stacking.learners.embeddings import at_length, frames_side_by_side
+from orchestrator.stacking.learners.embeddings import frames_side_by_side
 from systems.errors import UserError
 
 NAMES = ("boosting", "svm", "svm_embeddings", "mlp", "mlp_embeddings", "lstm")
@@ -210,31 +210,29 @@ def breath(seed: int, rate: int = 1) -> Set:
         + 0.05 * r.normal(size=(rate * len(w), 2))
         for w in waves
     )
-    values = np.stack([w.mean(axis=0) for w in waves])
-    members = stacked.members_of(values[:, None], frame_embeddings=(frames,))
-    series = tuple(3 + 2 * w for w in waves)
-    return members, Targets.of(values, "values", "pcc", series=series)
+    lengths = tuple(len(w) for w in waves)
+    members = Members(
+        ("member0",), tuple(f"clip{i}" for i in range(len(waves))), ("belt",),
+        np.zeros((sum(lengths), 1, 1)), frame_embeddings=(frames,), lengths=lengths,
+    )  # fmt: skip
+    return members, Targets.of(3 + 2 * np.concatenate(waves), "series", "pcc", lengths=lengths)
 
 
 @pytest.mark.parametrize("rate", [1, 2])
 def test_an_lstm_follows_a_series_that_no_single_frame_shows(rate: int) -> None:
     fit, (members, targets) = stacked.halves(breath(0, rate))
     found = fitted("lstm", fit, hidden=(32,), epochs=50, learning_rate=1e-2, dropout=0.0)
-    assert targets.series is not None
     assert members.frame_embeddings is not None
-    said = found.fused_frames(members)
-    assert [len(one) for one in said] == [len(one) for one in members.frame_embeddings[0]]
-    truth = np.concatenate(
-        [at_length(t, len(s)) for t, s in zip(targets.series, said, strict=True)]
-    )
-    frames = np.concatenate(members.frame_embeddings[0])
-    reached = np.corrcoef(np.concatenate(said)[:, 0], truth[:, 0])[0, 1]
+    said, truth = found.predict(members), targets.values
+    assert said.shape == truth.shape
+    frames = np.concatenate([one[::rate] for one in members.frame_embeddings[0]])
+    reached = np.corrcoef(said[:, 0], truth[:, 0])[0, 1]
     least = np.linalg.lstsq(np.c_[frames, np.ones(len(frames))], truth[:, 0], rcond=None)[0]
     linear = np.corrcoef(np.c_[frames, np.ones(len(frames))] @ least, truth[:, 0])[0, 1]
     assert reached > max(0.8, linear + 0.2)
-    assert abs(np.concatenate(said).mean() - truth.mean()) < 0.3, "values are on their own scale"
-    means = np.stack([one.mean(axis=0) for one in said])
-    np.testing.assert_allclose(found.predict(members), means, atol=1e-6)
+    assert abs(said.mean() - truth.mean()) < 0.3, "values are on their own scale"
+    alone = found.predict(members.rows(np.array([3])))
+    np.testing.assert_allclose(alone, members.by_clip(said)[3], atol=1e-6)
 
 
 def test_what_a_clip_is_does_not_depend_on_longer_clips_beside_it() -> None:

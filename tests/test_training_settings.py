@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from torch import Tensor, nn
 from systems.context import Context
 from systems.data.dataset import ClipSet
 from systems.data.splits import TrainingData
+from systems.errors import UserError
 from systems.outputs import Outputs
 from systems.training.history import History
+from systems.training.labelling import Only
 from systems.training.losses import ClipBce, CrossEntropy, OneMinusPcc, Step
 from systems.training.mixing import Batch, Mixing
 from systems.training.settings import Keep, Schedule, Training
@@ -66,6 +69,35 @@ def test_cosine_goes_to_zero_over_all_epochs() -> None:
     history, _ = train(replace(BASE, schedule=Schedule("cosine")))
     expected = [(1 + np.cos(np.pi * epoch / 8)) / 2 for epoch in range(8)]
     np.testing.assert_allclose(rates(history), expected, atol=1e-9)
+
+
+def test_a_training_goes_back_to_its_best_epoch_at_a_lower_rate(tmp_path: Path) -> None:
+    schedule = Schedule("from_best", 0.5, patience=1, stages=2)
+    training = replace(BASE, epochs=30, learning_rate=8.0, schedule=schedule, keep=Keep(on="loss"))
+    history, _ = train(training)
+    losses = [line["validation_loss"] for line in history.metrics]
+    rate, left, began, expected = 8.0, 1, 0, []
+    for epoch in range(1, len(losses) + 1):
+        expected.append(rate)
+        late = epoch - max(1 + int(np.argmin(losses[:epoch])), began) > 1
+        if late and left:
+            rate, left, began = rate / 2, 0, epoch
+    assert rates(history) == expected
+    assert rate == 4.0
+    assert len(losses) < 30  # the last stage ended it
+
+    # At no rate at all what follows is the best epoch itself.
+    halted = replace(training, schedule=replace(schedule, factor=1e-12))
+    told = [line["validation_loss"] for line in train(halted)[0].metrics]
+    back = rates(history).index(4.0)
+    assert told[:back] == losses[:back]
+    assert told[back] == pytest.approx(min(losses[:back]), rel=1e-6)
+    assert told[back] < losses[back - 1]
+
+    cut, _ = train(training, Context(tmp_path, last_step=back))
+    whole, _ = train(training, Context(tmp_path))
+    assert [line["validation_loss"] for line in whole.metrics] == losses
+    assert len(cut.metrics) == back
 
 
 @pytest.mark.parametrize("on", ["metric", "loss"])
@@ -240,3 +272,29 @@ def test_shares_are_of_the_beta_distribution() -> None:
         for s in Mixing(alpha=0.4, per="sample")(batch, generator).targets.diag() if s < 1
     ]  # fmt: skip
     assert scipy.stats.kstest(drawn, scipy.stats.beta(0.4, 0.4).cdf).pvalue > 0.01
+
+
+def test_clips_of_a_columns_values_train_alone() -> None:
+    devices = ("a", "b", "a", "c")
+    clips = ClipSet(
+        tuple("0123"), np.eye(4, dtype=np.float32), columns=tuple({"device": d} for d in devices),
+        weights=np.arange(4.0),
+    )  # fmt: skip
+    data = TrainingData(CLASSES, clips, clips)
+    made = Only("device", ("a", "c"))(data, Context())
+    assert made.validation is clips
+    assert made.labelled.clip_ids == ("0", "2", "3")
+    assert [one["device"] for one in made.labelled.columns] == ["a", "a", "c"]
+    np.testing.assert_array_equal(made.labelled.targets, np.eye(4)[[0, 2, 3]])
+    np.testing.assert_array_equal(made.labelled.weights, [0, 2, 3])
+    with pytest.raises(UserError, match="device"):
+        Only("device", ("d",))(data, Context())
+    with pytest.raises(UserError, match="city"):
+        Only("city", ("a",))(data, Context())
+
+
+def test_recordings_are_taken_with_all_their_steps() -> None:
+    clips = ClipSet(("x", "y", "z"), np.arange(12.0).reshape(6, 2), lengths=(1, 3, 2))
+    taken = clips.some(np.array([0, 2]))
+    assert taken.lengths == (1, 2)
+    np.testing.assert_array_equal(taken.targets, clips.targets[[0, 4, 5]])

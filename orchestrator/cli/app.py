@@ -278,14 +278,14 @@ def predict(
     model: Annotated[
         str, Option(help="best, trial:N, best:VARIANT, or a meta-learner's name.")
     ] = "best",
-    format_: Annotated[str, Option("--format", help="table, json or audacity.")] = "table",
+    format_: Annotated[str, Option("--format", help="table, json, csv or audacity.")] = "table",
     output: Annotated[
         str | None, Option(help="File (audacity with several FILEs: folder) instead of the screen.")
     ] = None,
     device: Annotated[str, Option(help="cpu or cuda.")] = "cpu",
     storage: Storage = "runs",
 ) -> None:
-    """Tags and timed events of any audio file that libsndfile reads."""
+    """Tags and timed events, or values over time, of any audio file that libsndfile reads."""
     from orchestrator.cli import commands
 
     commands.predict(run, storage, files, model, format_, output, device)

@@ -1,12 +1,11 @@
 """From run directories to what stage two sees: predictions of rows that no member was trained on.
 
-Rows are the validation clips, pooled over folds. A member's clip scores of a row are those of an
-epoch that other rows chose; its frame scores likewise.
+Rows are the validation clips, pooled over folds; of a series their steps. A member's scores of a
+row are those of an epoch that other clips chose; its frame scores likewise.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,17 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.members.seen import Members, Targets, per_member
+from orchestrator.members.seen import Members, Targets, answer, per_member
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.training.trial import best_step, read_epoch_scores
-from systems.data.dataset import Clip, Dataset
-from systems.data.splits import Splits, clip_set, counted_apart, kind_of
+from systems.data.dataset import Clip, Dataset, LabelKind, rows_of_clips
+from systems.data.splits import Splits, clip_set, kind_of
 from systems.data.stratify import cross_fitting_folds
 from systems.errors import UserError
 from systems.kinds import kind
-from systems.metrics import clip_metric, fused_by, metric
+from systems.metrics import fused_by, metric
 from systems.predictions import Predictions
 
 
@@ -72,7 +71,7 @@ def _there(path: str) -> Path:
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Rows that no model which scores them has seen.
+    """Clips that no model which scores them has seen.
 
     ``last_steps`` [M]: the share of the schedule that a refit of each member runs; ``best``: the
     place of the member that its search valued most, the one to beat.
@@ -90,14 +89,17 @@ class OutOfFold:
 
     @property
     def scores(self) -> np.ndarray:
-        """The members' clip scores [N, M, K]."""
+        """The members' clip scores [N, M, K], of a series their values [ΣT, M, D]."""
         return self.seen.scores
 
     def said(self, place: int) -> Predictions:
-        """What a member says of the rows: the dense answer to the labels, and events, if any."""
+        """What a member says of the clips: the dense answer to the labels, and events, if any."""
         events = None if self.seen.events is None else self.seen.events[place]
-        dense: dict[str, Any] = {kind(self.targets.kind).dense: self.scores[:, place]}
-        return Predictions.of(self.clip_ids, self.seen.classes, events=events, **dense)
+        return Predictions.of(self.clip_ids, self.seen.classes, events=events, **self.dense(place))
+
+    def dense(self, place: int) -> dict[str, Any]:
+        """A member's dense answer to the labels, by the name that predictions have it under."""
+        return {kind(self.targets.kind).dense: self.seen.by_clip(self.scores[:, place])}
 
 
 def validation_targets(
@@ -122,6 +124,7 @@ def validation_targets(
         fold_count=len(splits.folds),
         weights=np.array([_weight(about[i], weights or {}) for i in ids]),
         events=clips.events,
+        lengths=clips.lengths,
         judged=clips.judged,
     )
 
@@ -136,14 +139,14 @@ def out_of_fold(
     members: Sequence[Member], dataset: Dataset, splits: Splits, plan: Plan,
     columns: Mapping[str, np.ndarray] | None = None,
 ) -> OutOfFold:  # fmt: skip
-    """Members' predictions of every validation row, each by an epoch that other rows chose.
+    """Members' predictions of every validation clip, each by an epoch that other clips chose.
 
     With several folds the epoch of a fold is the median of the other folds' best epochs. With one,
     its clips are halved by group and each half is scored by the other half's best epoch.
 
     Raises:
-        UserError: a member was trained on a row that it is to be scored on, or its scores are no
-            numbers.
+        UserError: a member was trained on a clip that it is to be scored on, does not answer the
+            labels, or its scores are no numbers.
     """
     ids, targets = validation_targets(dataset, splits, plan.metric, plan.stage.row_weights)
     epochs = [_epochs(member, splits) for member in members]
@@ -152,25 +155,30 @@ def out_of_fold(
         _check_unseen(member, predictions, splits)
         if predictions.clip_ids != ids:
             raise UserError(f"{member.name} predicts other clips than the splits hold out.")
+    own = [answer(one, targets.kind) for one in said]
     scores, last_steps = [], []
-    for member, by_fold, predictions in zip(members, epochs, said, strict=True):
+    for member, by_fold, rows in zip(members, epochs, own, strict=True):
         if by_fold is None:  # nothing was chosen by these rows
-            assert predictions.clip_scores is not None
-            scores.append(predictions.clip_scores)
+            scores.append(rows)
             last_steps.append(1)
             continue
         best = [best_step(member.run.trial(member.number), f, member.plan)
                 for f in range(len(by_fold))]  # fmt: skip
         last_steps.append(round(statistics.median(best)))
         if len(by_fold) == 1 and targets.metric != plan.metric:
-            scores.append(clip_scores_of(predictions))  # by an epoch that the other half chose
+            scores.append(rows)  # by an epoch that the other half chose
             continue
         scores.append(_by_others(by_fold, best, targets, plan, keeps_of(member)))
-    for member, one in zip(members, scores, strict=True):
+    for member, one, rows in zip(members, scores, own, strict=True):
         if not np.isfinite(one).all():
             raise UserError(f"{member.name} predicts scores that are no numbers: leave it out.")
-    seen = view(members, said, np.stack(scores, axis=1), clips_of(dataset), columns)
-    seen = replace(seen, fold=targets.folds)
+        if len(rows) != len(targets.values):
+            raise UserError(
+                f"{member.name} says {len(rows)} values of the validation clips, whose labels have "
+                f"{len(targets.values)}: one is needed at each labelled step."
+            )
+    seen = view(members, said, targets.kind, clips_of(dataset), columns)
+    seen = replace(seen, scores=np.stack(scores, axis=1).astype(float), fold=targets.folds)
     if all(by_fold is not None for by_fold in epochs):
         every = tuple(_pooled_epochs(by_fold) for by_fold in epochs if by_fold is not None)
         seen = replace(seen, epochs=every)
@@ -192,17 +200,27 @@ def selected_value(member: Member) -> float:
 def view(
     members: Sequence[Member],
     predictions: Sequence[Predictions],
-    scores: np.ndarray,
+    labels: LabelKind,
     clips: Mapping[str, Clip],
     columns: Mapping[str, np.ndarray] | None = None,
 ) -> Members:
-    """What learners see of predictions of the same clips: the kinds that members give."""
+    """What learners see of predictions of the same clips: the dense answer to labels of a kind, and
+    the other kinds that members give.
+
+    Raises:
+        UserError: they are of other clips, classes or steps, or a member does not answer.
+    """
     first = predictions[0]
     for member, other in zip(members, predictions, strict=True):
         if other.clip_ids != first.clip_ids or other.classes != first.classes:
             raise UserError(
                 f"{member.name} and {members[0].name} predict other clips or classes: they cannot "
                 "be stacked."
+            )
+        if _lengths(other, labels) != _lengths(first, labels):
+            raise UserError(
+                f"{member.name} and {members[0].name} say values at other steps: they cannot be "
+                "stacked."
             )
 
     def of_all(kind: str) -> tuple[Any, ...] | None:
@@ -212,7 +230,8 @@ def view(
         names=tuple(member.name for member in members),
         clip_ids=first.clip_ids,
         classes=first.classes,
-        scores=scores.astype(float),
+        scores=np.stack([answer(one, labels) for one in predictions], axis=1).astype(float),
+        lengths=_lengths(first, labels),
         frames=of_all("frame_scores"),
         frame_hops=tuple(one.frame_hop for one in predictions),
         durations=tuple(clips[i].duration for i in first.clip_ids),
@@ -222,6 +241,11 @@ def view(
         frame_embeddings=of_all("frame_embeddings"),
         columns=None if columns is None else np.stack([columns[i] for i in first.clip_ids]),
     )
+
+
+def _lengths(said: Predictions, labels: LabelKind) -> tuple[int, ...] | None:
+    """How many rows of the dense answer each clip has; ``None``: one."""
+    return tuple(map(len, getattr(said, kind(labels).dense))) if kind(labels).ragged else None
 
 
 def clips_of(dataset: Dataset) -> dict[str, Clip]:
@@ -278,8 +302,7 @@ def _by_others(
     if keeps > 1:
         return _mean_by_others(epochs, keeps, targets)
     if len(epochs) == 1:
-        apart = counted_apart(targets.values, targets.judged)
-        halves = cross_fitting_folds(apart, targets.groups, plan.seed, most=2)
+        halves = cross_fitting_folds(targets.strata(), targets.groups, plan.seed, most=2)
         return _by_other_half(epochs[0], targets, halves)
     chosen = [
         round(statistics.median(b for g, b in enumerate(best) if g != fold))
@@ -294,12 +317,10 @@ def _mean_by_others(epochs: list[np.ndarray], keeps: int, targets: Targets) -> n
     a single fold they are its last ones, which no row chose."""
     if len(epochs) == 1:
         return np.asarray(epochs[0][-keeps:].mean(axis=0))
-    worth, sign = clip_metric(targets.metric, targets.kind), metric(targets.metric).sign
-    first = np.cumsum([0, *(one.shape[1] for one in epochs)])
-    truths = [targets.values[a:b] for a, b in itertools.pairwise(first)]
+    truths = [targets.rows(targets.folds == fold) for fold in range(len(epochs))]
     shared = min(len(one) for one in epochs)
     values = np.array([
-        [sign * worth(truth, one[epoch]) for epoch in range(shared)]
+        [truth.worth(one[epoch]) for epoch in range(shared)]
         for one, truth in zip(epochs, truths, strict=True)
     ])  # fmt: skip
     parts = []
@@ -317,12 +338,18 @@ def keeps_of(member: Member) -> int:
 
 
 def _by_other_half(epochs: np.ndarray, targets: Targets, halves: np.ndarray) -> np.ndarray:
-    measure, sign = clip_metric(targets.metric, targets.kind), metric(targets.metric).sign
-    truth, out = targets.values, np.empty_like(epochs[0])
+    out = np.empty_like(epochs[0])
     for half in (0, 1):
-        chooses = (halves != half) & targets.counted()
-        values = [sign * measure(truth[chooses], scores[chooses]) for scores in epochs]
-        out[halves == half] = epochs[int(np.argmax(values))][halves == half]
+        asked, other = (
+            rows_of_clips(np.flatnonzero(mask), targets.lengths)
+            for mask in (halves == half, halves != half)
+        )
+        judge = targets.rows(halves != half)
+        if judge.counted().any():
+            best = int(np.argmax([judge.worth(scores[other]) for scores in epochs]))
+        else:  # of a single clip the last epoch, which nothing chose
+            best = len(epochs) - 1
+        out[asked] = epochs[best][asked]
     return out
 
 
@@ -333,9 +360,3 @@ def _pooled_epochs(by_fold: list[np.ndarray]) -> dict[int, np.ndarray]:
         epoch: np.concatenate([epochs[min(epoch, len(epochs)) - 1] for epochs in by_fold])
         for epoch in range(1, last + 1)
     }
-
-
-def clip_scores_of(predictions: Predictions) -> np.ndarray:
-    """The clip scores [N, K] of predictions that have them."""
-    assert predictions.clip_scores is not None
-    return predictions.clip_scores

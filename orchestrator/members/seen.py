@@ -9,11 +9,14 @@ from typing import Any, Literal
 import numpy as np
 
 from systems import kinds
-from systems.data.dataset import Event, LabelKind
-from systems.errors import CannotFit
+from systems.data.dataset import Event, LabelKind, rows_of_clips
+from systems.data.splits import counted_apart
+from systems.errors import CannotFit, UserError
 from systems.kinds import Truth
+from systems.kinds.series import by_lengths
 from systems.metrics import clip_metric, metric
 from systems.postprocessing.decoding import Decoding, align_frames, decode
+from systems.predictions import Predictions
 
 Kind = Literal[
     "clip_scores", "frame_scores", "events", "clip_embeddings", "frame_embeddings",
@@ -52,13 +55,16 @@ class Members:
     """Predictions of M members for the same N clips: all that a learner sees.
 
     Frames, events and embeddings are ``None`` of a member that does not give them, and as a whole
-    where none does.
+    where none does. Of a series the rows of ``scores`` are the steps of all clips, clip after clip;
+    all else is by clip.
 
     Args:
         names: of the members, M.
         clip_ids: N.
         classes: K names; of a regression its D outputs, of a retrieval its items.
-        scores: [N, M, K] clip scores (values of a regression, relevances of a ranking).
+        scores: [N, M, K] clip scores (values of a regression, relevances of a ranking), of a series
+            [ΣT, M, D].
+        lengths: T of each clip of a series; ``None``: a row a clip.
         frames: per member N arrays [T, K] of frame scores.
         frame_hops: seconds a frame stands for, of each member.
         durations: of the clips in s, N.
@@ -87,6 +93,7 @@ class Members:
     fold: np.ndarray | None = None
     of_folds: tuple[Members, ...] | None = None
     columns: np.ndarray | None = None
+    lengths: tuple[int, ...] | None = None
 
     def kinds(self) -> frozenset[Kind]:
         """The kinds of predictions that are here, of one member or more."""
@@ -109,20 +116,30 @@ class Members:
         return replace(
             self,
             clip_ids=tuple(self.clip_ids[i] for i in where),
-            scores=self.scores[where],
+            scores=self.scores[rows_of_clips(where, self.lengths)],
+            lengths=some_of(self.lengths, where),
             durations=tuple(self.durations[i] for i in where) if self.durations else (),
             about=tuple(self.about[i] for i in where) if self.about else (),
             embeddings=None
             if self.embeddings is None
             else tuple(None if e is None else e[where] for e in self.embeddings),
             epochs=None if self.epochs is None
-            else tuple({e: s[where] for e, s in one.items()} for one in self.epochs),
+            else tuple({e: s[rows_of_clips(where, self.lengths)] for e, s in one.items()}
+                       for one in self.epochs),
             fold=None if self.fold is None else self.fold[where],
             of_folds=None if self.of_folds is None
             else tuple(one.rows(where) for one in self.of_folds),
             columns=None if self.columns is None else self.columns[where],
             **taken,
         )  # fmt: skip
+
+    def by_clip(self, rows: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
+        """Rows as predictions hold them: [N, ...], of a series N arrays [T, ...]."""
+        return rows if self.lengths is None else tuple(by_lengths(rows, self.lengths))
+
+    def of_rows(self, by_clip: np.ndarray) -> np.ndarray:
+        """What holds for each clip [N, ...], for each of its rows."""
+        return by_clip if self.lengths is None else np.repeat(by_clip, self.lengths, axis=0)
 
     def only(self, members: Sequence[int]) -> Members:
         """Some of the members, by index, in the order given; all clips."""
@@ -228,20 +245,21 @@ class Members:
 
 @dataclass(frozen=True)
 class Targets:
-    """The truth of the rows that a learner is fitted on.
+    """The truth of the clips that a learner is fitted on. Each is a row, of a series T of them.
 
     Args:
         kind: of the labels: ``class`` (one-hot rows: the decision is the largest score), ``tags``
-            and ``events`` (the decision is a score above 0.5), ``values``, ``relevance``.
-        values: [N, K] in {0, 1}; of a regression the values themselves.
-        groups: of each row (speaker, location, recording), N; never split.
+            and ``events`` (the decision is a score above 0.5), ``values``, ``series``,
+            ``relevance``.
+        values: [N, K] in {0, 1}; of a regression the values themselves, of a series [ΣT, D].
+        groups: of each clip (speaker, location, recording), N; never split.
         metric: what fused scores are judged by, by name (:mod:`systems.metrics`).
-        folds: [N] the fold in which each row was held out of the members' trainings.
-        fold_count: of all folds; some may have no row here. 0: as many as the rows have.
-        weights: [N] of each row; 1 where nothing else is known. Rows without fit nothing.
-        judged: [N] the rows that metrics are of; ``None``: all that have a weight.
-        events: timed events of each row, where the labels have them.
-        series: of a regression over time the values of each row, N arrays [T, D].
+        folds: [N] the fold in which each clip was held out of the members' trainings.
+        fold_count: of all folds; some may have no clip here. 0: as many as the clips have.
+        weights: [N] of each clip; 1 where nothing else is known. Clips without fit nothing.
+        judged: [N] the clips that metrics are of; ``None``: all that have a weight.
+        events: timed events of each clip, where the labels have them.
+        lengths: T of each clip of a series; ``None``: a row a clip.
     """
 
     kind: LabelKind
@@ -251,7 +269,7 @@ class Targets:
     folds: np.ndarray
     weights: np.ndarray
     events: tuple[tuple[Event, ...], ...] | None = None
-    series: tuple[np.ndarray, ...] | None = None
+    lengths: tuple[int, ...] | None = None
     fold_count: int = 0
     judged: np.ndarray | None = None
 
@@ -263,8 +281,8 @@ class Targets:
         metric: str = "clip_macro_f1",
         **more: Any,
     ) -> Targets:
-        """Rows that are each their own group, of one fold, and count the same."""
-        n = len(values)
+        """Clips that are each their own group, of one fold, and count the same."""
+        n = len(more.get("lengths") or values)
         own: dict[str, Any] = {
             "groups": tuple(map(str, range(n))), "folds": np.zeros(n, np.int64),
             "weights": np.ones(n),
@@ -283,24 +301,24 @@ class Targets:
 
     def truth(self, classes: Sequence[str]) -> Truth:
         """What is true of the rows, as metrics take it."""
-        return Truth(self.kind, self.values, tuple(classes), self.events)
+        return Truth(self.kind, self.values, tuple(classes), self.events, self.lengths)
 
     def rows(self, index: np.ndarray) -> Targets:
-        """Some of the rows, by index [n] or mask [N]."""
+        """Some of the clips, by index [n] or mask [N]."""
         where = np.flatnonzero(index) if index.dtype == bool else index
         return replace(
             self,
-            values=self.values[where],
+            values=self.values[rows_of_clips(where, self.lengths)],
+            lengths=some_of(self.lengths, where),
             groups=tuple(self.groups[i] for i in where),
             folds=self.folds[where],
             weights=self.weights[where],
             judged=None if self.judged is None else self.judged[where],
-            events=None if self.events is None else tuple(self.events[i] for i in where),
-            series=None if self.series is None else tuple(self.series[i] for i in where),
+            events=some_of(self.events, where),
         )
 
     def fitting(self) -> np.ndarray:
-        """Which rows [N] have a weight: the others neither fit nor score anything."""
+        """Which clips [N] have a weight: the others neither fit nor score anything."""
         rows: np.ndarray = self.weights > 0
         return rows
 
@@ -315,25 +333,35 @@ class Targets:
 
     def worth(self, scores: np.ndarray) -> float:
         """The metric of scores [N, K] over the rows that count, signed so that more is better."""
-        value, counted = clip_metric(self.metric, self.kind), self.counted()
-        return metric(self.metric).sign * value(self.values[counted], scores[counted])
+        clips = np.flatnonzero(self.counted())
+        value = clip_metric(self.metric, self.kind, some_of(self.lengths, clips))
+        rows = rows_of_clips(clips, self.lengths)
+        return metric(self.metric).sign * value(self.values[rows], scores[rows])
+
+    def row_weights(self) -> np.ndarray:
+        """The weight of each row: that of its clip."""
+        return self.weights if self.lengths is None else np.repeat(self.weights, self.lengths)
+
+    def strata(self) -> np.ndarray:
+        """What is to spread evenly over parts of the clips [N, S]: classes, and what is judged."""
+        even = self.values if self.says_tags else np.zeros((len(self.folds), 1))
+        return counted_apart(even, self.judged)
 
 
-def as_rows(members: Members, targets: Targets) -> tuple[Members, Targets]:
-    """Series as rows: every frame of every clip [ΣT, M, D], in its clip's group and fold.
+def some_of(values: tuple[Any, ...] | None, where: Iterable[int]) -> tuple[Any, ...] | None:
+    """Those at some places; ``None`` stays."""
+    return None if values is None else tuple(values[i] for i in where)
 
-    So any pointwise learner fuses regression series as it fuses clips.
+
+def answer(said: Predictions, labels: LabelKind) -> np.ndarray:
+    """The dense answer to labels of a kind: [N, K], of a series [ΣT, D].
+
+    Raises:
+        UserError: there is none.
     """
-    assert targets.series is not None
-    aligned, _ = members.aligned_frames()
-    lengths = [min(len(a), len(b)) for a, b in zip(aligned, targets.series, strict=True)]
-    of_clip = np.repeat(np.arange(len(lengths)), lengths)
-    rows = np.concatenate([clip[:n] for clip, n in zip(aligned, lengths, strict=True)])
-    truth = np.concatenate([clip[:n] for clip, n in zip(targets.series, lengths, strict=True)])
-    ids = tuple(f"{members.clip_ids[c]}/{i}" for i, c in enumerate(of_clip))
-    fold = None if members.fold is None else members.fold[of_clip]
-    return Members(members.names, ids, members.classes, rows, fold=fold), Targets(
-        targets.kind, truth, tuple(targets.groups[c] for c in of_clip), targets.metric,
-        targets.folds[of_clip], targets.weights[of_clip], fold_count=targets.fold_count,
-        judged=None if targets.judged is None else targets.judged[of_clip],
-    )  # fmt: skip
+    about = kinds.kind(labels)
+    rows = getattr(said, about.dense)
+    if rows is None:
+        raise UserError(f"a member gives no {about.dense}, which answers labels of kind {labels}.")
+    found: np.ndarray = np.concatenate(rows) if about.ragged else rows
+    return found

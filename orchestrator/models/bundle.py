@@ -29,6 +29,7 @@ from orchestrator.runs.rundir import RunDir, snapshot_name
 from orchestrator.stacking.families import load_learner
 from systems import config as configs
 from systems.errors import UserError, unknown
+from systems.kinds import KINDS
 
 FORMAT = 3  # of bundle.json
 
@@ -259,8 +260,10 @@ def _describe(run: RunDir, choice: _Choice, bundle: Path) -> dict[str, Any]:
 
 
 def label_kind(plan: Plan) -> str:
-    """Whether a clip has one ``class``, or ``tags``."""
-    return "class" if plan.exclusive() else "tags"
+    """Whether a clip has one ``class``, or ``tags``; of labels that are numbers their kind."""
+    named = [about["labels"] for about in plan.parts.values() if about["labels"] in KINDS]
+    numbers = [name for name in named if KINDS[name].decide is None]
+    return numbers[0] if numbers else "class" if plan.exclusive() else "tags"
 
 
 def _test_scores(run: RunDir, choice: _Choice) -> dict[str, Any] | None:

@@ -1,23 +1,26 @@
-"""``soundsweep predict``: tags and timed events of audio files as text, JSON or label tracks."""
+"""``soundsweep predict``: tags and timed events of audio files as text, JSON or label tracks; of a
+series its values as text, JSON or CSV."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import soundfile
 
 from orchestrator.models.bundle import export
-from orchestrator.models.inference import FilePrediction, Predictor
+from orchestrator.models.inference import FilePrediction, FileSeries, Predictor
 from orchestrator.runs.rundir import RunDir
 from systems.errors import UserError, unknown
 from systems.files import write_whole
 
-OUTPUTS = ("table", "json", "audacity")
+OUTPUTS = ("table", "json", "csv", "audacity")
 
 
 def predict_command(
@@ -29,7 +32,8 @@ def predict_command(
         run: the run directory.
         files: audio files, or folders, of which every audio file below counts.
         model: as :func:`export` takes it.
-        format: ``table``; ``json``, a list of objects; or ``audacity``, label tracks.
+        format: ``table``; ``json``, a list of objects; ``csv``, a row a step of a series; or
+            ``audacity``, label tracks.
         output: a file to write instead; for label tracks of several files a folder.
         device: ``cpu`` or ``cuda``.
 
@@ -50,7 +54,8 @@ def predict_command(
     found = predictor.predict_files(paths)
     if format == "audacity" and len(paths) > 1:
         return _write_tracks(found, Path(str(output)))
-    write = {"table": table, "json": as_json, "audacity": lambda few: label_track(few[0])}[format]
+    write = {"table": table, "json": as_json, "csv": as_csv,
+             "audacity": lambda few: label_track(few[0])}[format]  # fmt: skip
     if output is None:
         return write(found)
     _write(Path(output), write(found))
@@ -85,6 +90,8 @@ def table(predictions: Sequence[FilePrediction]) -> str:
 
 
 def _paragraph(found: FilePrediction) -> str:
+    if found.series is not None:
+        return _summary(found, found.series)
     width = max(len(label) for label in found.tags)
     ranked = sorted(found.tags.items(), key=lambda item: -item[1])
     lines = [f"{found.file}  ({found.duration:.3f} s)", "  tags"]
@@ -102,12 +109,50 @@ def _paragraph(found: FilePrediction) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _summary(found: FilePrediction, series: FileSeries) -> str:
+    """What the values over time come to; all of them would be too many to read."""
+    width = max(map(len, series.outputs))
+    lines = [
+        f"{found.file}  ({found.duration:.3f} s)",
+        f"  {len(series.values)} values every {series.hop:g} s (all: --format csv or json)",
+    ]
+    lines += [
+        f"    {name:<{width}}  mean {of.mean():.3f}, {of.min():.3f} to {of.max():.3f}"
+        for name, of in zip(series.outputs, series.values.T, strict=True)
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def as_json(predictions: Sequence[FilePrediction]) -> str:
-    """A list of objects: file, duration (s), tags {class: score}, events (null: none are told)."""
-    rows = [{**asdict(p), "events": p.events_as_json()} for p in predictions]
-    for row in rows:
-        del row["exclusive"]
+    """A list of objects: file, duration (s), tags {class: score}, events (null: none are told); of
+    a series file, duration and ``series``: ``time`` (s) and each output, a value a step."""
+    rows = [_as_object(p) for p in predictions]
     return json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _as_object(found: FilePrediction) -> dict[str, Any]:
+    about = {"file": found.file, "duration": found.duration}
+    if found.series is not None:
+        return {**about, "series": found.series.columns()}
+    return {**about, "tags": found.tags, "events": found.events_as_json()}
+
+
+def as_csv(predictions: Sequence[FilePrediction]) -> str:
+    """A row a step: file, time (s), and the value of each output.
+
+    Raises:
+        UserError: the model says no values over time.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for place, found in enumerate(predictions):
+        if found.series is None:
+            raise UserError("this model gives no values over time, which CSV is of: --format json.")
+        columns = found.series.columns()
+        if not place:
+            writer.writerow(["file", *columns])
+        writer.writerows([found.file, *row] for row in zip(*columns.values(), strict=True))
+    return text.getvalue()
 
 
 def label_track(found: FilePrediction) -> str:
@@ -117,9 +162,7 @@ def label_track(found: FilePrediction) -> str:
         UserError: the model says nothing about time.
     """
     if found.events is None:
-        raise UserError(
-            "this model gives tags alone and no events, so it has no label track: --format json."
-        )
+        raise UserError("this model gives no events, so it has no label track: --format json.")
     return "".join(f"{e.onset:.6f}\t{e.offset:.6f}\t{e.label}\n" for e in found.events)
 
 

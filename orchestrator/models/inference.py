@@ -4,7 +4,8 @@ Sound longer than a training clip is cut into windows of that length which overl
 frame's score is the mean over the windows that hold it, weighted by a triangle that falls from a
 window's middle to its ends, where the network sees least around a frame. Events are decoded once,
 over all frames, so that one which spans a cut stays one. A tag's score is its largest over windows,
-a class's the mean. A system whose own policy cuts sound into windows hears the whole file.
+a class's the mean. A system whose own policy cuts sound into windows hears the whole file. Of a
+series there are no tags and no events but values at each step.
 
 A stack's tag scores are its meta-learner's, of the members' tag scores, and so are its events where
 it tells of any. Else its events are those of the first member that gives frames, but only of the
@@ -37,7 +38,7 @@ from systems.data.dataset import Event
 from systems.data.files import Files, broken_lines, examine
 from systems.data.store import load_mono
 from systems.errors import UserError, unknown
-from systems.kinds import kind
+from systems.kinds import Kind, kind
 from systems.postprocessing.decoding import align_frames
 from systems.postprocessing.pooling import mean_of
 from systems.system import Fitted
@@ -60,11 +61,26 @@ class ScoredEvent(NamedTuple):
     score: float
 
 
+class FileSeries(NamedTuple):
+    """Values over time: s from step to step, and the values [T, D] of the outputs, by name."""
+
+    hop: float
+    outputs: tuple[str, ...]
+    values: np.ndarray
+
+    def columns(self) -> dict[str, list[float]]:
+        """``time`` in s, then each output, a value a step."""
+        time = [round(step * self.hop, 6) for step in range(len(self.values))]
+        of_outputs = zip(self.outputs, self.values.T.tolist(), strict=True)
+        return {"time": time, **dict(of_outputs)}
+
+
 @dataclass(frozen=True)
 class FilePrediction:
     """What a model says about one file: its length in s, a score for each class, timed events.
 
-    ``events``: ``None`` of a model that says nothing about time.
+    ``events``: ``None`` of a model that says nothing about time. ``series``: of a model of series,
+    which says nothing else.
     """
 
     file: str
@@ -73,6 +89,7 @@ class FilePrediction:
     events: tuple[ScoredEvent, ...] | None
 
     exclusive: bool = False
+    series: FileSeries | None = None
 
     def events_as_json(self) -> list[dict[str, Any]] | None:
         """The events as objects."""
@@ -90,11 +107,20 @@ Epoch = tuple[int | None, int]  # fold or ``None`` of the refit, epoch of its tr
 
 
 class _Said(NamedTuple):
-    """A model on one file: clip scores [K], frame scores [T, K] and the events that they hold."""
+    """A model on one file: clip scores [K], frame scores [T, K] and the events that they hold; of a
+    series frames alone."""
 
-    clip: np.ndarray
+    clip: np.ndarray | None
     frames: np.ndarray | None
     events: tuple[Event, ...] | None
+
+    def answer(self, ragged: bool) -> np.ndarray:
+        """Its dense answer: [1, K], of a series [T, D]."""
+        if ragged:
+            assert self.frames is not None
+            return self.frames
+        assert self.clip is not None
+        return self.clip[None]
 
 
 class _Member(NamedTuple):
@@ -154,6 +180,11 @@ class Predictor:
     def classes(self) -> tuple[str, ...]:
         return tuple(self.about["classes"])
 
+    @property
+    def over_time(self) -> bool:
+        """Whether it says values at each step, and no tags or events."""
+        return self._kind.ragged
+
     def predict_files(self, paths: Sequence[str | Path]) -> list[FilePrediction]:
         """Tags and events of audio files of any rate and number of channels, in order.
 
@@ -204,10 +235,11 @@ class Predictor:
     def _predict(self, file: str, blocks: Blocks, duration: float) -> FilePrediction:
         said = [self._member(models, blocks, duration) for models in self.members]
         view = self._view(said, duration, blocks)
-        if self.learner is None:
-            clip, own = view.scores[0, 0], None
-        else:
-            clip, own = self.learner.predict(view)[0], self.learner.events(view)
+        rows = view.scores[:, 0] if self.learner is None else self.learner.predict(view)
+        if self._kind.ragged:
+            series = FileSeries(min(view.frame_hops), self.classes, rows)
+            return FilePrediction(file, duration, {}, None, series=series)
+        clip, own = rows[0], None if self.learner is None else self.learner.events(view)
         tags = {label: float(score) for label, score in zip(self.classes, clip, strict=True)}
         events = self._scored_events(view, clip, own)
         return FilePrediction(file, duration, tags, events, self._exclusive)
@@ -235,8 +267,12 @@ class Predictor:
         )
 
     @property
+    def _kind(self) -> Kind:
+        return kind(self.about["label_kind"])
+
+    @property
     def _exclusive(self) -> bool:
-        return kind(self.about["label_kind"]).exclusive
+        return self._kind.exclusive
 
     def _member(self, models: Models, blocks: Blocks, duration: float) -> _Member:
         """What a member says of a whole file: the mean of its models, and each."""
@@ -246,13 +282,14 @@ class Predictor:
             _said(model, clip, frames, length)
             for model, (clip, frames) in zip(models.main, scored, strict=True)
         )
-        clip = self._mean(np.stack([clip for clip, _ in scored]))
+        clips = [clip for clip, _ in scored if clip is not None]
+        clip = self._mean(np.stack(clips)) if clips else None
         hops = [model.frame_hop for model in models.main if model.frame_hop is not None]
         timed = [frames for _, frames in scored if frames is not None]
         frames = self._mean(align_frames(timed, hops).swapaxes(0, 1)) if timed else None
         mean = _said(models.first, clip, frames, length)
         epochs = {e: self._score(m, blocks(m.rate))[0] for e, m in models.epochs.items()}
-        return _Member(mean, each, epochs)
+        return _Member(mean, each, {e: clip for e, clip in epochs.items() if clip is not None})
 
     def _mean(self, scores: np.ndarray) -> np.ndarray:
         """The mean over a member's models [F, ...]."""
@@ -285,12 +322,18 @@ class Predictor:
     ) -> Members:  # fmt: skip
         """One model of each member on one file, and the epochs of its training."""
         asked = tuple({e: s[None] for (of, e), s in one.items() if of == fold} for one in epochs)
+        ragged = self._kind.ragged
+        answers = [one.answer(ragged) for one in said]
+        steps = min(map(len, answers))
         return Members(
             names=tuple(str(member["trial"]) for member in self.about["members"]),
             clip_ids=("file",),
             classes=self.classes,
-            scores=np.stack([one.clip for one in said])[None].astype(float),
-            frames=per_member(None if one.frames is None else (one.frames,) for one in said),
+            scores=np.stack([rows[:steps] for rows in answers], axis=1).astype(float),
+            lengths=(steps,) if ragged else None,
+            frames=per_member(
+                None if ragged or one.frames is None else (one.frames,) for one in said
+            ),
             frame_hops=tuple(models.first.frame_hop or 0.0 for models in self.members),
             durations=(length,),
             events=per_member(None if one.events is None else (one.events,) for one in said),
@@ -299,12 +342,11 @@ class Predictor:
 
     def _score(
         self, member: Fitted, blocks: Iterable[np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Clip scores [K] and frame scores [T, K], if any, of a whole file by one member."""
         if member.samples is None:  # it hears sound of any length, by a policy of its own
             scores, own = member.score([np.concatenate(list(blocks))], self.context)
-            assert scores is not None
-            return scores[0], None if own is None else own[0]
+            return None if scores is None else scores[0], None if own is None else own[0]
         hop = round((member.frame_hop or 1 / member.rate) * member.rate)  # samples
         step = max(1, member.samples // 2 // hop)  # frames
         cut = windows(blocks, member.samples, step * hop)
@@ -312,15 +354,17 @@ class Predictor:
         frames: list[np.ndarray] = []
         while batch := list(itertools.islice(cut, BATCH)):
             clip, frame = member.score(batch, self.context)
-            assert clip is not None
-            clips.append(clip)
+            clips.extend(() if clip is None else clip)
             frames.extend(() if frame is None else frame)
-        scores = np.concatenate(clips)
-        whole = scores.mean(axis=0) if self._exclusive else scores.max(axis=0)
-        return whole, join(frames, step) if frames else None
+        timed = join(frames, step) if frames else None
+        if not clips:
+            return None, timed
+        return np.mean(clips, axis=0) if self._exclusive else np.max(clips, axis=0), timed
 
 
-def _said(model: Fitted, clip: np.ndarray, frames: np.ndarray | None, length: float) -> _Said:
+def _said(
+    model: Fitted, clip: np.ndarray | None, frames: np.ndarray | None, length: float
+) -> _Said:
     """Clip and frame scores of one model, with the events that its decision makes of them."""
     return _Said(clip, None, None) if frames is None else _Said(clip, *model.timed(frames, length))
 

@@ -18,7 +18,6 @@ from orchestrator.console.progress import Progress
 from orchestrator.members.choose import refit
 from orchestrator.members.rows import (
     Member,
-    clip_scores_of,
     clips_of,
     members_of,
     members_of_runs,
@@ -161,9 +160,7 @@ class _Asked:
             return Predictions.load(teacher.learner.out_of_fold)
         rows = out_of_fold(teacher.members, jobs.dataset, jobs.splits, teacher.plan)
         said = pooled(teacher.members[0], len(jobs.splits.folds))
-        if said.clip_scores is None:
-            return said
-        return replace(said, clip_scores=rows.scores[:, 0])  # of an epoch that others chose
+        return replace(said, **rows.dense(0))  # of an epoch that others chose
 
     def _by_fold(self, fold: int, clips: Sequence[str]) -> Predictions:
         """Some clips by a fold's models, under a meta-learner that its rows did not fit."""
@@ -183,8 +180,8 @@ class _Asked:
         others = (rows.targets.folds != fold) & rows.targets.fitting()
         if others.any():  # of a single fold only its own rows could fit it: then it stays as it is
             learner.fit(rows.seen.rows(others), rows.targets.rows(others), teacher.plan.seed)
-        scores = np.stack([clip_scores_of(one) for one in said], axis=1)
-        return fused(learner, view(teacher.members, said, scores, clips_of(dataset)))
+        labels = rows.targets.kind
+        return fused(learner, view(teacher.members, said, labels, clips_of(dataset)), labels)
 
 
 def _fold_model(member: Member, fold: int, job: Job, clips: Sequence[str]) -> Predictions:

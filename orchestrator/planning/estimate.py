@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from orchestrator.plan.plan import Plan
@@ -86,13 +87,13 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
 
 
 def _some(data: TrainingData) -> TrainingData:
+    """The first clips, and none to validate on, which would have to be decoded too."""
+
     def first(clips: ClipSet) -> ClipSet:
-        targets = None if clips.targets is None else clips.targets[:PROBE_CLIPS]
-        some = clips.clip_ids[:PROBE_CLIPS]
-        return ClipSet(some, targets, columns=clips.columns[:PROBE_CLIPS])
+        return clips.some(np.arange(min(PROBE_CLIPS, len(clips))))
 
     unlabelled = {role: first(clips) for role, clips in data.unlabelled.items()}
-    return replace(data, labelled=first(data.labelled), unlabelled=unlabelled)
+    return replace(data, labelled=first(data.labelled), unlabelled=unlabelled, validation=None)
 
 
 def _search(plan: Plan, training: float) -> tuple[float, float]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from orchestrator.stacking.families import learners
 from systems.data.dataset import Dataset
 from systems.errors import UserError, unknown
+from systems.kinds import KINDS
 
 STAGE_KINDS = ("epoch_scores", "columns")  # what stage two makes of any system
 
@@ -29,13 +30,16 @@ def stack_names(
     if text == "none":
         return ()
     known = learners()
+    there = {*gives, *STAGE_KINDS}
+    if kind in KINDS and KINDS[kind].dense in there:
+        there.add("clip_scores")  # what learners call the dense answer, whatever its kind
     if text in ("all", "standard"):
         return tuple(
             name
             for name, learner in known.items()
             if kind in learner.labels
             and learner.general
-            and set(learner.takes) <= {*gives, *STAGE_KINDS}
+            and set(learner.takes) <= there
             and (text == "all" or learner.standard)
         )
     names = tuple(dict.fromkeys(text.split(",")))
@@ -51,7 +55,7 @@ def stack_names(
             raise UserError(
                 _cannot_fit(name, known[name].labels, f"part '{part}' of {dataset.name}", kind)
             )
-        missing = set(known[name].takes) - {*gives, *STAGE_KINDS}
+        missing = set(known[name].takes) - there
         if missing:
             raise UserError(
                 f"the meta-learner {name} takes {', '.join(sorted(missing))}, which the members do "

@@ -18,6 +18,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from orchestrator.report.figures import THEME, Image, render, whole_numbers
 from orchestrator.report.search_plots import SearchPlots, draw_search
+from orchestrator.report.series_plots import series_picture
 from orchestrator.report.stage_plots import StagePlots, draw_stage
 from orchestrator.report.tables import Row, best_trial, is_finite, names, shown_row
 from orchestrator.report.words import count, lower_is_better, metric_name, number
@@ -187,6 +188,8 @@ def _draw_class_bars(
 
 
 def _example(example: Row, results: Mapping[str, Any], path: Path) -> Image:
+    if "series" in example:
+        return series_picture(example, log_mel(example), LOUDNESS, path)
     spans = {key: _spans(example, key) for key in EVENT_LISTS}
     present = {label for _, rows in spans.values() for _, _, label in rows}
     classes = [name for name in results["run"]["classes"] if name in present]

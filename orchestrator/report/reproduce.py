@@ -149,7 +149,7 @@ def write(folder: Path, about: Mapping[str, Any], rows: Sequence[Mapping[str, An
 
 def in_words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The macro rows as lines for a terminal."""
-    lines = [f"{'system':<12} {'variant':<16} {'metric':<9} {'paper':>8}  ours (sd, seeds)"]
+    cells = [("system", "variant", "split", "metric", "paper", "ours (sd, seeds)")]
     for row in rows:
         if row["label"]:
             continue
@@ -159,10 +159,13 @@ def in_words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         else:
             sd = "" if row["sd"] is None else f" ({row['sd']:.2f}, {row['seeds']})"
             ours = f"{row['ours']:.2f}{sd}"
-        lines.append(
-            f"{row['system']:<12} {row['variant'] + mark:<16} {row['metric']:<9} "
-            f"{row['paper']:>8.2f}  {ours}"
-        )
+        about = (row["system"], row["variant"] + mark, row["split"], row["metric"])
+        cells.append((*about, f"{row['paper']:.2f}", ours))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    ]
     if any(row["transductive"] for row in rows):
         lines.append("* transductive: adapted on the sound of the clips that it is scored on")
     return lines

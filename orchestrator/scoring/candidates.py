@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.members.rows import OutOfFold
@@ -16,7 +16,8 @@ from orchestrator.scoring.ledger import FITTED
 from orchestrator.stacking.crossfit import fused
 from orchestrator.stacking.families import load_learner
 from orchestrator.stacking.learner import Learner
-from systems.kinds import Truth, kind
+from systems.data.dataset import LabelKind
+from systems.kinds import Truth
 from systems.metrics import fused_by
 from systems.predictions import Predictions
 
@@ -46,6 +47,7 @@ def final_models(plan: Plan, rows: OutOfFold) -> list[Candidate]:
         trial, variants = member.run.trial(member.number), decision_variants(member.plan)
         who = f"training {member.number}" if plan.purpose == "train" else f"{member.name}, {how}"
         for variant in variants_of(plan, variants, place):
+            decided = read_json(trial.decision(variant, plan.stage.final))
             about = {
                 "who": who,
                 "trial": member.key,
@@ -53,14 +55,14 @@ def final_models(plan: Plan, rows: OutOfFold) -> list[Candidate]:
                 "variant": variant,
                 "best": place == rows.best,
                 "transductive": is_transductive(member.plan, variants[variant]),
-                "refinement": read_json(trial.decision(variant, plan.stage.final)),
+                "refinement": decided if decided and "thresholds" in decided else None,
             }
             predictions = Predictions.load(trial.test_predictions(variant, plan.stage.final))
             found.append(Candidate(about, predictions))
     return found
 
 
-def meta_learners(run: RunDir, test: Members, labels: str) -> list[Candidate]:
+def meta_learners(run: RunDir, test: Members, labels: LabelKind) -> list[Candidate]:
     """The fitted meta-learners and what they say of the test part, whose labels' kind is told.
 
     One that could not be fitted is left out: the report says why.
@@ -86,7 +88,7 @@ def fitted_on_test(
     """
     plan = run.plan
     by = fused_by(plan.metric, truth.kind)
-    targets = Targets.of(truth.values, truth.kind, by, events=truth.events)
+    targets = Targets.of(truth.values, truth.kind, by, events=truth.events, lengths=truth.lengths)
     found = []
     for candidate in candidates:
         about = candidate.about
@@ -108,10 +110,9 @@ def _about(name: str, title: str) -> dict[str, Any]:
 
 
 def _say(
-    folder: LearnerDir, plan: Plan, learner: Learner, test: Members, labels: str
+    folder: LearnerDir, plan: Plan, learner: Learner, test: Members, labels: LabelKind
 ) -> Predictions:
     """What a learner says of the test part, kept in its folder."""
-    said = fused(learner, test).with_data(fingerprint=plan.fingerprint, splits="test")
+    said = fused(learner, test, labels).with_data(fingerprint=plan.fingerprint, splits="test")
     said.save(folder.test)
-    # Stage two fuses values and ranks as it fuses clip scores, and keeps them under that name.
-    return replace(said, **{kind(labels).dense: said.clip_scores})  # type: ignore[arg-type]
+    return said

@@ -17,11 +17,13 @@ from systems.data.prepare import Sound
 from systems.files import whole
 from systems.frontend.log_mel import LogMel, LogMelFrontEnd
 from systems.kinds import Truth, kind
+from systems.kinds.series import by_clip
 from systems.metrics.metric import decided
 from systems.metrics.tagging import f1_of_counts
 from systems.predictions import Predictions
 
 EACH = 2  # clips for each reason
+WIDEST = 2000  # frames of a spectrogram that is shown
 
 
 def choose_examples(
@@ -46,9 +48,9 @@ def choose_examples(
     about = kind(truth.kind)
     scores = getattr(predictions, about.dense)
     closeness = about.closeness(truth, scores)
+    true = by_clip(truth, truth.values) if about.ragged else truth.values
     clip_f1 = _clip_f1(decided(truth, scores)) if about.says_tags else None
     event_f1 = _clip_f1(counts["event_f1"]) if "event_f1" in counts else None
-    front_end = LogMelFrontEnd(LogMel(rate=store.rate, hop=store.rate // 50))
     shutil.rmtree(folder, ignore_errors=True)
     found = []
     for place, (row, why) in enumerate(_chosen(closeness, event_f1, about.words), start=1):
@@ -62,12 +64,15 @@ def choose_examples(
                 "sound": f"{folder.name}/{sound.name}",
                 "clip_f1": None if clip_f1 is None else _number(clip_f1[row]),
                 "event_f1": None if event_f1 is None else _number(event_f1[row]),
-                "log_mel": _picture(front_end, store, clip_id),
+                "log_mel": _picture(store, clip_id),
                 "true": None if truth.events is None else _times(truth.events[row]),
                 "predicted": _times(predictions.events[row]) if predictions.events else None,
-                **_said(truth, scores[row], row),
+                **_said(truth, true[row], scores[row]),
             }
         )
+        if about.ragged:
+            found[-1]["series"]["hop"] = predictions.frame_hop
+            found[-1]["series"]["pcc"] = float(closeness[row])
     return found
 
 
@@ -99,19 +104,30 @@ def _clip_f1(counts: np.ndarray) -> np.ndarray:
     return np.where(whole.sum(axis=-1) == 0, np.nan, f1_of_counts(whole))
 
 
-def _said(truth: Truth, scores: np.ndarray, row: int) -> dict[str, Any]:
-    """What is true of a clip and what its scores [K] say: classes, or a regression's values."""
-    classes, decide = truth.classes, kind(truth.kind).decide
-    if decide is None:
-        true = {name: float(value) for name, value in zip(classes, truth.values[row], strict=True)}
+def _said(truth: Truth, true: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+    """What is true of a clip [K] and what its scores [K] say: classes, or a regression's values, of
+    a series [T, K] each output's at all steps."""
+    classes, about = truth.classes, kind(truth.kind)
+    none: dict[str, Any] = {"true_tags": [], "predicted_tags": []}
+    if about.ragged:
+        series = {"true": _rounded(classes, true), "predicted": _rounded(classes, scores)}
+        return {**none, "tags": {}, "series": series}
+    if about.decide is None:
+        values = {name: float(value) for name, value in zip(classes, true, strict=True)}
         said = {name: float(value) for name, value in zip(classes, scores, strict=True)}
-        return {"true_tags": [], "predicted_tags": [], "tags": said, "true_values": true}
-    there, found = truth.values[row] > 0.5, decide(scores[None])[0]
+        return {**none, "tags": said, "true_values": values}
+    there, found = true > 0.5, about.decide(scores[None])[0]
     return {
         "true_tags": [classes[k] for k in np.flatnonzero(there)],
         "predicted_tags": [classes[k] for k in np.flatnonzero(found)],
         "tags": {classes[k]: float(scores[k]) for k in np.flatnonzero(there | found)},
     }
+
+
+def _rounded(outputs: Sequence[str], rows: np.ndarray) -> dict[str, list[float]]:
+    """Each output's values at the steps [T, D], as many digits as a picture shows."""
+    return {name: [float(f"{value:.4g}") for value in rows[:, d]]
+            for d, name in enumerate(outputs)}  # fmt: skip
 
 
 def _number(value: float) -> float | None:
@@ -129,7 +145,9 @@ def _write_sound(path: Path, waveform: np.ndarray, rate: int) -> None:
         soundfile.write(temporary, waveform / peak, rate, format="FLAC", subtype="PCM_16")
 
 
-def _picture(front_end: LogMelFrontEnd, store: Sound, clip_id: str) -> Mapping[str, Any]:
+def _picture(store: Sound, clip_id: str) -> Mapping[str, Any]:
+    hop = max(store.rate // 50, round(store.duration(clip_id) * store.rate / WIDEST))
+    front_end = LogMelFrontEnd(LogMel(rate=store.rate, hop=hop))
     with torch.no_grad():
         features = front_end(torch.from_numpy(np.array(store[clip_id]))[None])[0, 0].numpy()
     low, high = np.percentile(features, [5, 99.8])

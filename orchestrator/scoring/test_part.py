@@ -19,7 +19,7 @@ from orchestrator.scoring.score import score
 from orchestrator.scoring.submission import submit
 from orchestrator.scoring.test_rows import test_rows
 from systems import data
-from systems.data.dataset import Dataset
+from systems.data.dataset import Dataset, LabelKind
 from systems.data.prepare import Sound
 from systems.data.subsets import subset_rows
 from systems.kinds import kind
@@ -60,7 +60,7 @@ def score_test_once(
     write_json(run.scores, {**first, "further": further, "submissions": submissions})
 
 
-def _answered(dataset: Dataset, rows: OutOfFold) -> str:
+def _answered(dataset: Dataset, rows: OutOfFold) -> LabelKind:
     """The kind of labels that predictions answer: the main test part's, or else of what trains."""
     kinds = [dataset.label_kind(part) for part in dataset.test_parts if not dataset.withholds(part)]
     return kinds[0] if kinds else rows.targets.kind

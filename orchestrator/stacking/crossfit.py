@@ -1,33 +1,35 @@
-"""Cross-fitting: every row is fused by a learner that was fitted on other groups' rows."""
+"""Cross-fitting: every clip is fused by a learner that was fitted on other groups' clips."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from orchestrator.members.seen import Members, Targets
 from orchestrator.stacking.learner import Learner
-from systems.data.splits import counted_apart
+from systems.data.dataset import LabelKind
 from systems.data.stratify import cross_fitting_folds
+from systems.kinds import kind
 from systems.predictions import Predictions
 
 
 def outer_folds(targets: Targets, seed: int) -> np.ndarray:
-    """The cross-fitting fold [N] of each row: groups stay whole, classes spread evenly."""
-    values = targets.values if targets.says_tags else np.zeros((len(targets.values), 1))
-    return cross_fitting_folds(counted_apart(values, targets.judged), targets.groups, seed)
+    """The cross-fitting fold [N] of each clip: groups stay whole, classes spread evenly."""
+    return cross_fitting_folds(targets.strata(), targets.groups, seed)
 
 
 def cross_fitted(
     fitted_on: Callable[[Members, Targets], Learner], members: Members, targets: Targets, seed: int
 ) -> Predictions:
-    """Fuse every row by what ``fitted_on(members, targets)`` makes of the other folds' rows."""
+    """Fuse every clip by what ``fitted_on(members, targets)`` makes of the other folds' clips."""
     masks = list(fold_masks(outer_folds(targets, seed)))
     parts = [
-        fused(fitted_on(members.rows(~inside), targets.rows(~inside)), members.rows(inside))
+        fused(fitted_on(members.rows(~inside), targets.rows(~inside)), members.rows(inside),
+              targets.kind)
         for inside in masks
-    ]
+    ]  # fmt: skip
     return in_order(parts, members.clip_ids)
 
 
@@ -37,13 +39,14 @@ def fold_masks(fold_of: np.ndarray) -> Iterator[np.ndarray]:
         yield fold_of == fold
 
 
-def fused(learner: Learner, members: Members) -> Predictions:
-    """What a fitted learner says: clip scores [N, K] and, where it knows of time, events."""
+def fused(learner: Learner, members: Members, labels: LabelKind) -> Predictions:
+    """What a fitted learner says: the dense answer to labels of a kind and, where it knows of time,
+    events."""
+    dense: dict[str, Any] = {kind(labels).dense: members.by_clip(learner.predict(members))}
+    if members.lengths is not None:
+        dense["frame_hop"] = min(members.frame_hops, default=0.0)
     return Predictions.of(
-        members.clip_ids,
-        members.classes,
-        clip_scores=learner.predict(members),
-        events=learner.events(members),
+        members.clip_ids, members.classes, events=learner.events(members), **dense
     )
 
 
@@ -51,9 +54,4 @@ def in_order(parts: Sequence[Predictions], clip_ids: Sequence[str]) -> Predictio
     """Folds' predictions as one, its rows in the order of ``clip_ids``."""
     whole = Predictions.concatenate(parts)
     place = {clip_id: row for row, clip_id in enumerate(whole.clip_ids)}
-    order = [place[clip_id] for clip_id in clip_ids]
-    assert whole.clip_scores is not None
-    events = None if whole.events is None else tuple(whole.events[row] for row in order)
-    return Predictions.of(
-        clip_ids, whole.classes, clip_scores=whole.clip_scores[order], events=events
-    )
+    return whole.rows([place[clip_id] for clip_id in clip_ids])

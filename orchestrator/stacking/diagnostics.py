@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.members.rows import OutOfFold
+from orchestrator.members.seen import answer
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.stacking.families import load_learner
@@ -60,6 +61,7 @@ def gain(rows: OutOfFold) -> list[dict[str, float]]:
                 rows.targets.values,
                 rows.scores[:, :count].mean(axis=1),
                 rows.targets.kind,
+                rows.targets.lengths,
             )._asdict(),
         }
         for count in range(1, rows.scores.shape[1] + 1)
@@ -94,8 +96,7 @@ def _reliabilities(run: RunDir, rows: OutOfFold, counted: np.ndarray) -> list[di
            if s["metric"] == rows.targets.metric]  # fmt: skip
     sign = -metric(rows.targets.metric).sign
     for _, title, folder in sorted(own, key=lambda row: sign * row[0])[:SHOWN]:
-        fused = Predictions.load(folder.out_of_fold).clip_scores
-        assert fused is not None
+        fused = answer(Predictions.load(folder.out_of_fold), rows.targets.kind)
         found.append({"who": title, **reliability(rows.targets.values, fused[counted])})
     return found
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from orchestrator.console.interrupts import Interrupted, Stop
 from orchestrator.console.progress import Progress
-from orchestrator.members.seen import Members, Targets
+from orchestrator.members.seen import Members, Targets, answer
 from orchestrator.plan.plan import Resources
 from orchestrator.plan.search import SamplerSettings
 from orchestrator.plan.stage import Manner
@@ -71,8 +71,7 @@ class Bench:
             truth = self.targets.rows(counted).truth(self.members.classes)
             assert crossed.events is not None
             return metric(judged_by).worth(truth, [crossed.events[row] for row in counted])
-        assert crossed.clip_scores is not None
-        return self.targets.worth(crossed.clip_scores)
+        return self.targets.worth(answer(crossed, self.targets.kind))
 
 
 def searched(

@@ -13,7 +13,7 @@ import numpy as np
 from orchestrator.console.interrupts import Stop
 from orchestrator.console.progress import Progress
 from orchestrator.members.rows import OutOfFold
-from orchestrator.members.seen import Members, Snapshots, Targets, joined
+from orchestrator.members.seen import Members, Snapshots, Targets, answer, joined
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import LearnerDir, RunDir
@@ -73,7 +73,7 @@ def fit_one(run: RunDir, rows: OutOfFold, name: str, stop: Stop, progress: Progr
     if plan.stage.fitted_on == "out_of_fold":
         predictions = _crossed(folder.folds, fit, rows, plan, stop)
     else:  # as the paper did: on the rows that it was fitted on
-        predictions = fused(final, rows.seen)
+        predictions = fused(final, rows.seen, rows.targets.kind)
     judgement = _judged(final, predictions, rows, plan)
     by_fusing = _gain_by_fusing(folder, fit, predictions, final, rows, plan, stop)
     predictions.with_data(fingerprint=plan.fingerprint, splits=plan.splits["digest"]).save(
@@ -146,6 +146,8 @@ def _fit(folder: LearnerDir, plan: Plan, name: str, stop: Stop, progress: Progre
     def fit(members: Members, targets: Targets, where: str) -> Learner:
         fitting = targets.fitting()
         members, targets = members.rows(fitting), targets.rows(fitting)
+        if not members.clip_ids:
+            raise CannotFit("a single clip cannot both fit it and judge it.")
         if plan.stage.trials > 0:
             return searched(
                 folder.search(where), name, settings, plan.stage.manner, members, targets,
@@ -167,7 +169,7 @@ def _crossed(parts_in: Path, fit: Fit, rows: OutOfFold, plan: Plan, stop: Stop) 
         if not path.exists():
             stop.check()
             fitted = fit(rows.seen.rows(~inside), rows.targets.rows(~inside), f"fold{fold}")
-            fused(fitted, rows.seen.rows(inside)).save(path)
+            fused(fitted, rows.seen.rows(inside), rows.targets.kind).save(path)
         parts.append(Predictions.load(path))
     return in_order(parts, rows.clip_ids)
 
@@ -204,20 +206,17 @@ def _judged(
     other: Predictions | None = None,
 ) -> Judgement:
     """Against other predictions, or the best single trial: the member that its search put first."""
-    counted = np.flatnonzero(rows.targets.counted())
+    counted, labels = np.flatnonzero(rows.targets.counted()), rows.targets.kind
     truth = rows.targets.rows(counted).truth(plan.classes)
     if final.judged_by is None:
-        best = rows.scores[:, rows.best] if other is None else other.clip_scores
-        assert predictions.clip_scores is not None
-        assert best is not None
-        return judge(rows.targets.metric, truth, predictions.clip_scores[counted], best[counted])
-    reference = _best_events(final.judged_by, rows) if other is None else other.events
+        reference = rows.said(rows.best) if other is None else other
+        ours, theirs = (answer(one.rows(counted), labels) for one in (predictions, reference))
+        return judge(rows.targets.metric, truth, ours, theirs)
+    best = _best_events(final.judged_by, rows) if other is None else other.events
     assert predictions.events is not None
-    assert reference is not None
-    ours, theirs = (
-        tuple(events[row] for row in counted) for events in (predictions.events, reference)
-    )
-    return judge(final.judged_by, truth, ours, theirs)
+    assert best is not None
+    found, known = (tuple(e[row] for row in counted) for e in (predictions.events, best))
+    return judge(final.judged_by, truth, found, known)
 
 
 def _best_events(judged_by: str, rows: OutOfFold) -> tuple[tuple[Event, ...], ...]:

@@ -18,6 +18,7 @@ from orchestrator.runs.rundir import RunDir
 from orchestrator.tracking.batches import finite
 from orchestrator.tracking.names import TAG
 from orchestrator.tracking.views import View
+from systems.kinds import kind
 
 LOGGED = TAG + "model"  # digest of what a logged model was made from
 MODEL = "model"  # name of each logged model below its run
@@ -77,14 +78,18 @@ def _save(run: RunDir, model: str, folder: Path, run_id: str, logged: Any) -> Pa
     """The bundle of a model as MLflow's folder of a model made from code."""
     import mlflow.pyfunc
     from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, Schema
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import Array
 
     bundle = export(run, folder / "bundle", model=model)
-    classes = read_json(bundle / "bundle.json")["classes"]
+    about = read_json(bundle / "bundle.json")
+    values: list[Any] = [ColSpec("double", name) for name in about["classes"]]
+    outputs = [*values, ColSpec("string", "events")]
+    if kind(about["label_kind"]).ragged:
+        outputs = [ColSpec(Array(DataType.double), n) for n in ("time", *about["classes"])]
     # The input has no name: then a list of paths will do as well as a frame.
-    outputs = [ColSpec("string", "path"), *(ColSpec("double", name) for name in classes)]
     signature = ModelSignature(
-        Schema([ColSpec("string")]), Schema([*outputs, ColSpec("string", "events")])
+        Schema([ColSpec("string")]), Schema([ColSpec("string", "path"), *outputs])
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it misses an example, for which there is no audio

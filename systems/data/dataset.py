@@ -208,6 +208,15 @@ class Dataset:
         return digest.hexdigest()[:16]
 
 
+def rows_of_clips(clips: np.ndarray, lengths: Sequence[int] | None) -> np.ndarray:
+    """The rows [n] of some clips, by place; ``lengths`` are T of every clip, ``None``: all 1."""
+    if lengths is None:
+        return clips
+    first = np.cumsum([0, *lengths])
+    rows = [np.arange(first[clip], first[clip + 1]) for clip in clips]
+    return np.concatenate([np.zeros(0, int), *rows])
+
+
 @dataclass(frozen=True)
 class ClipSet:
     """Some clips and, where they may be seen, their targets: clip-level [N, K], or of series.
@@ -230,6 +239,21 @@ class ClipSet:
         """The places [n] of the clips that metrics are of."""
         every = np.arange(len(self.clip_ids))
         return every if self.judged is None else every[self.judged]
+
+    def some(self, where: np.ndarray) -> ClipSet:
+        """Some of the clips, by place [n], with all that is known of them."""
+
+        def of(values: Any, places: np.ndarray = where) -> Any:
+            if values is None or not len(values):
+                return values
+            if isinstance(values, np.ndarray):
+                return values[places]
+            return tuple(values[i] for i in places)
+
+        return ClipSet(
+            of(self.clip_ids), of(self.targets, rows_of_clips(where, self.lengths)),
+            of(self.lengths), of(self.columns), of(self.judged), of(self.events), of(self.weights),
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.clip_ids)

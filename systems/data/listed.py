@@ -172,6 +172,9 @@ class Listing:
         self.faults += _part_faults(kept, parts)
         if self.faults or (broken and not skip_broken):
             raise refusal(self.name, self.root, self.faults, () if skip_broken else broken)
+        length = dict(seconds)
+        if label_hop:  # a recording ends with its last step, to which its sound is cut or filled
+            length = {i.clip_id: label_hop * int(i.columns["steps"]) for i in kept}
         by_part = {part: tuple(i for i in kept if i.part == part) for part in parts}
         withheld = all(item.label is None for item in by_part["test"])
         test_kind: LabelKind = "withheld" if withheld else kind
@@ -181,7 +184,7 @@ class Listing:
             task=task,
             classes=tuple(classes),
             clips=tuple(
-                Clip(i.clip_id, i.part, "labelled", i.group, seconds[i.clip_id], i.columns)
+                Clip(i.clip_id, i.part, "labelled", i.group, length[i.clip_id], i.columns)
                 for i in kept
             ),
             labels={part: _labels(kind, items) for part, items in by_part.items()},

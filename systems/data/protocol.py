@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from systems.data.dataset import Clip
-from systems.data.stratify import FOLDS, stratified_groups
+from systems.data.stratify import FOLDS, stratified_groups, too_few
 from systems.errors import UserError
 
 Final = Literal["refit", "fold_mean", "fold_geometric"]
@@ -141,7 +141,7 @@ def _contiguous(units: Sequence[str], folds: int) -> np.ndarray:
     """The fold [N] of each row: units in order of appearance, as many in each fold, or one more."""
     names = list(dict.fromkeys(units))
     if len(names) < folds:
-        raise UserError(f"{len(names)} groups of clips cannot make {folds} disjoint folds.")
+        raise UserError(too_few(len(names), folds))
     fold_of = {name: fold for fold, some in enumerate(_cuts(names, folds)) for name in some}
     return np.array([fold_of[unit] for unit in units])
 
@@ -176,6 +176,7 @@ def _held_out(
     if not validates:
         raise UserError(
             f"a hold-out within each {' and '.join(protocol.within)} needs two {protocol.grouped}s "
-            "in one of them: leave out --protocol paper."
+            "in one of them. That is the paper's protocol, which `reproduce` takes: use the whole "
+            "set, or `run` or `train` without --protocol paper."
         )
     return np.array([0 if unit in validates else TRAINS for unit in units])

@@ -23,6 +23,15 @@ def cross_fitting_folds(
     return stratified_groups(targets, units, min(most, len(set(units))), seed)
 
 
+def too_few(groups: int, folds: int) -> str:
+    """Why so few groups make no folds."""
+    return (
+        f"{groups} groups of clips cannot make {folds} disjoint folds: clips of one speaker, place "
+        "or recording are never split. Take data with more of these, or with a validation part or "
+        "folds of its own (docs/data.md)."
+    )
+
+
 def stratified_groups(
     targets: np.ndarray, groups: Sequence[str], folds: int, seed: int
 ) -> np.ndarray:
@@ -37,7 +46,7 @@ def stratified_groups(
     """
     names = list(dict.fromkeys(groups))
     if len(names) < folds:
-        raise UserError(f"{len(names)} groups of clips cannot make {folds} disjoint folds.")
+        raise UserError(too_few(len(names), folds))
     row = {name: r for r, name in enumerate(names)}
     counts = np.zeros((len(names), targets.shape[1] + 1))
     for target, group in zip(targets, groups, strict=True):

@@ -122,17 +122,10 @@ class LogMelFrontEnd(nn.Module):
 
 
 @dataclass(frozen=True)
-class NearestFrames:
-    """Log-mel of the median of each frame's nearest frames (REPET-SIM; nnf_cnn_ensemble, 2.2).
-
-    Of mel energies S [F, T], for each frame the ``neighbours`` other frames of least Euclidean
-    distance, and the median over them by band; then the logarithm. It equals
-    ``librosa.decompose.nn_filter(S, aggregate=np.median, k=5, metric="euclidean",
-    mode="distance")``.
-    """
+class OfMel:
+    """What is made of a mel spectrogram, at its rate and hop."""
 
     mel: LogMel
-    neighbours: int = 5
 
     @property
     def rate(self) -> int:
@@ -141,6 +134,19 @@ class NearestFrames:
     @property
     def hop_seconds(self) -> float:
         return self.mel.hop_seconds
+
+
+@dataclass(frozen=True)
+class NearestFrames(OfMel):
+    """Log-mel of the median of each frame's nearest frames (REPET-SIM; nnf_cnn_ensemble, 2.2).
+
+    Of mel energies S [F, T], for each frame the ``neighbours`` other frames of least Euclidean
+    distance, and the median over them by band; then the logarithm. It equals
+    ``librosa.decompose.nn_filter(S, aggregate=np.median, k=5, metric="euclidean",
+    mode="distance")``.
+    """
+
+    neighbours: int = 5
 
     def shape(self, samples: int) -> tuple[int, int, int]:
         return self.mel.shape(samples)
@@ -177,21 +183,12 @@ def nearest_median(energies: Tensor, neighbours: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Mfcc:
+class Mfcc(OfMel):
     """Mel-frequency cepstral coefficients of a log-mel, with ``deltas`` orders of differences below
     them (torchaudio's over 9 frames): [B, 1, count * (1 + deltas), T]."""
 
-    mel: LogMel
     count: int = 30
     deltas: int = 2
-
-    @property
-    def rate(self) -> int:
-        return self.mel.rate
-
-    @property
-    def hop_seconds(self) -> float:
-        return self.mel.hop_seconds
 
     def shape(self, samples: int) -> tuple[int, int, int]:
         return 1, self.count * (1 + self.deltas), self.mel.frames(samples)

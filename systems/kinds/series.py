@@ -41,7 +41,12 @@ def joined(truth: Truth, said: Any) -> np.ndarray:
 
 def by_clip(truth: Truth, rows: np.ndarray) -> list[np.ndarray]:
     """Rows [ΣT, ...] as one array [T, ...] a clip."""
-    return np.split(rows, np.cumsum(_lengths(truth))[:-1])
+    return by_lengths(rows, _lengths(truth))
+
+
+def by_lengths(rows: np.ndarray, lengths: Sequence[int]) -> list[np.ndarray]:
+    """Rows [ΣT, ...] as one array [T, ...] a clip, of T of each clip."""
+    return np.split(rows, np.cumsum(lengths))[:-1]
 
 
 def _lengths(truth: Truth) -> tuple[int, ...]:

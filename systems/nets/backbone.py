@@ -7,6 +7,7 @@ import itertools
 from torch import Tensor, nn
 
 from systems.errors import UserError, nearest
+from systems.outputs import Outputs
 
 
 class Backbone(nn.Module):
@@ -51,3 +52,17 @@ def dense(*widths: int, dropout: float = 0.0) -> nn.Sequential:
             layers += [nn.ReLU(), nn.Dropout(dropout)]
         layers.append(nn.Linear(a, b))
     return nn.Sequential(*layers)
+
+
+class ImageNetwork(nn.Module):
+    """Features [B, 1, F, T] as an image -> logits [B, K]: a backbone, then dense layers."""
+
+    def __init__(
+        self, backbone: Backbone, hidden: tuple[int, ...], classes: int, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = dense(backbone.width, *hidden, classes, dropout=dropout)
+
+    def forward(self, x: Tensor) -> Outputs:
+        return Outputs(self.head(self.backbone(x)))

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from systems.errors import UserError
+
 Size = int | tuple[int, ...]
 
 
@@ -17,16 +19,17 @@ class Conv:
     """A block: ``repeat`` convolutions of stride 1, pooling, dropout.
 
     ``order`` is what happens at each convolution, in words: ``pad`` (zeros on every side), ``conv``
-    ("same"), ``norm`` (batch norm of channels, or of rows with ``norm="frequency"``), ``act``. A
-    ``glu`` doubles the filters, halves of which gate the others; its norm stands where it is told,
-    over one half or both; ``drop``: dropout at each convolution, else after the pool. A pool of
-    (F, T), of the same stride; ``ceil`` keeps what is left over.
+    ("same", or ``padding="valid"``), ``norm`` (batch norm of channels, or of rows with
+    ``norm="frequency"``), ``act``. A ``glu`` doubles the filters, halves of which gate the others;
+    its norm stands where it is told, over one half or both; ``drop``: dropout at each convolution,
+    else after the pool. A pool of (F, T), of the same stride; ``ceil`` keeps what is left over.
     """
 
     channels: int
     kernel: Size = 3
     repeat: int = 1
     order: str = "conv norm act"
+    padding: Literal["same", "valid"] = "same"
     norm: Literal["channel", "frequency"] = "channel"
     activation: Literal["relu", "elu", "glu"] = "relu"
     pool: Size = 1
@@ -43,8 +46,12 @@ class FrequencyNorm(nn.Module):
         self.norm = nn.BatchNorm2d(rows)
 
     def forward(self, x: Tensor) -> Tensor:
-        normed: Tensor = self.norm(x.transpose(1, 2)).transpose(1, 2)
-        return normed
+        # Copied into the layout of rows, the gradient too: on strided maps batch norm takes longer
+        # than the copies (a tenth of a step of nnf_cnn_ensemble).
+        normed: Tensor = self.norm(x.transpose(1, 2).contiguous())
+        if normed.requires_grad:
+            normed.register_hook(Tensor.contiguous)
+        return normed.transpose(1, 2).contiguous()
 
 
 class ConvStack(nn.Module):
@@ -82,6 +89,11 @@ class _Block(nn.Module):
         sizes = _sizes(row.pool, len(shape) - 1)
         self.pool = _pool(row, sizes)
         divided = [-(-n // s) if row.ceil else n // s for n, s in zip(out[1:], sizes, strict=True)]
+        if 0 in divided and 0 not in out:  # 0: any
+            raise UserError(
+                f"a map of {' x '.join(map(str, out[1:]))} is smaller than its pool of "
+                f"{' x '.join(map(str, sizes))}: take more bands, or longer excerpts."
+            )
         self.out = (out[0], *divided)
         self.dropout = nn.Dropout(0.0 if "drop" in row.order.split() else row.dropout)
 
@@ -115,9 +127,13 @@ def _unit(row: Conv, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]
         elif word == "conv":
             filters = row.channels * (2 if glu else 1)
             kernel = _sizes(row.kernel, dimensions)
-            padding = tuple(k // 2 if k % 2 else 0 for k in kernel)
-            if any(k % 2 == 0 for k in kernel):  # of which "same" takes one more at the end
-                layers.append(_uneven(kernel))
+            padding: tuple[int, ...] = (0,) * dimensions
+            if row.padding == "valid":
+                rest = tuple(n - k + 1 for n, k in zip(rest, kernel, strict=True))
+            else:
+                padding = tuple(k // 2 if k % 2 else 0 for k in kernel)
+                if any(k % 2 == 0 for k in kernel):  # "same" takes one more at the end
+                    layers.append(_uneven(kernel))
             layers.append(convolution(channels, filters, kernel, padding=padding))  # type: ignore[arg-type]
             channels = filters
         elif word == "norm":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -71,3 +74,24 @@ class ReluGru(nn.Module):
             h = z * h + (1 - z) * candidate
             states.append(h)
         return torch.stack(states, dim=1)
+
+
+class SeriesHead(nn.Module):
+    """Recurrent layers over a sequence and a dense layer with tanh: [B, T, D] -> [B, T, outputs].
+
+    ``dropout``: before each of the layers.
+    """
+
+    def __init__(
+        self, kind: str, width: int, units: Sequence[int], dropout: Sequence[float], outputs: int
+    ) -> None:
+        super().__init__()
+        widths = (width, *units)
+        self.layers = nn.ModuleList(Recurrent(kind, a, b) for a, b in itertools.pairwise(widths))
+        self.dropouts = nn.ModuleList(nn.Dropout(rate) for rate in dropout)
+        self.out = nn.Linear(widths[-1], outputs)
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        for dropout, layer in zip(self.dropouts, self.layers, strict=True):
+            sequence = layer(dropout(sequence))
+        return torch.tanh(self.out(sequence))

@@ -9,21 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
-from systems.bags import BagOfWords, descriptors
 from systems.data.prepare import Standardised
 from systems.data.protocol import Protocol
 from systems.estimator_system import EstimatorSystem
 from systems.excerpts import Excerpts
 from systems.figures import Figure
-from systems.frontend import FrontEnd
 from systems.frontend.embeddings import FrameEmbeddings
 from systems.frontend.log_mel import LogMel, Mfcc, Waveform
-from systems.nets.backbone import Backbone, dense
+from systems.nets.backbone import Backbone, ImageNetwork
 from systems.nets.convs import Conv, ConvStack
-from systems.nets.recurrent import Recurrent
+from systems.nets.recurrent import SeriesHead
+from systems.nets.residual import Bottleneck
 from systems.network_system import NetworkSystem
 from systems.outputs import Outputs
 from systems.registry import Requirement, register
@@ -67,19 +65,6 @@ class MaskConfig:
     )  # fmt: skip
 
 
-class ImageNetwork(nn.Module):
-    """Features [B, 1, F, T] as an image of three equal channels -> logits [B, K]."""
-
-    def __init__(self, c: MaskConfig, classes: int) -> None:
-        super().__init__()
-        self.backbone = Backbone(c.backbone, size=c.image_size)
-        hidden = (256, 16) if c.head == "v1" else ()
-        self.head = dense(self.backbone.width, *hidden, classes, dropout=c.head_dropout)
-
-    def forward(self, x: Tensor) -> Outputs:
-        return Outputs(self.head(self.backbone(x)))
-
-
 SGD = {"training.optimiser": "sgd", "training.learning_rate": 1e-3, "training.momentum": 0.9}
 SMALL = {"backbone": "test_resnet", "weights": "none"}  # no weights: see the paper's card
 MASK: dict[str, Any] = {
@@ -102,12 +87,14 @@ MASK: dict[str, Any] = {
 )
 def mask(c: MaskConfig) -> NetworkSystem:
     """ResNet18 over log-mel images with one dense layer: mask or clear."""
-    front_end: FrontEnd = c.front_end if c.features == "log_mel" else Mfcc(c.front_end)
+    hidden = (256, 16) if c.head == "v1" else ()
     return NetworkSystem(
-        front_end=front_end,
+        front_end=c.front_end if c.features == "log_mel" else Mfcc(c.front_end),
         excerpts=Excerpts(seconds=1.0),
         scale="batch",
-        network=lambda shape, classes: ImageNetwork(c, classes),
+        network=lambda shape, classes: ImageNetwork(
+            Backbone(c.backbone, size=c.image_size), hidden, classes, c.head_dropout
+        ),
         activation="softmax",
         frames=False,
         start=StartFrom(c.weights, c.backbone, "backbone.trunk"),
@@ -138,19 +125,13 @@ class SvmConfig:
 )  # fmt: skip
 def mask_svm(c: SvmConfig) -> EstimatorSystem:
     """A non-linear SVM over bags of audio words."""
+    from systems.bags import bag_machine, descriptors  # loads scikit-learn
 
-    def estimator(seed: int) -> Any:
-        from sklearn.calibration import CalibratedClassifierCV
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import MinMaxScaler
-        from sklearn.svm import SVC
-
-        machine = SVC(C=c.c, gamma=c.gamma or "scale", kernel=c.kernel, random_state=seed)
-        # Platt's probabilities, which SVC itself gives up in favour of this.
-        calibrated = CalibratedClassifierCV(machine, ensemble=False, cv=5)
-        return make_pipeline(BagOfWords(c.words, seed=seed), MinMaxScaler(), calibrated)
-
-    return EstimatorSystem(rate=16_000, features=descriptors, estimator=estimator)
+    return EstimatorSystem(
+        rate=16_000,
+        features=descriptors,
+        estimator=lambda seed: bag_machine(c.words, c.c, c.gamma or "scale", c.kernel, seed),
+    )
 
 
 @dataclass(frozen=True)
@@ -177,53 +158,29 @@ class BreathNetwork(nn.Module):
 
     def __init__(self, c: BreathConfig, shape: tuple[int, int], outputs: int) -> None:
         super().__init__()
-        first, second = (round(units * c.width) for units in LSTMS[c.size])
-        if c.size == "complex":
-            self.trunk: nn.Module = residual_trunk(c.width)
-            width = round(512 * c.width)
-        else:
-            table = [Conv(round(n * c.width), k, order="conv act drop", pool=p, dropout=c.dropout,
-                          pooling="mean" if k == 5 else "max")
-                     for n, k, p in CONVS[c.size]]  # fmt: skip
-            self.trunk = ConvStack(table, shape)
-            width = table[-1].channels
-        self.first = Recurrent("lstm", width, first)
-        self.dropout = nn.Dropout(c.dropout if c.size == "complex" else 0.0)
-        self.second = Recurrent("lstm", first, second)
-        self.out = nn.Linear(second, outputs)
+        self.trunk, width = breath_trunk(c, shape)
+        units = [round(n * c.width) for n in LSTMS[c.size]]
+        dropout = (0.0, c.dropout if c.size == "complex" else 0.0)
+        self.head = SeriesHead("lstm", width, units, dropout, outputs)
 
     def forward(self, x: Tensor) -> Outputs:
         embedding = self.trunk(x).transpose(1, 2)
-        states = self.second(self.dropout(self.first(embedding)))
-        return Outputs(frames=torch.tanh(self.out(states)), frame_embedding=embedding)
+        return Outputs(frames=self.head(embedding), frame_embedding=embedding)
 
 
-def residual_trunk(width: float) -> nn.Sequential:
-    """A convolution and six bottleneck blocks, pooled to a 640th."""
-    n = [round(channels * width) for channels in (128, 64, 256, 128, 512)]
-    one = [Bottleneck(n[0], n[1], n[2]), *(Bottleneck(n[2], n[1], n[2]) for _ in range(2))]
-    two = [Bottleneck(n[2], n[3], n[4]), *(Bottleneck(n[4], n[3], n[4]) for _ in range(2))]
-    stem = ConvStack([Conv(n[0], 8, pool=10)], (1, 0))
-    return nn.Sequential(stem, *one, nn.AvgPool1d(8), *two, nn.AvgPool1d(8))
-
-
-class Bottleneck(nn.Module):
-    """Convolutions of 1, 5 and 1 over [B, C, T], with batch norm, around a skip."""
-
-    def __init__(self, channels: int, inner: int, out: int) -> None:
-        super().__init__()
-        sizes = ((channels, inner, 1), (inner, inner, 5), (inner, out, 1))
-        layers: list[nn.Module] = []
-        for a, b, kernel in sizes:
-            layers += [nn.Conv1d(a, b, kernel, padding="same", bias=False), nn.BatchNorm1d(b),
-                       nn.ReLU()]  # fmt: skip
-        self.layers = nn.Sequential(*layers[:-1])
-        self.skip: nn.Module = nn.Identity()
-        if channels != out:
-            self.skip = nn.Sequential(nn.Conv1d(channels, out, 1, bias=False), nn.BatchNorm1d(out))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.layers(x) + self.skip(x))
+def breath_trunk(c: BreathConfig, shape: tuple[int, int]) -> tuple[nn.Module, int]:
+    """What shortens the waveform 640 times, and its channels."""
+    if c.size != "complex":
+        about: dict[str, Any] = {"order": "conv act drop", "dropout": c.dropout}
+        rows = [(round(n * c.width), k, p) for n, k, p in CONVS[c.size]]
+        table = [Conv(n, k, pool=p, pooling="mean" if k == 5 else "max", **about)
+                 for n, k, p in rows]  # fmt: skip
+        return ConvStack(table, shape), table[-1].channels
+    stem, inner, one, inner_two, two = (round(n * c.width) for n in (128, 64, 256, 128, 512))
+    first = [Bottleneck(stem, inner, one), *(Bottleneck(one, inner, one) for _ in range(2))]
+    second = [Bottleneck(one, inner_two, two), *(Bottleneck(two, inner_two, two) for _ in range(2))]
+    start = ConvStack([Conv(stem, 8, pool=10)], shape)
+    return nn.Sequential(start, *first, nn.AvgPool1d(8), *second, nn.AvgPool1d(8)), two
 
 
 BREATH: dict[str, Any] = {
@@ -300,17 +257,12 @@ class PiecesNetwork(nn.Module):
     def __init__(self, c: PiecesConfig, outputs: int) -> None:
         super().__init__()
         self.backbone = Backbone(c.backbone)
-        self.dropout = nn.Dropout(c.dropout)
-        first, second = c.units
-        self.first = Recurrent("gru", self.backbone.width, first)
-        self.second = Recurrent("gru", first, second)
-        self.out = nn.Linear(second, outputs)
+        self.head = SeriesHead("gru", self.backbone.width, c.units, (c.dropout,) * 2, outputs)
 
     def forward(self, x: Tensor) -> Outputs:
         pieces = x.unfold(3, 50, 2).permute(0, 3, 1, 2, 4)  # [B, T, 1, F, 50]
         embedding = self.backbone(pieces.flatten(0, 1)).unflatten(0, pieces.shape[:2])
-        states = self.second(self.dropout(self.first(self.dropout(embedding))))
-        return Outputs(frames=torch.tanh(self.out(states)), frame_embedding=embedding)
+        return Outputs(frames=self.head(embedding), frame_embedding=embedding)
 
 
 FROZEN = tuple(f"backbone.trunk.{name}" for name in ("conv1", "bn1", "layer1", "layer2"))
@@ -368,16 +320,11 @@ class FusionNetwork(nn.Module):
 
     def __init__(self, c: FusionConfig, shape: tuple[int, int, int], outputs: int) -> None:
         super().__init__()
-        first, second = c.units
-        self.first = Recurrent("lstm", shape[1], first)
-        self.dropout = nn.Dropout(c.dropout)
-        self.second = Recurrent("lstm", first, second)
-        self.out = nn.Linear(second, outputs)
+        self.head = SeriesHead("lstm", shape[1], c.units, (0.0, c.dropout), outputs)
 
     def forward(self, x: Tensor) -> Outputs:
         steps = nn.functional.normalize(x[:, 0].transpose(1, 2), dim=2)
-        states = self.second(self.dropout(self.first(steps)))
-        return Outputs(frames=torch.tanh(self.out(states)))
+        return Outputs(frames=self.head(steps))
 
 
 FITTED: dict[str, Any] = {"what": "fitted", "rows": "same_fold"}

@@ -14,6 +14,22 @@ from systems.errors import UserError
 
 
 @dataclass(frozen=True)
+class Only:
+    """Trains on the clips alone whose column has one of some values (as text); all validate."""
+
+    column: str
+    values: tuple[str, ...]
+
+    def __call__(self, data: TrainingData, context: Context) -> TrainingData:
+        there = np.array([value in self.values for value in column_of(data.labelled, self.column)])
+        if not there.any():
+            raise UserError(
+                f"no training clip has {' or '.join(self.values)} in its column '{self.column}'."
+            )
+        return replace(data, labelled=data.labelled.some(np.flatnonzero(there)))
+
+
+@dataclass(frozen=True)
 class WeightedBy:
     """Weights in the loss by a column of the clips: value (as text) -> weight, else 1."""
 
@@ -67,6 +83,6 @@ def column_of(clips: ClipSet, column: str) -> list[str]:
     """
     if not clips.columns or any(column not in about for about in clips.columns):
         raise UserError(
-            f"the training weighs clips by their column '{column}', which this data set lacks."
+            f"the training takes clips by their column '{column}', which this data set lacks."
         )
     return [str(about[column]) for about in clips.columns]

@@ -20,14 +20,17 @@ class Schedule:
     ``steps``: times ``factor`` after every ``every`` epochs. ``plateau``: times ``factor`` where
     what it watches (``on``, of the validation part) has not been better for more than ``patience``
     epochs; without a validation part a refit goes through the folds' median rates. ``cosine``: to
-    zero over all epochs.
+    zero over all epochs. ``from_best``: where the kept epoch has been the best for more than
+    ``patience`` epochs, times ``factor`` and on from that epoch's weights, ``stages`` times in all;
+    the training ends with the last (but_asc_fusion).
     """
 
-    kind: Literal["constant", "steps", "plateau", "cosine"] = "constant"
+    kind: Literal["constant", "steps", "plateau", "cosine", "from_best"] = "constant"
     factor: float = 1.0
     every: int = 1
     patience: int = 0
     on: Watched = "metric"
+    stages: int = 3
 
     def build(self, optimiser: torch.optim.Optimizer, epochs: int, mode: str) -> Any:
         """The scheduler; ``mode`` says which way the metric is better."""
@@ -39,7 +42,38 @@ class Schedule:
         if self.kind == "plateau":
             better: Any = mode if self.on == "metric" else "min"
             return schedulers.ReduceLROnPlateau(optimiser, better, self.factor, self.patience)
+        if self.kind == "from_best":
+            return FromBest(optimiser, self.factor, self.patience, self.stages)
         return None
+
+
+class FromBest:
+    """Lowers the rate where the best epoch is too long ago, and says when to go back to it."""
+
+    def __init__(
+        self, optimiser: torch.optim.Optimizer, factor: float, patience: int, stages: int
+    ) -> None:
+        self.optimiser, self.factor, self.patience = optimiser, factor, patience
+        self.left, self.began = stages - 1, 0
+
+    def step(self, epoch: int, best: int) -> bool:
+        """Whether the training goes back to its best epoch, for the next stage."""
+        if epoch - max(best, self.began) <= self.patience or not self.left:
+            return False
+        self.left, self.began = self.left - 1, epoch
+        for group in self.optimiser.param_groups:
+            group["lr"] *= self.factor
+        return True
+
+    def is_over(self, epoch: int, best: int) -> bool:
+        """Whether the last stage has been without a better epoch for too long."""
+        return not self.left and epoch - max(best, self.began) > self.patience
+
+    def state_dict(self) -> dict[str, int]:
+        return {"left": self.left, "began": self.began}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.left, self.began = state["left"], state["began"]
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from systems.tracks import Examples
 from systems.training.history import History
 from systems.training.losses import LossTerm, Step, supervised, total
 from systems.training.mixing import Augmentation, Batch
-from systems.training.settings import Training
+from systems.training.settings import FromBest, Training
 
 KEPT = "checkpoint_kept"
 
@@ -76,7 +76,7 @@ def fit(
         kept = {epoch: _restored(epoch, context) for epoch in history.kept}
         context.report(state["step"], history.metrics[-1])
     for epoch in range(start, last + 1):
-        if _ends(training, history, epoch, data):
+        if _ends(loop, history, epoch):
             break
         began = time.monotonic()
         generator = context.seed_step(epoch)
@@ -88,6 +88,8 @@ def fit(
         metrics["seconds"] = time.monotonic() - began
         history.metrics.append(metrics)
         _keep(loop, history, kept, epoch, data)
+        if loop.goes_back(epoch, history):
+            model.load_state_dict(kept[history.best_step])
         _publish(loop, history, epoch)
         context.report(epoch, metrics)
     if history.kept:
@@ -95,11 +97,14 @@ def fit(
     return history, [model.state_dict()]
 
 
-def _ends(training: Training, history: History, epoch: int, data: TrainingData) -> bool:
-    """Whether nothing has become better for the training's patience."""
-    if data.validation is None or training.patience is None:
+def _ends(loop: Loop, history: History, epoch: int) -> bool:
+    """Whether nothing has become better for the patience of the training, or of its schedule."""
+    patience = loop.recipe.training.patience
+    if loop.data.validation is None:
         return False
-    return epoch - history.best_step > training.patience
+    if isinstance(loop.scheduler, FromBest) and loop.scheduler.is_over(epoch, history.best_step):
+        return True
+    return patience is not None and epoch - history.best_step > patience
 
 
 def _validate(loop: Loop, history: History, epoch: int, data: TrainingData) -> dict[str, float]:
@@ -286,18 +291,16 @@ class Loop:
         return Batch(features, targets, weights)
 
     def _targets(self, clips: Any, rows: np.ndarray, starts: np.ndarray, length: int) -> Tensor:
-        """Targets [B, K] of excerpts of clips; of series those of their steps [B, T, D]."""
+        """Targets [B, K] of excerpts of clips; of series those of their steps [B, T, D], after the
+        end of a recording its last."""
         values = torch.as_tensor(clips.targets)
         if clips.lengths is None:
             return values[rows]
         first = np.concatenate([[0], np.cumsum(clips.lengths)])
         grid = self.hearing.grid
-        steps = [
-            values[first[row] + start // grid : min(first[row] + (start + length) // grid,
-                                                    first[row + 1])]
-            for row, start in zip(rows, starts, strict=True)
-        ]  # fmt: skip
-        return torch.stack(steps)
+        begins = first[rows] + starts // grid
+        steps = begins[:, None] + np.arange(length // grid)
+        return values[np.minimum(steps, first[rows + 1][:, None] - 1)]
 
     def validation_targets(self, rows: Sequence[int], starts: np.ndarray, outputs: Any) -> Tensor:
         """Targets of excerpts of the validation part, as long as what the network says of them."""
@@ -318,12 +321,20 @@ class Loop:
             for group in self.optimiser.param_groups:
                 group["lr"] = rates[min(epoch, len(rates)) - 1]
 
+    def goes_back(self, epoch: int, history: History) -> bool:
+        """Whether the next epoch goes on from the best one, at a lower rate."""
+        if not isinstance(self.scheduler, FromBest) or self.data.validation is None:
+            return False
+        return self.scheduler.step(epoch, history.best_step)
+
     def schedule(self, metrics: dict[str, float], data: TrainingData) -> None:
         """Note the epoch's learning rate, and set the next one's."""
         if self.scheduler is None:
             return
         metrics["learning_rate"] = self.optimiser.param_groups[0]["lr"]
         schedule = self.recipe.training.schedule
+        if isinstance(self.scheduler, FromBest):
+            return  # once it is known which epochs are kept
         if schedule.kind != "plateau":
             self.scheduler.step()
         elif data.validation is not None:

@@ -17,13 +17,16 @@ from torch import Tensor, nn
 from systems import config as configs
 from systems import registry
 from systems.data.dataset import ClipSet
-from systems.excerpts import Excerpts
+from systems.data.protocol import Protocol
+from systems.excerpts import Excerpts, Voting
 from systems.figures import Figure
+from systems.frontend.log_mel import LogMel
 from systems.network_system import FittedNetwork, NetworkSystem
 from systems.outputs import Outputs
 from systems.papers import gcrnn_vat
 from systems.registry import Requirement, register
-from systems.training.losses import ClipBce
+from systems.training.losses import ClipBce, OneMinusPcc
+from systems.training.settings import Training
 
 BIBTEX = "@misc{fakepaper}"
 TINY = replace(
@@ -39,6 +42,13 @@ ABOUT: dict[str, Any] = {
     "schedule": ("training.epochs",), "decision": "refinement",
     "tiny": {"training.steps_per_epoch": 6, "training.learning_rate": 0.01},
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Voted(gcrnn_vat.Config):
+    """The same with a decision that adapts nothing."""
+
+    voting: Voting = Voting()
 
 
 class Second(NetworkSystem):
@@ -145,21 +155,25 @@ register.fusion(
 @register("fakepaper/tagger", config=TINY, gives=("clip_scores",), **{**ABOUT, "decision": None})
 def tagger(config: Any) -> Any:
     """Tags without frames."""
+    return without_frames(config)
+
+
+def without_frames(config: Any, **more: Any) -> NetworkSystem:
     return NetworkSystem(
         front_end=config.front_end, network=Tags, loss=[ClipBce()], training=config.training,
-        excerpts=Excerpts(seconds=config.clip_seconds), frames=False,
+        excerpts=Excerpts(seconds=config.clip_seconds), frames=False, **more,
     )  # fmt: skip
 
 
 @register(
     "fakepaper/classes",
-    config=TINY,
+    config=Voted(**vars(TINY)),
     gives=("clip_scores",),
-    **{**ABOUT, "decision": None, "labels": ("class",), "dataset": "fakeset"},
+    **{**ABOUT, "decision": "voting", "labels": ("class",), "dataset": "fakeset"},
 )
 def classes(config: Any) -> Any:
     """One class a clip, without frames."""
-    return tagger(config)
+    return without_frames(config, decision=config.voting)
 
 
 @register(
@@ -230,4 +244,95 @@ register.fusion(
         Figure("first pass", {"members": ("fakepaper/net#pass 1", "fakepaper/net#fast")}),
         Figure("both; vote", {"pool": "frame_vote"}, node="vote"),
     ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OverTime:
+    """What follows a recording at 25 Hz."""
+
+    units: int = 8
+    embeddings: bool = False
+    front_end: LogMel = LogMel(window=1280, hop=640, bands=24, whole_hops=True)
+    training: Training = Training(
+        epochs=3, labelled=10, unlabelled=0, learning_rate=0.02, steps_per_epoch=4
+    )
+
+
+class Follows(nn.Module):
+    """Log-mel [B, 1, F, T] -> a value at each frame [B, T, D], and what lies before it."""
+
+    def __init__(self, shape: tuple[int, int, int], outputs: int, units: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(shape[1], units, 5, padding=2)
+        self.gru = nn.GRU(units, units, batch_first=True)
+        self.out = nn.Linear(units, outputs)
+
+    def forward(self, x: Tensor) -> Outputs:
+        hidden = torch.relu(self.conv(x[:, 0])).transpose(1, 2)
+        return Outputs(frames=self.out(self.gru(hidden)[0]), frame_embedding=hidden)
+
+
+def over_time(kind: Any, config: OverTime) -> Any:
+    return kind(
+        front_end=config.front_end, loss=[OneMinusPcc()], training=config.training, step=0.04,
+        network=lambda shape, outputs: Follows(shape, outputs, config.units),
+        excerpts=Excerpts(seconds=8, train="windows", predict="windows", hop=0.4, mean="overlap"),
+        embeddings=config.embeddings,
+    )  # fmt: skip
+
+
+RECORDINGS = Protocol(folds=4, of=("train", "devel"), shuffled=False)
+
+
+@register(
+    "fakepaper/series", config=OverTime(), task="series_regression",
+    dataset="compare2020_breathing", labels=("series",), gives=("frame_values",),
+    schedule=("training.epochs",), protocol=RECORDINGS, tiny={"training.epochs": 3},
+)  # fmt: skip
+def series(config: OverTime) -> Any:
+    """A signal beside sound."""
+    return over_time(NetworkSystem, config)
+
+
+register.variant(
+    "fakepaper/embedded", of="fakepaper/series", overrides={"embeddings": True},
+    gives=("frame_values", "frame_embeddings"), summary="One whose embeddings are kept.",
+)  # fmt: skip
+
+
+class OnEmbeddings(NetworkSystem):
+    """Learns a recording's values from what another says of it; its own sound is the truth's."""
+
+    def train(self, data: Any, sounds: Any, context: Any) -> Any:
+        taught = context.required("teacher")
+        assert data.validation is None or not {*data.validation.clip_ids} & {*taught.clip_ids}
+        place = {clip_id: row for row, clip_id in enumerate(taught.clip_ids)}
+        rows = [place[i] for i in data.labelled.clip_ids]
+        if data.validation is not None:  # a refit's teachers are of several folds
+            for row, steps in zip(rows, data.labelled.lengths, strict=True):
+                assert len(taught.frame_embeddings[row]) == steps
+        values = np.concatenate([taught.frame_values[row] for row in rows]).astype(np.float32)
+        labelled = replace(data.labelled, targets=values)
+        return super().train(replace(data, labelled=labelled), sounds, context)
+
+
+@register(
+    "fakepaper/follower", config=OverTime(), task="series_regression",
+    dataset="compare2020_breathing", labels=("series",), gives=("frame_values",),
+    schedule=("training.epochs",), protocol=RECORDINGS, requires={"teacher": Requirement(
+        "fakepaper/embedded", rows="same_fold", kinds=("frame_values", "frame_embeddings"),
+    )},
+)  # fmt: skip
+def follower(config: OverTime) -> Any:
+    """What learns what another says of recordings."""
+    return over_time(OnEmbeddings, config)
+
+
+register.variant(
+    "fakepaper/wide", of="fakepaper/series", overrides={"units": 16}, summary="A wider one.",
+)  # fmt: skip
+register.fusion(
+    "fakepaper/breath", members=["fakepaper/series", "fakepaper/wide"], learner="fold_weights",
+    settings={"standardise": True}, final="fold_mean", summary="Weights of each fold.",
 )  # fmt: skip

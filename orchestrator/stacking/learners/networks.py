@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from orchestrator.members.seen import Members, Targets
 from orchestrator.stacking.learner import Learner
 from orchestrator.stacking.learners.embeddings import at_length, frames_side_by_side, side_by_side
+from systems.data.dataset import LabelKind
+from systems.kinds import kind
+from systems.kinds.series import by_lengths
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class SmallNetwork(Learner):
     keeps its members' mean.
     """
 
-    labels = ("tags", "class", "events", "values")
+    labels: ClassVar[tuple[LabelKind, ...]] = ("tags", "class", "events", "values")
     Settings = Net
 
     def __init__(self, settings: Any = None) -> None:
@@ -110,9 +113,9 @@ class SmallNetwork(Learner):
         self.inputs, self.outputs = len(self.mean), truth[0].shape[1]
         self.centre, self.spread = np.zeros(self.outputs), np.ones(self.outputs)
         self.constant = []
-        if self.kind == "values":
+        if not targets.says_tags:
             self.centre, self.spread = _standard(truth)
-        elif self.kind != "class":
+        elif not targets.exclusive:
             self.constant = sorted({*range(self.outputs)} - {*targets.learnable()})
         inputs = [(row - self.mean) / self.scale for row in rows]
         wanted = [(one - self.centre) / self.spread for one in truth]
@@ -135,10 +138,11 @@ class SmallNetwork(Learner):
         """Network outputs [..., K] as probabilities or values."""
         from scipy.special import expit, softmax
 
-        if self.kind == "values":
+        about = kind(self.kind)
+        if not about.says_tags:
             values: np.ndarray = self.centre + self.spread * raw
             return values
-        return softmax(raw, axis=-1) if self.kind == "class" else expit(raw)
+        return softmax(raw, axis=-1) if about.exclusive else expit(raw)
 
     def predict(self, members: Members) -> np.ndarray:
         said = self._said(np.stack([raw.mean(axis=0) for raw in self._raw(members)]))
@@ -228,14 +232,15 @@ def _padded(clips: list[Any]) -> tuple[Any, Any]:
     return padded, (torch.arange(padded.shape[1]) < lengths[:, None]).float()
 
 
-def _loss(kind: str) -> Callable[[Any, Any], Any]:
+def _loss(labels: str) -> Callable[[Any, Any], Any]:
     """The loss [...] of outputs and truth [..., K]."""
     import torch
     from torch.nn import functional
 
-    if kind == "class":
+    about = kind(labels)
+    if about.exclusive:
         return lambda said, truth: -(truth * torch.log_softmax(said, dim=-1)).sum(dim=-1)
-    if kind == "values":
+    if not about.says_tags:
         return lambda said, truth: (said - truth).square().mean(dim=-1)
     return lambda said, truth: functional.binary_cross_entropy_with_logits(
         said, truth, reduction="none"
@@ -306,7 +311,8 @@ class MlpOnEmbeddings(SmallNetwork):
 class LstmOnFrames(SmallNetwork):
     """An LSTM on the members' standardised frame embeddings side by side: N arrays [T, ΣE].
 
-    Fitted on a series where the truth is one, else on what the clip as a whole is.
+    Fitted on a series where the truth is one, which it says at the labels' steps; else on what the
+    clip as a whole is.
     """
 
     name = "lstm"
@@ -314,16 +320,23 @@ class LstmOnFrames(SmallNetwork):
     title = "LSTM on frame embeddings"
     source = "after mask_breathing_resnet, Section 3.2.3 (deep embeddings; there larger and longer)"
     takes = ("clip_scores", "frame_embeddings")
+    labels = (*SmallNetwork.labels, "series")
     Settings = RecurrentNet
 
     def _rows(self, members: Members) -> list[np.ndarray]:
         return frames_side_by_side(members)
 
     def _truth(self, targets: Targets, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
-        if targets.series is None:
+        if targets.lengths is None:
             return super()._truth(targets, rows)
-        pairs = zip(targets.series, rows, strict=True)
+        pairs = zip(by_lengths(targets.values, targets.lengths), rows, strict=True)
         return [at_length(series, len(row)) for series, row in pairs]
+
+    def predict(self, members: Members) -> np.ndarray:
+        if members.lengths is None:
+            return super().predict(members)
+        pairs = zip(self.fused_frames(members), members.lengths, strict=True)
+        return np.concatenate([at_length(frames, steps) for frames, steps in pairs])
 
     def _build(self) -> Any:
         return _recurrent(self.inputs, self.outputs, self.settings)

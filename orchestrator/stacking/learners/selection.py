@@ -42,7 +42,7 @@ class Selection(Weighted):
     name = "selection"
     title = "ensemble selection with replacement"
     source = "nnf_cnn_ensemble (200 rounds from the best network)"
-    labels = ("tags", "class", "events", "values")
+    labels = ("tags", "class", "events", "values", "series")
     Settings = Rounds
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:

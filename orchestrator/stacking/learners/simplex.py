@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from orchestrator.members.seen import Members, Targets
 from orchestrator.stacking.learner import Learner
+from systems.data.dataset import LabelKind
 from systems.errors import CannotFit
+from systems.kinds import kind
 from systems.postprocessing.pooling import SMALLEST
 
 
@@ -17,15 +19,19 @@ class Weighted(Learner):
     """A weighted mean of the members' scores (or values)."""
 
     pointwise = True
-    labels = ("tags", "class", "events", "values")
+    labels = ("tags", "class", "events", "values", "series")
 
     def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)
         self.w = np.zeros(0)
 
     def predict(self, members: Members) -> np.ndarray:
-        fused: np.ndarray = np.einsum("nmk,m->nk", members.scores, self.w)
+        fused: np.ndarray = np.einsum("nmk,m->nk", self._seen(members).scores, self.w)
         return fused
+
+    def _seen(self, members: Members) -> Members:
+        """The members, as their settings say on one scale or as they are."""
+        return standardised(members) if getattr(self.settings, "standardise", False) else members
 
     def weights(self) -> dict[str, Any]:
         """The weight of each member."""
@@ -40,20 +46,43 @@ class Weighted(Learner):
 
 @dataclass(frozen=True)
 class Draws:
-    """``draws``: how many weights are drawn from the flat Dirichlet distribution."""
+    """``draws``: how many weights are drawn from the flat Dirichlet distribution.
+
+    ``standardise``: of series, which members may say on scales of their own: each member's values
+    of a clip are brought to mean 0 and variance 1 before they are weighted, and so is what comes
+    out. Each member alone is then tried too.
+    """
 
     draws: int = 1000
+    standardise: bool = False
 
     def __post_init__(self) -> None:
         if self.draws < 1:
             raise ValueError("draws is at least 1")
 
 
-def best_draw(members: Members, targets: Targets, draws: int, seed: int) -> np.ndarray:
-    """The weights [M] with the best metric: of equal ones, then of flat Dirichlet draws."""
+def standardised(members: Members) -> Members:
+    """Members whose values of each clip [T, D] have mean 0 and variance 1 (0 of a constant).
+
+    Raises:
+        CannotFit: clips are single rows, which have no variance.
+    """
+    if members.lengths is None:
+        raise CannotFit("standardise: only values over time can be brought to one scale in a clip.")
+    clips = []
+    for rows in members.by_clip(members.scores):
+        spread = rows.std(axis=0)
+        clips.append((rows - rows.mean(axis=0)) / np.where(spread > 1e-8, spread, 1.0))
+    return replace(members, scores=np.concatenate(clips))
+
+
+def best_draw(members: Members, targets: Targets, settings: Draws, seed: int) -> np.ndarray:
+    """The weights [M] with the best metric: of equal ones, of standardised members each alone, then
+    of flat Dirichlet draws."""
     m = members.scores.shape[1]
-    drawn = np.random.default_rng(seed).dirichlet(np.ones(m), draws)
-    return best_of(np.vstack([np.full((1, m), 1 / m), drawn]), members, targets)
+    drawn = np.random.default_rng(seed).dirichlet(np.ones(m), settings.draws)
+    alone = np.eye(m if settings.standardise else 0, m)
+    return best_of(np.vstack([np.full((1, m), 1 / m), alone, drawn]), members, targets)
 
 
 def best_of(candidates: np.ndarray, members: Members, targets: Targets) -> np.ndarray:
@@ -72,7 +101,7 @@ class Dirichlet(Weighted):
     Settings = Draws
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
-        self.w = best_draw(members, targets, self.settings.draws, seed)
+        self.w = best_draw(self._seen(members), targets, self.settings, seed)
 
 
 class Simplex(Weighted):
@@ -87,23 +116,25 @@ class Simplex(Weighted):
     source = "nnf_cnn_ensemble (weighted average)"
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
-        self.w = least_loss(members.scores, targets.values, targets.weights, targets.kind)
+        self.w = least_loss(members.scores, targets.values, targets.row_weights(), targets.kind)
 
 
 def least_loss(
-    scores: np.ndarray, targets: np.ndarray, row_weights: np.ndarray, kind: str
+    scores: np.ndarray, targets: np.ndarray, row_weights: np.ndarray, labels: LabelKind
 ) -> np.ndarray:
     """Weights [M] of scores [N, M, K] with the least mean loss against targets [N, K].
 
-    The loss is the cross-entropy of a class, or of each tag, or of values the squared error.
+    The loss is the cross-entropy of a class, or of each tag, or of numbers the squared error.
 
     Raises:
         CannotFit: the optimiser finds no finite weights.
     """
     from scipy.optimize import minimize
 
-    m = scores.shape[1]
-    loss = {"values": _squared_error, "class": _categorical}.get(kind, _binary)
+    m, about = scores.shape[1], kind(labels)
+    loss = _squared_error
+    if about.says_tags:
+        loss = _categorical if about.exclusive else _binary
     found = minimize(
         loss, np.full(m, 1 / m), (scores, targets, row_weights / row_weights.sum()), jac=True,
         method="SLSQP", bounds=[(0, 1)] * m, options={"maxiter": 500, "ftol": 1e-12},
@@ -217,6 +248,7 @@ class FoldWeights(Weighted):
         if self.settings.given:
             self._take(members.scores.shape[1])
             return
+        members = self._seen(members)
         found, self.folds = [], tuple(np.unique(targets.folds).tolist())
         for fold in self.folds:
             inside = targets.folds == fold
@@ -237,19 +269,20 @@ class FoldWeights(Weighted):
         if members.scores.shape[1] == 2:
             first = np.linspace(0, 1, 41)
             return best_of(np.stack([first, 1 - first], axis=1), members, targets)
-        return best_draw(members, targets, self.settings.draws, seed)
+        return best_draw(members, targets, self.settings, seed)
 
     def predict(self, members: Members) -> np.ndarray:
         of_folds = members.of_folds
         if of_folds is not None:
-            fused = [np.einsum("nmk,m->nk", one.scores, self._of(fold))
+            fused = [np.einsum("nmk,m->nk", self._seen(one).scores, self._of(fold))
                      for fold, one in enumerate(of_folds)]  # fmt: skip
             mean: np.ndarray = np.mean(fused, axis=0)
             return mean
         if members.fold is None:
             return super().predict(members)
-        by_row = np.stack([self._of(int(fold)) for fold in members.fold])
-        rows: np.ndarray = np.einsum("nmk,nm->nk", members.scores, by_row)
+        by_clip = np.stack([self._of(int(fold)) for fold in members.fold])
+        scores, by_row = self._seen(members).scores, members.of_rows(by_clip)
+        rows: np.ndarray = np.einsum("nmk,nm->nk", scores, by_row)
         return rows
 
     def fused_frames(self, members: Members) -> tuple[np.ndarray, ...] | None:

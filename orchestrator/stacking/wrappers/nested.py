@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.members.seen import Members, Snapshots, Targets, joined, per_member
+from orchestrator.members.seen import Members, Snapshots, Targets, answer, joined, per_member
 from orchestrator.stacking.crossfit import cross_fitted
 from orchestrator.stacking.learner import Learner
 from orchestrator.stacking.wrappers.around import Around, Restore
@@ -76,9 +76,8 @@ class Nested(Around):
 
         ours = members.only(part.places)
         crossed = cross_fitted(fitted, ours, targets, seed)
-        assert crossed.clip_scores is not None
         fitted(ours, targets)
-        return crossed.clip_scores
+        return answer(crossed, targets.kind)
 
     def _of(self, members: Members, scores: np.ndarray, *, fitting: bool = False) -> Members:
         """What the outer learner sees: the parts as members, with their scores [N, P, K]."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,8 @@ class PerFold(Around):
             self.by_fold[int(fold)].fit(members.rows(inside), targets.rows(inside), seed)
 
     def predict(self, members: Members) -> np.ndarray:
-        return np.stack(self._each(members, lambda one, seen: tuple(one.predict(seen))))
+        by_clip = self._each(members, lambda one, seen: seen.by_clip(one.predict(seen)))
+        return np.stack(by_clip) if members.lengths is None else np.concatenate(by_clip)
 
     def events(self, members: Members) -> tuple[tuple[Event, ...], ...] | None:
         return Learner.events(self, members)  # of the fused frames
@@ -79,7 +80,7 @@ class PerFold(Around):
             return None
 
     def _each(
-        self, members: Members, say: Callable[[Learner, Members], Sequence[np.ndarray]]
+        self, members: Members, say: Callable[[Learner, Members], Iterable[np.ndarray]]
     ) -> list[np.ndarray]:
         """For each clip what its fold's learner says, or the mean over folds."""
         if members.of_folds is not None:
@@ -98,7 +99,7 @@ class PerFold(Around):
                 out[row] = value
         return out
 
-    def _mean(self, said: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    def _mean(self, said: Iterable[Iterable[np.ndarray]]) -> list[np.ndarray]:
         return [mean_of(np.stack(one), self.mean, self.exclusive)
                 for one in zip(*said, strict=True)]  # fmt: skip
 
