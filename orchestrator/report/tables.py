@@ -129,8 +129,8 @@ def _class_table(results: Mapping[str, Any]) -> Table:
 
 def decoders(row: Row, classes: Sequence[str]) -> dict[str, tuple[float, int]]:
     """Class -> threshold and median width, where the row's decoders were refined."""
-    chosen = row["refinement"]
-    if not chosen:
+    chosen = row["refinement"] or {}
+    if "thresholds" not in chosen:  # how windows vote
         return {}
     pairs = zip(chosen["thresholds"], chosen["medians"], strict=True)
     return dict(zip(classes, pairs, strict=True))

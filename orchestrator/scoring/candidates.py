@@ -47,7 +47,6 @@ def final_models(plan: Plan, rows: OutOfFold) -> list[Candidate]:
         trial, variants = member.run.trial(member.number), decision_variants(member.plan)
         who = f"training {member.number}" if plan.purpose == "train" else f"{member.name}, {how}"
         for variant in variants_of(plan, variants, place):
-            decided = read_json(trial.decision(variant, plan.stage.final))
             about = {
                 "who": who,
                 "trial": member.key,
@@ -55,7 +54,7 @@ def final_models(plan: Plan, rows: OutOfFold) -> list[Candidate]:
                 "variant": variant,
                 "best": place == rows.best,
                 "transductive": is_transductive(member.plan, variants[variant]),
-                "refinement": decided if decided and "thresholds" in decided else None,
+                "refinement": read_json(trial.decision(variant, plan.stage.final)),
             }
             predictions = Predictions.load(trial.test_predictions(variant, plan.stage.final))
             found.append(Candidate(about, predictions))
