@@ -1,7 +1,7 @@
 """Training examples per second through our own loop, over those of a plain PyTorch loop.
 
 Both train the same network with the same batches' size, loss and optimiser, in this process, one
-epoch after the other in turn. The plain loop indexes tensors that hold the scaled features of all
+epoch after the other in turn, under the allocator settings of a sweep's workers. The plain loop indexes tensors that hold the scaled features of all
 examples; ours cuts each batch from its tracks (`systems/tracks.py`), scales it, and watches the
 loss. A pair is an epoch of each; given is the median over pairs of plain seconds over ours.
 """
@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import parse, parser, ratio, ready, row, run, scratch
+from measuring import parse, parser, processes, ratio, ready, row, run, scratch
 from torch import Tensor, nn
 
+from orchestrator.search.ray_session import prepare_environment
 from orchestrator.training.job import Job
 from systems.context import Context
 from systems.data.splits import TrainingData
@@ -133,9 +134,10 @@ def seconds(function: Callable[[], Any]) -> float:
 
 def show(given: argparse.Namespace, root: Path) -> None:
     """The rates of one system, and their ratio."""
+    torch.set_num_threads(1)
     fixed = (f"training.steps_per_epoch={given.steps}", f"training.epochs={given.epochs + 1}")
     _, job, _ = ready(given, root, budget="quick", set=fixed, name=given.system.replace("/", "-"))
-    print(given.system)
+    print(given.system, flush=True)
     found = pairs(job, given.epochs)
     labelled = job.plan.trial_config(job.plan.first_trial).training.labelled
     for name, place in (("our loop", 0), ("plain loop", 1)):
@@ -153,12 +155,13 @@ def main() -> None:
     made.add_argument("--steps", type=int, default=20, help="steps of an epoch (default: 20)")
     made.add_argument("--epochs", type=int, default=9, help="pairs of epochs (default: 9)")
     given = parse(made, {"epochs": 1, "steps": 2})
-    torch.set_num_threads(1)
-    print(f"load average {os.getloadavg()[0]:.1f}, 1 thread")
+    prepare_environment()
+    print(f"load average {os.getloadavg()[0]:.1f}, 1 thread", flush=True)
     with scratch() as root:
         for system in SYSTEMS if given.system == "all three" else (given.system,):
             given.system = system
-            show(given, Path(root))
+            with processes(1) as pool:
+                pool.submit(show, given, Path(root)).result()
 
 
 if __name__ == "__main__":

@@ -64,14 +64,11 @@ class WaveformTrack:
                 self.parts.append(Part(row, len(part)))
                 self._place.append(place)
 
-    def waveform(self, part: int) -> np.ndarray:
-        """The waveform [S] of a part."""
-        return self.sound.parts(self.clip_ids[self.parts[part].clip])[self._place[part]]
-
     def cut(self, places: Sequence[tuple[int, int, int]]) -> Tensor:
         out = np.zeros((len(places), max(length for _, _, length in places)), np.float32)
         for target, (part, start, length) in zip(out, places, strict=True):
-            piece = self.waveform(part)[start : start + length]
+            clip_id = self.clip_ids[self.parts[part].clip]
+            piece = self.sound.piece(clip_id, self._place[part], start, length)
             target[: len(piece)] = piece
         return torch.from_numpy(out)
 

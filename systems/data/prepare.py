@@ -30,9 +30,18 @@ class Kept(NamedTuple):
 
     def parts(self, waveform: np.ndarray) -> tuple[np.ndarray, ...]:
         """The parts of a waveform [S]."""
+        return tuple(
+            self.piece(waveform, part, 0, stop - start)
+            for part, (start, stop) in enumerate(self.intervals)
+        )
+
+    def piece(self, waveform: np.ndarray, part: int, start: int, length: int) -> np.ndarray:
+        """Of one of its parts what lies at ``start``, at most ``length`` samples."""
+        first, end = self.intervals[part]
+        piece = waveform[first + start : min(first + start + length, end)]
         if (self.offset, self.gain) != (0.0, 1.0):
-            waveform = (waveform - np.float32(self.offset)) * np.float32(self.gain)
-        return tuple(waveform[start:stop] for start, stop in self.intervals)
+            piece = (piece - np.float32(self.offset)) * np.float32(self.gain)
+        return piece
 
 
 class Prepare(Protocol):
@@ -59,6 +68,10 @@ class Sound(Protocol):
         """What a system hears of a clip: one or several waveforms [S]."""
         ...
 
+    def piece(self, clip_id: str, part: int, start: int, length: int) -> np.ndarray:
+        """Of one of these parts what lies at ``start``, at most ``length`` samples."""
+        ...
+
 
 @dataclass(frozen=True)
 class Waveforms:
@@ -82,6 +95,9 @@ class Waveforms:
             else self.prepare(waveform, self.rate).parts(waveform)
         )
 
+    def piece(self, clip_id: str, part: int, start: int, length: int) -> np.ndarray:
+        return self.parts(clip_id)[part][start : start + length]
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -102,6 +118,9 @@ class Prepared:
 
     def parts(self, clip_id: str) -> tuple[np.ndarray, ...]:
         return self.kept[clip_id].parts(self.store[clip_id])
+
+    def piece(self, clip_id: str, part: int, start: int, length: int) -> np.ndarray:
+        return self.kept[clip_id].piece(self.store[clip_id], part, start, length)
 
 
 def prepared(

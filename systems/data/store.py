@@ -61,6 +61,10 @@ class WaveformStore:
         """What is heard of a clip: all of it."""
         return (self[clip_id],)
 
+    def piece(self, clip_id: str, part: int, start: int, length: int) -> np.ndarray:
+        """Of that what lies at ``start``, at most ``length`` samples."""
+        return self[clip_id][start : start + length]
+
 
 def process_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
     """The default ``map``: a pool of processes, one a core."""
