@@ -113,6 +113,7 @@ def pairs(job: Job, epochs: int) -> list[tuple[float, float]]:
     which warms both up."""
     config = job.plan.trial_config(job.plan.first_trial)
     system = job.plan.entry().build(config)
+    assert isinstance(system, NetworkSystem)
     data = replace(job.folds[0], validation=None, halves=None)
     sounds, steps = job.sounds(config), config.training.steps_per_epoch
     plain = Plain(system, data, sounds, Context(threads=1))

@@ -110,7 +110,7 @@ def test_an_epoch_is_judged_by_its_events(root: Path) -> None:
     values = [history.judge(epoch, said(right), seen) for epoch, right in ((1, 6), (2, 12), (3, 3))]
     assert values[1] == 1.0
     assert values[1] > values[0] > values[2]
-    assert history.best_step == 2
+    assert history.crossed_step == 2
     mute = Predictions.of(ids, seen.classes, clip_scores=scores)
     with pytest.raises(UserError, match="event_f1 reads events"):
         history.judge(4, mute, seen)
@@ -118,7 +118,7 @@ def test_an_epoch_is_judged_by_its_events(root: Path) -> None:
     by_errors = made("strong", "event_er")
     errors = [fewer.judge(epoch, said(right), by_errors) for epoch, right in ((1, 12), (2, 0))]
     assert errors[0] == 0.0 < errors[1]
-    assert fewer.best_step == 1
+    assert fewer.crossed_step == 1
 
 
 def test_what_gives_no_frames_cannot_be_searched_by_events(

@@ -243,6 +243,14 @@ def test_every_figure_of_a_fusion_is_mapped_or_listed() -> None:
                 registry.find(member)
 
 
+def test_every_row_is_of_a_system_or_fusion_or_quoted() -> None:
+    nodes = [*registry.entries(), *registry.fusions()]
+    for paper in {node.paper for node in nodes}:
+        ours = {name for node in nodes if node.paper == paper for name in module.names_of(node)}
+        theirs = {row["system"] for row in module.published(paper)} - ours - {"baseline_crnn"}
+        assert all(name.startswith("external:") for name in theirs), theirs
+
+
 @pytest.mark.parametrize(
     "node", [*registry.entries(), *registry.fusions()], ids=lambda node: node.address
 )

@@ -83,7 +83,7 @@ def test_only_the_mobile_set_has_phones(given: str, tmp_path: Path) -> None:
     folder = str(tmp_path if given else unpacked)
     devices = Counter(clip.columns["device"] for clip in data.load("tut2018_mobile", folder).clips)
     assert devices == {"a": 24, "b": 24, "c": 24}
-    with pytest.raises(UserError, match="'b' is no device"):
+    with pytest.raises(UserError, match="device b and c, as the Mobile set"):
         data.load("tut2018", str(unpacked))
 
 
