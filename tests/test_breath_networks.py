@@ -117,7 +117,7 @@ def test_a_pupil_hears_its_teachers_embeddings_25_times_a_second(
         said.append(one.frame_embedding)
     torch.testing.assert_close(heard[0, 0], torch.cat(said, dim=1).T, atol=1e-5, rtol=1e-4)
     widths = {name: one.shape[1] for name, one in zip(("cnn", "resnet"), said, strict=True)}
-    assert fitted.model.network.first.cell.input_size == sum(widths.values())
+    assert fitted.model.network.head.layers[0].cell.input_size == sum(widths.values())
 
 
 def test_a_pupils_folder_predicts_without_its_teachers(
