@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from systems.context import Context
 from systems.data.prepare import Sound
 from systems.excerpts import Excerpts, joined, overlapped
-from systems.frontend.scale import Scale
 from systems.kinds import kind
 from systems.outputs import Outputs
-from systems.tracks import Examples, FeatureTrack, Part, WaveformTrack, any_of, batches, each
+from systems.tracks import Examples, FeatureTrack, Part, WaveformTrack, batches, each
 
 Activation = Literal["softmax", "sigmoid", "none"]
 BATCH = 30  # whole clips that are heard at once
@@ -269,11 +268,3 @@ def _singles(
         (clip, start, Outputs(**{n: None if v is None else v[row] for n, v in moved.items()}))
         for row, (clip, start) in enumerate(zip(clips, starts, strict=True))
     ]
-
-
-def first_clip(heard: Iterable[Heard]) -> Heard:
-    """The only clip of a track."""
-    return next(iter(heard))
-
-
-__all__ = ["Activation", "Heard", "Hearing", "Model", "Scale", "any_of", "first_clip"]

@@ -82,12 +82,11 @@ class FeatureTrack:
         front_end: waveforms [B, S] -> features [B, C, F, T].
         excerpts: what is mirrored, and how short parts are filled.
         context: where it is computed.
-        on_disk: false of few clips, whose features stay in memory.
     """
 
     def __init__(
         self, sound: Sound, clip_ids: Sequence[str], front_end: nn.Module, excerpts: Excerpts,
-        context: Context, on_disk: bool = True,
+        context: Context,
     ) -> None:  # fmt: skip
         self.excerpts = excerpts
         self.seconds = [sound.duration(clip_id) for clip_id in clip_ids]
@@ -96,25 +95,17 @@ class FeatureTrack:
         self._shapes: dict[str, tuple[int, int]] = {}
         self._single = True
         # Its pages are the kernel's to keep or to drop, unlike an array's.
-        on_disk = on_disk and len(clip_ids) > 0
-        file = tempfile.TemporaryFile(dir=context.scratch()) if on_disk else None  # noqa: SIM115
-        chunks: list[np.ndarray] = []
+        file = tempfile.TemporaryFile(dir=context.scratch())  # noqa: SIM115
         offset = 0
         with torch.inference_mode():
             for part in self._made(sound, clip_ids, front_end, context):
                 rows = np.concatenate([one.reshape(-1, one.shape[-1]) for one in part.values()])
                 flat = np.ascontiguousarray(rows.T, np.float32)  # time first: a cut is one piece
-                if file is None:
-                    chunks.append(flat.ravel())
-                else:
-                    file.write(flat.tobytes())
+                file.write(flat.tobytes())
                 self._offsets.append(offset)
                 offset += flat.size
-        if file is None:
-            self._flat = np.concatenate([np.zeros(0, np.float32), *chunks])
-        else:
-            file.flush()
-            self._flat = np.memmap(file, np.float32, mode="r")
+        file.flush()
+        self._flat = np.memmap(file, np.float32, mode="r") if offset else np.zeros(0, np.float32)
         self._rows = sum(c * f for c, f in self._shapes.values())
 
     def _made(

@@ -205,13 +205,10 @@ def test_a_training_hears_one_excerpt_of_each_part_or_all_windows() -> None:
     assert every.batch(range(len(every)))[1].tolist() == [s for starts in expected for s in starts]
 
 
-@pytest.mark.parametrize("on_disk", [True, False])
 @pytest.mark.parametrize("short", ["zeros", "minimum"])
-def test_features_are_made_once_and_cut(on_disk: bool, short: Any) -> None:
+def test_features_are_made_once_and_cut(short: Any) -> None:
     excerpts = Excerpts(frames=8, short=short, mirror=0.1, overhang=2)
-    track = FeatureTrack(
-        Waveforms(RATE, CLIPS), IDS, Pairs(), excerpts, Context(), on_disk=on_disk
-    )  # fmt: skip
+    track = FeatureTrack(Waveforms(RATE, CLIPS), IDS, Pairs(), excerpts, Context())
     for row, waveform in enumerate(CLIPS.values()):
         whole = Pairs()(torch.from_numpy(np.pad(waveform, 10, mode="reflect"))[None])[0].numpy()
         units = whole.shape[-1] - 2

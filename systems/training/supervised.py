@@ -191,10 +191,7 @@ def _publish(loop: Loop, history: History, epoch: int) -> None:
 
 @dataclass
 class Loop:
-    """What the steps of one training work on. ``network`` is the model's, joined to its workers'.
-
-    ``targets`` are those of the labelled clips: [N, K], or of series [ΣT, D] with their first rows.
-    """
+    """What the steps of a training work on; ``network`` is the model's, joined to its workers'."""
 
     model: Model
     network: nn.Module
