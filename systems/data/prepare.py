@@ -133,7 +133,7 @@ def prepared(
     name = hashlib.sha256(repr(prepare).encode()).hexdigest()[:12]
     path = Path(store.folder) / f"kept-{name}.json"
     if not path.exists():
-        kept = dict(zip(clip_ids, map_(partial(_of_clip, store, prepare), clip_ids), strict=True))
+        kept = dict(map_(partial(_of_clip, store, prepare), clip_ids))
         write_whole(path, json.dumps(kept))
     read = json.loads(path.read_text())
     return Prepared(
@@ -141,8 +141,8 @@ def prepared(
     )
 
 
-def _of_clip(store: WaveformStore, prepare: Prepare, clip_id: str) -> Kept:
-    return prepare(store[clip_id], store.rate)
+def _of_clip(store: WaveformStore, prepare: Prepare, clip_id: str) -> tuple[str, Kept]:
+    return clip_id, prepare(store[clip_id], store.rate)
 
 
 @dataclass(frozen=True)
