@@ -88,7 +88,6 @@ class FittedEstimator:
     classes: tuple[str, ...]
     history: History
 
-    samples = None
     frame_hop = None
 
     @property

@@ -23,10 +23,13 @@ from systems.postprocessing.decoding import Decoding, decode
 from systems.postprocessing.refinement import Refined, Refinement, refine
 from systems.predictions import Predictions
 from systems.system import Sounds
+from systems.tracks import any_of
 from systems.training.history import History
 
 if TYPE_CHECKING:
     from systems.network_system import NetworkSystem
+
+CUTS = 64  # cuts of a training excerpt's length at most that are heard at once
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,6 @@ class FittedNetwork:
     @property
     def rate(self) -> int:
         return self.system.rate
-
-    @property
-    def samples(self) -> int | None:
-        return self.length if self.system.excerpts.predict == "whole" else None
 
     @property
     def frame_hop(self) -> float | None:
@@ -171,8 +170,11 @@ class FittedNetwork:
         order = sorted(range(len(samples)), key=lambda i: len(samples[i][1]))
         out = np.zeros((len(samples), len(self.classes)), np.float32)
         self.model.eval()
-        for start in range(0, len(order), 64):
-            rows = order[start : start + 64]
+        most = CUTS * any_of(self.system.shape(self.length))[-1]  # frames that are heard at once
+        while order:
+            fits = range(1, min(CUTS, len(order)) + 1)
+            count = max((n for n in fits if n * len(samples[order[n - 1]][1]) <= most), default=1)
+            rows, order = order[:count], order[count:]
             lengths = torch.tensor([len(samples[i][1]) for i in rows], device=context.device)
             batch = torch.zeros(len(rows), *next(iter(features.values())).shape[:2],
                                 int(lengths.max()), device=context.device)  # fmt: skip

@@ -46,8 +46,7 @@ class Input:
 class Fitted(Protocol):
     """A trained system.
 
-    ``rate`` in Hz; ``samples``: the longest sound that is heard at once, ``None`` where any length
-    is; ``frame_hop`` in seconds, ``None`` of a system that says nothing about time.
+    ``rate`` in Hz; ``frame_hop`` in seconds, ``None`` of a system that says nothing about time.
     """
 
     history: History
@@ -56,15 +55,12 @@ class Fitted(Protocol):
     def rate(self) -> int: ...
 
     @property
-    def samples(self) -> int | None: ...
-
-    @property
     def frame_hop(self) -> float | None: ...
 
     def score(
         self, waveforms: Sequence[np.ndarray], context: Context
     ) -> tuple[np.ndarray | None, Sequence[np.ndarray] | None]:
-        """Clip scores [B, K] of mono waveforms [S], S <= samples, and their frames [T, K], if it
+        """Clip scores [B, K] of mono waveforms [S] of any length, and their frames [T, K], if it
         gives any."""
         ...
 
