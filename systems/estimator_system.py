@@ -89,6 +89,7 @@ class FittedEstimator:
     history: History
 
     frame_hop = None
+    frame_start = 0.0
 
     @property
     def rate(self) -> int:

@@ -60,6 +60,11 @@ class FittedNetwork:
         return self.label_hop or self.system.frame_hop
 
     @property
+    def frame_start(self) -> float:
+        """s at which the first frame begins; the steps of a series begin with the clip."""
+        return self.system.frame_start if self.tells_events else 0.0
+
+    @property
     def tells_events(self) -> bool:
         """Whether frames are the network's own, which hold events."""
         return self.system.frames and not self.label_hop
@@ -109,7 +114,7 @@ class FittedNetwork:
             kinds["clip_scores"] = np.stack(clips)
         if frames:
             kinds["frame_values" if self.label_hop else "frame_scores"] = tuple(frames)
-            kinds["frame_hop"] = self.frame_hop
+            kinds |= {"frame_hop": self.frame_hop, "frame_start": self.frame_start}
         if frames and self.tells_events:
             kinds["events"] = tuple(events)
         for name, found_of in embeddings.items():
@@ -134,8 +139,9 @@ class FittedNetwork:
         assert self.frame_hop is not None
         if not self.tells_events:
             return frame_scores, None
-        kept = frame_scores[: max(1, int(np.ceil(duration / self.frame_hop)))]
-        return kept, decode(kept, self.decoding, self.classes, self.frame_hop, duration)
+        frames = int(np.ceil((duration - self.frame_start) / self.frame_hop))
+        kept, start = frame_scores[: max(1, frames)], self.frame_start
+        return kept, decode(kept, self.decoding, self.classes, self.frame_hop, duration, start)
 
     def adapt(
         self, settings: Refinement | Voting, clip_ids: Sequence[str], sounds: Sounds,

@@ -126,6 +126,12 @@ class NetworkSystem:
         return None
 
     @property
+    def frame_start(self) -> float:
+        """s at which the first of the network's frames begins to stand for the sound."""
+        start: float = any_of(self.front_end).frame_start
+        return start if self.frames else 0.0
+
+    @property
     def length(self) -> int:
         """The length of an excerpt in units."""
         return self.excerpts.frames or round(self.excerpts.seconds * self.rate)

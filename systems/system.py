@@ -46,7 +46,8 @@ class Input:
 class Fitted(Protocol):
     """A trained system.
 
-    ``rate`` in Hz; ``frame_hop`` in seconds, ``None`` of a system that says nothing about time.
+    ``rate`` in Hz; ``frame_hop`` in seconds, ``None`` of a system that says nothing about time;
+    ``frame_start``: s at which the first frame begins to stand for the sound.
     """
 
     history: History
@@ -56,6 +57,9 @@ class Fitted(Protocol):
 
     @property
     def frame_hop(self) -> float | None: ...
+
+    @property
+    def frame_start(self) -> float: ...
 
     def score(
         self, waveforms: Sequence[np.ndarray], context: Context

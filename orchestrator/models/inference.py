@@ -236,18 +236,20 @@ class Predictor:
         timed = view.with_frames()
         if not timed:
             return None
-        (frames,), hop = view.only(timed[:1]).mean_frames()
+        of = view.only(timed[:1])
+        frames = of.mean_frames()[0][0]
         if own is not None:
             assert self.learner is not None
             fused = self.learner.fused_frames(view)
-            mean, hop = self.learner.sees(view).mean_frames()
-            events, frames = own[0], (fused or mean)[0]
+            of = self.learner.sees(view)
+            events, frames = own[0], (fused or of.mean_frames()[0])[0]
         elif self.learner is None:
             events = view.events_of(timed[0])[0]
         else:
             events = view.gated_events(timed[0], clip[None], self._exclusive)[0]
+        hop, start = of.aligned_frames()[1], of.frame_start
         return tuple(
-            ScoredEvent(*e, _event_score(frames[:, self.classes.index(e.label)], e, hop))
+            ScoredEvent(*e, _event_score(frames[:, self.classes.index(e.label)], e, hop, start))
             for e in events
         )
 
@@ -269,9 +271,11 @@ class Predictor:
         )
         clips = [clip for clip, _ in scored if clip is not None]
         clip = self._mean(np.stack(clips)) if clips else None
-        hops = [model.frame_hop for model in models.main if model.frame_hop is not None]
+        speaking = [model for model in models.main if model.frame_hop is not None]
+        hops = [model.frame_hop or 0.0 for model in speaking]
+        starts = [model.frame_start for model in speaking]
         timed = [frames for _, frames in scored if frames is not None]
-        frames = self._mean(align_frames(timed, hops).swapaxes(0, 1)) if timed else None
+        frames = self._mean(align_frames(timed, hops, starts).swapaxes(0, 1)) if timed else None
         mean = _said(models.first, clip, frames, length)
         epochs = {e: self._score(m, sound)[0] for e, m in models.epochs.items()}
         return _Member(mean, each, {e: clip for e, clip in epochs.items() if clip is not None})
@@ -320,6 +324,7 @@ class Predictor:
                 None if ragged or one.frames is None else (one.frames,) for one in said
             ),
             frame_hops=tuple(models.first.frame_hop or 0.0 for models in self.members),
+            frame_starts=tuple(models.first.frame_start for models in self.members),
             durations=(length,),
             events=per_member(None if one.events is None else (one.events,) for one in said),
             epochs=asked if any(asked) else None,
@@ -338,9 +343,11 @@ def _said(
     return _Said(clip, None, None) if frames is None else _Said(clip, *model.timed(frames, length))
 
 
-def _event_score(scores: np.ndarray, event: Any, hop: float) -> float:
-    start, stop = round(event.onset / hop), int(np.ceil(event.offset / hop - 1e-6))
-    return float(scores[start : max(stop, start + 1)].mean())
+def _event_score(scores: np.ndarray, event: Any, hop: float, start: float) -> float:
+    """The mean score of the frames that stand for an event; the first begins at ``start`` s."""
+    first = max(0, round((event.onset - start) / hop))
+    stop = int(np.ceil((event.offset - start) / hop - 1e-6))
+    return float(scores[first : max(stop, first + 1)].mean())
 
 
 def _refuse(broken: Sequence[tuple[str, str]], count: int) -> None:
