@@ -271,8 +271,9 @@ def pooled(member: Member, folds: int) -> Predictions:
         own, crossed = Predictions.load(trial.predictions(fold)), trial.crossed(fold)
         if crossed.exists():
             honest = Predictions.load(crossed)
-            own = replace(own, frame_scores=honest.frame_scores, frame_hop=honest.frame_hop, frame_start=honest.frame_start,
-                          clip_scores=honest.clip_scores, events=honest.events)  # fmt: skip
+            own = replace(own, frame_scores=honest.frame_scores, frame_hop=honest.frame_hop,
+                          frame_start=honest.frame_start, clip_scores=honest.clip_scores,
+                          events=honest.events)  # fmt: skip
         parts.append(own)
     return Predictions.concatenate(parts)
 

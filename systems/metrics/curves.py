@@ -20,9 +20,9 @@ from systems.metrics.events import OFFSET_SHARE, ONSET_COLLAR
 class Frames:
     """Frame scores of one class in some clips: [ΣT], clip n from ``starts[n]`` to ``starts[n+1]``.
 
-    ``hop`` and ``start`` (of each clip's first frame) in s, as :func:`systems.postprocessing.decoding.frame_edges` has them;
-    ``durations`` [N] in s; reference events ``onsets``, ``offsets`` [ΣR] in s, those
-    of clip n from ``firsts[n]`` to ``firsts[n+1]``.
+    ``hop`` and ``start`` (of each clip's first frame) in s, as ``decoding.frame_edges`` takes them;
+    ``durations`` [N] in s; reference events ``onsets``, ``offsets`` [ΣR] in s, those of clip n from
+    ``firsts[n]`` to ``firsts[n+1]``.
     """
 
     scores: np.ndarray
@@ -47,7 +47,8 @@ class Frames:
         times = np.array([time for clip in events for time in clip], float).reshape(-1, 2)
         return cls(
             np.concatenate(scores).astype(float), _bounds(scores), hop,
-            np.array(durations, float), times[:, 0].copy(), times[:, 1].copy(), _bounds(events), start,
+            np.array(durations, float), times[:, 0].copy(), times[:, 1].copy(), _bounds(events),
+            start,
         )  # fmt: skip
 
 
