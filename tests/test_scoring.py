@@ -156,7 +156,8 @@ def made_run(folder: Path, truth: Truth, predictions: Predictions, own: str, ord
     about = {"who": "trial 0, refitted", "variant": "plain", "learner": None, "best": True}
     run.write_plan(make_plan(folder.name))
     run.test_counts.parent.mkdir(parents=True)
-    save_counts(run.test_counts, [predictions.clip_ids[i] for i in order], [about], [counts])
+    ids = [predictions.clip_ids[i] for i in order]
+    save_counts(run.test_counts, ids, ids, [about], [counts])
     return run
 
 
@@ -202,7 +203,7 @@ def test_a_class_is_scored_by_what_has_the_largest_score() -> None:
     assert one.clip_scores is not None
     y, said = truth.values.argmax(axis=1), one.clip_scores.argmax(axis=1)
     assert (one.clip_scores.max(axis=1) < 0.5).any(), "thresholds would do as well"
-    found = score(one, truth, "accuracy")
+    found = score(one, truth, "accuracy", one.clip_ids)
     assert list(found.metrics) == ["accuracy", "uar", "map_at_3", "clip_macro_f1"]
     assert found.metrics["accuracy"]["value"] == pytest.approx(judges.accuracy_score(y, said))
     f1 = judges.f1_score(y, said, average=None)
@@ -222,20 +223,20 @@ def test_a_class_is_scored_by_what_has_the_largest_score() -> None:
 
 def test_events_are_scored_as_tags_and_in_time_and_the_own_metric_comes_first() -> None:
     truth, one, _ = events()
-    found = score(one, truth, "clip_macro_f1")
+    found = score(one, truth, "clip_macro_f1", one.clip_ids)
     assert list(found.metrics) == ["clip_macro_f1", "event_f1", "event_er"]
     assert found.metrics["event_f1"]["value"] == pytest.approx(event_f1(truth, one), abs=1e-9)
     assert list(found.classes["class1"]) == ["clip_f1", "event_f1", "event_er"]
-    own = score(one, truth, "clip_map")
+    own = score(one, truth, "clip_map", one.clip_ids)
     assert list(own.metrics) == ["clip_map", "clip_macro_f1", "event_f1", "event_er"]
     assert own.classes["class1"]["ap"] == pytest.approx(1.0)
     silent = Predictions.of(one.clip_ids, one.classes, clip_scores=one.clip_scores)
-    assert list(score(silent, truth, "clip_macro_f1").metrics) == ["clip_macro_f1"]
+    assert list(score(silent, truth, "clip_macro_f1", one.clip_ids).metrics) == ["clip_macro_f1"]
 
 
 def test_values_and_rankings_are_scored_by_their_own_metrics() -> None:
     truth, one, _ = values()
-    found = score(one, truth, "rmse")
+    found = score(one, truth, "rmse", one.clip_ids)
     assert list(found.metrics) == ["pcc", "ccc", "rmse"]
     assert found.metrics["rmse"]["value"] == pytest.approx(rmse(truth, one))
     assert one.clip_values is not None
@@ -246,7 +247,7 @@ def test_values_and_rankings_are_scored_by_their_own_metrics() -> None:
     relevant = kind("relevance").truth(labels, ("q0", "q1"), ("a", "b", "c"))
     ranking = np.array([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1]])
     said = Predictions.of(("q0", "q1"), ("a", "b", "c"), ranking=ranking)
-    found = score(said, relevant, "mrr")
+    found = score(said, relevant, "mrr", said.clip_ids)
     assert found.metrics["mrr"]["value"] == pytest.approx((1 / 2 + 1) / 2)
     assert found.metrics["ranking_map"]["value"] == pytest.approx((1 / 2 + (1 + 2 / 3) / 2) / 2)
     assert found.classes == {}
