@@ -1,8 +1,8 @@
-"""How often 95 % intervals hold the true value, and how often a paired p claims what is not there.
+"""How often 95 % intervals hold the true value, and how often a paired p claims what is not so.
 
-Sets of 120 clips are drawn from a law whose true value is known from 200,000 clips: one by one, or as
-10 groups of 12, each with its own difficulty. The baseline, "before", resamples clips, takes plain
-percentiles and lets a class that no drawn clip has count 0 in a macro F1. "Percentiles" and
+Sets of 120 clips are drawn from a law whose true value is known from 200,000 clips: one by one, or
+as 10 groups of 12, each with its own difficulty. The baseline, "before", resamples clips, takes
+plain percentiles and lets a class that no drawn clip has count 0 in a macro F1. "Percentiles" and
 "bias-corrected" are of groups, without the widening for few of them.
 """
 

@@ -118,7 +118,7 @@ def test_of_many_groups_it_is_the_percentile_interval_of_scipy() -> None:
 
 
 def test_few_groups_are_widened_as_the_t_interval_is() -> None:
-    """Of 8 groups' means that are nearly normal Student's interval is right; percentiles are not."""
+    """Of 8 groups' means that are nearly normal Student's interval is right, no percentile."""
     r = np.random.default_rng(0)
     ratio = []
     for _ in range(30):
@@ -197,8 +197,8 @@ def test_ranked_metrics_are_scikit_learns(weighted: bool) -> None:
     r = np.random.default_rng(0)
     weights = r.integers(0, 4, len(targets)).astype(float) if weighted else None
     rows = rows_of(targets, scores)
-    for ours, theirs in ((auc, judges.roc_auc_score), (average_precision,
-                                                       judges.average_precision_score)):  # fmt: skip
+    pairs = ((auc, judges.roc_auc_score), (average_precision, judges.average_precision_score))
+    for ours, theirs in pairs:
         expected = [theirs(t, s, sample_weight=weights)
                     for t, s in zip(targets.T, scores.T, strict=True)]  # fmt: skip
         assert float(ours(rows, weights)) == pytest.approx(np.mean(expected))

@@ -149,15 +149,19 @@ JUDGES = {
 }
 
 
-def made_run(folder: Path, truth: Truth, predictions: Predictions, own: str, order: Any) -> RunDir:
-    """A run directory with the counts of one model alone, its clips in some order."""
+def made_run(
+    folder: Path, truth: Truth, predictions: Predictions, own: str, order: Any, groups: int = 0
+) -> RunDir:
+    """A run directory with the counts of one model alone, its clips in some order; each is its own
+    group, or one of some."""
     run = RunDir(folder)
     counts = {name: array[order] for name, array in counted(predictions, truth, own).items()}
     about = {"who": "trial 0, refitted", "variant": "plain", "learner": None, "best": True}
     run.write_plan(make_plan(folder.name))
     run.test_counts.parent.mkdir(parents=True)
     ids = [predictions.clip_ids[i] for i in order]
-    save_counts(run.test_counts, ids, ids, [about], [counts])
+    of = [f"g{i % groups}" for i in order] if groups else ids
+    save_counts(run.test_counts, ids, of, [about], [counts])
     return run
 
 
@@ -196,6 +200,20 @@ def test_compare_pairs_the_same_clips_in_whatever_order(tmp_path: Path) -> None:
     second = made_run(tmp_path / "two", truth, one, "uar", np.random.default_rng(1).permutation(n))
     for row in comparing.compare(first, second)["rows"]:
         assert row["difference"] == {"value": 0, "low": 0, "high": 0, "p_not_better": 1}
+
+
+@pytest.mark.usefixtures("plans")
+def test_compare_draws_groups_whole(tmp_path: Path) -> None:
+    truth, one, two = classes()
+    order = np.arange(len(one.clip_ids))
+    found = []
+    for groups in (0, 2):
+        runs = [made_run(tmp_path / f"{name}{groups}", truth, said, "accuracy", order, groups)
+                for name, said in (("two", two), ("one", one))]  # fmt: skip
+        found.append(comparing.compare(*runs)["rows"][0]["difference"])
+    assert found[0]["value"] == found[1]["value"] > 0
+    assert found[0]["p_not_better"] < 0.01
+    assert found[1]["p_not_better"] > 0.05  # two groups say little
 
 
 def test_a_class_is_scored_by_what_has_the_largest_score() -> None:

@@ -21,7 +21,8 @@ FEW_GROUPS = 20
 def notes(results: Mapping[str, Any]) -> list[str]:
     """What a reader must know before comparing any figure."""
     found = [_skipped_note, _budget_note, _set_note, _moved_note, _time_note, _selection_note,
-             _interval_note, _few_note, _rare_note, _opening_note, _protocol_note, _transductive_note]  # fmt: skip
+             _interval_note, _few_note, _rare_note, _opening_note, _protocol_note,
+             _transductive_note]  # fmt: skip
     texts = [_data_note(results), *results["run"]["notes"]]
     texts += [note(results) for note in found]
     return [text for text in texts if text]

@@ -177,8 +177,9 @@ def comparison_in_words(results: Mapping[str, Any]) -> str:
     )
     return (
         "p is the share of bootstrap draws over groups of clips in which a meta-learner is not "
-        f"better, made larger for few groups; {count(among, 'comparison')}{earlier} corrected by Holm's method. A gain is claimed "
-        f"where the corrected p is below {level}.{hopeless}{second}"
+        f"better, made larger for few groups; {count(among, 'comparison')}{earlier} corrected by "
+        f"Holm's method. A gain is claimed where the corrected p is below {level}."
+        f"{hopeless}{second}"
     )
 
 

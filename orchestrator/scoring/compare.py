@@ -23,8 +23,8 @@ def compare(first: RunDir, second: RunDir) -> dict[str, Any]:
     Returns:
         ``settings``: what was asked for otherwise, key -> (first, second); ``rows``: part, who,
         metric, its mode (``min``: less is better), both values, and the paired difference with its
-        95 % interval (bootstrap over groups of clips). A part whose clips differ, such as the validation
-        clips of a search with folds and of a training with a hold-out, has no rows.
+        95 % interval (bootstrap over groups of clips). A part whose clips differ, such as the
+        validation clips of a search with folds and of a training with a hold-out, has no rows.
 
     Raises:
         UserError: the runs are not of the same data and classes, or one has scored nothing.

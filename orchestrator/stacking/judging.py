@@ -1,8 +1,8 @@
 """What a meta-learner is worth: its score, its gain over the best single trial, and how sure.
 
-Two opinions on a gain: the paired bootstrap over groups of clips decides; the one-tailed z-test of two
-proportions (mask_panns_mixup) stands beside it. Of several learners the p-values are
-corrected for their number (Holm 1979).
+Two opinions on a gain: the paired bootstrap over groups of clips decides; the one-tailed z-test of
+two proportions (mask_panns_mixup) stands beside it. Of several learners the p-values are corrected
+for their number (Holm 1979).
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ METRICS = {
     for metric in (
         Metric(
             "clip_macro_f1", ("tags",), "max", "clip macro F1",
-            "F1 of clip-level decisions (tags at threshold 0.5), mean over the classes that clips have",
+            "F1 of clip-level decisions (tags at threshold 0.5), mean over classes",
             decided, macro_f1_of_counts, f1_of_classes, "clip_f1", "clip F1", aliases=("f1",),
         ),
         Metric(

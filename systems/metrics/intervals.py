@@ -50,7 +50,7 @@ def bootstrap(
         groups: of each clip, N; ``None``: each clip is its own.
         draws: resamples.
         seed: of the resampling.
-        sums: whether the metric only sees the counts' sum over clips; else it takes weights of rows.
+        sums: whether the metric only sees the counts' sum over clips; else it weighs rows.
     """
     found = resampled([counts], metric, groups, draws, seed, sums=sums)[0]
     low, high = _bounds(found, group_count(groups, len(counts)))
