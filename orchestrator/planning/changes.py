@@ -78,5 +78,5 @@ def _is_planned(plan: Plan, option: str, value: Any) -> bool:
     if option == "system":
         return registry.get(value).address == plan.system
     if option == "data":
-        return str(Path(value).expanduser().resolve()) == plan.data
+        return str(Path(value).expanduser().absolute()) == plan.data
     return bool(value == _planned(plan, option))
