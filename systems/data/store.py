@@ -25,6 +25,7 @@ from systems.data.dataset import Dataset, Source
 from systems.data.files import MEND, broken_lines, fault
 from systems.errors import UserError
 from systems.files import write_whole
+from systems.machine import cores
 
 Map = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 CHUNK = 16  # clips a worker decodes before it says so
@@ -67,8 +68,8 @@ class WaveformStore:
 
 
 def process_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
-    """The default ``map``: a pool of processes, one a core."""
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    """The default ``map``: a pool of processes, one a core that this one may use."""
+    with ProcessPoolExecutor(cores()) as pool:
         yield from pool.map(function, items)
 
 
