@@ -49,7 +49,7 @@ class Outlet:
 def outlets() -> Iterator[None]:
     """Standard output and error as outlets."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = Outlet(sys.stdout), Outlet(sys.stderr)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = Outlet(sys.stdout), Outlet(sys.stderr)
     try:
         yield
     finally:

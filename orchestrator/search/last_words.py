@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -17,6 +18,8 @@ def last_words(error: str) -> str:
     Args:
         error: what Ray tells of it: a traceback, or that it has died, with its process id.
     """
+    if "low on memory" in error:
+        return "the machine ran low on memory, and Ray ended it: give trials less, or fewer at once"
     lines = [line.strip() for line in error.splitlines() if line.strip()]
     if "worker process has died" not in error:
         return lines[-1] if lines else "no cause is known"
@@ -29,7 +32,7 @@ def last_words(error: str) -> str:
 
 def _said(pid: str) -> list[str]:
     """The last lines of a process of this machine's Ray, from its log."""
-    node = ray._private.worker._global_node
+    node: Any = ray._private.worker._global_node
     said: list[str] = []
     with contextlib.suppress(OSError):
         for path in Path(node.get_logs_dir_path()).glob(f"worker-*-{pid}.err"):

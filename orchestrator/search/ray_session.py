@@ -50,10 +50,9 @@ class _OwnCode(JobConfig):
     """Workers import what the driver does. Ray would have them look first in the folder that one
     stands in: an older checkout there, or a file named like a package, would be what trains."""
 
-    def _serialize(self) -> bytes:
+    def _serialize(self) -> str:
         self._py_driver_sys_path = own_code()
-        serialized: bytes = super()._serialize()
-        return serialized
+        return super()._serialize()
 
 
 # What Ray adds to its folder, at most: the address of a socket, of which Linux takes 107 bytes.
