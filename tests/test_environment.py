@@ -153,7 +153,7 @@ def test_output_outlasts_its_reader() -> None:
         "from orchestrator.cli.outlet import outlets\n"
         "with outlets():\n"
         "    console = Console()\n"
-        "    for i in range(20_000):\n"
+        "    for i in range(5_000):\n"
         "        console.print('line', i); print('line', i)\n"
         "print('done', file=sys.stderr)\n"
     )
