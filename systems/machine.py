@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import getpass
 import os
-import secrets
 import tempfile
 from pathlib import Path
+
+from systems.errors import UserError
 
 # What third parties keep in a home, and where below a folder they may keep it instead.
 CACHES = {
@@ -40,23 +41,30 @@ def settle() -> None:
     A user without a name gets one of their number. Where the home cannot be written, caches get a
     folder of their own below the temporary one, and so does a home that is not there. What is set
     already is left alone.
+
+    Raises:
+        UserError: no folder can be made for that.
     """
     try:
         getpass.getuser()
     except (KeyError, OSError):
         os.environ["LOGNAME"] = f"user{os.getuid()}"
-    home = os.environ.get("HOME", "")
-    if _is_writable(home or os.path.expanduser("~")):
+    home = os.environ.get("HOME") or os.path.expanduser("~")
+    if _is_writable(home):
+        os.environ["HOME"] = home
         return
-    folder = _own_folder()
-    if home in ("", "/") or not os.path.isdir(home):
+    try:
+        folder = _own_folder()
+    except OSError as error:
+        raise UserError(
+            f"neither the home '{home}' nor a temporary folder can be written ({error}): name one "
+            "that can with TMPDIR=/folder."
+        ) from error
+    if home == "/" or not os.path.isdir(home):
         os.environ["HOME"] = str(folder)
     for name, below in CACHES.items():
         os.environ.setdefault(name, str(folder / below))
         Path(os.environ[name]).mkdir(parents=True, exist_ok=True)
-    # Ray keeps the token of a cluster of its own in the home; it is as good here.
-    if not os.path.isfile(os.path.expanduser("~/.ray/auth_token")):
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def _is_writable(folder: str) -> bool:

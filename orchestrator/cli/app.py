@@ -342,9 +342,9 @@ def clean(
 
 def main() -> None:
     """Entry point: a user's mistake ends in one message and exit code 2."""
-    settle()
     with outlets():
         try:
+            settle()
             _run(sys.argv[1:])
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)

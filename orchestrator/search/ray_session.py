@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -120,6 +121,10 @@ def start_ray(cpus: int, stop: Stop, address: str | None = None) -> None:
 
 def _start(cpus: int, quiet: dict[str, Any]) -> None:
     folder = temp_folder()
+    home = os.path.expanduser("~")
+    if not os.access(home, os.W_OK) and not os.path.exists(os.path.join(home, ".ray/auth_token")):
+        # Ray would write a token there; its own processes take it from here as well.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **quiet)
     except OSError as error:
