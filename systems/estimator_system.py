@@ -14,6 +14,7 @@ from systems.context import Context
 from systems.data.dataset import Event
 from systems.data.prepare import Waveforms
 from systems.data.splits import TrainingData
+from systems.data.store import Channels
 from systems.errors import UserError
 from systems.files import write_whole
 from systems.predictions import Predictions
@@ -94,6 +95,10 @@ class FittedEstimator:
     @property
     def rate(self) -> int:
         return self.system.rate
+
+    @property
+    def channels(self) -> Channels:
+        return "mono"
 
     def predict(
         self, clip_ids: Sequence[str], sounds: Sounds, context: Context, fold: int = 0

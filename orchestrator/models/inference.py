@@ -36,7 +36,7 @@ from systems import registry
 from systems.context import Context
 from systems.data.dataset import Event
 from systems.data.files import Files, broken_lines, examine
-from systems.data.store import load_mono
+from systems.data.store import Channels, mixed, too_many
 from systems.errors import UserError, unknown
 from systems.kinds import Kind, kind
 from systems.postprocessing.decoding import align_frames
@@ -49,7 +49,8 @@ PRESENT = 0.5  # a tag is there where its score is above
 BATCH = 16  # windows that are scored at once
 
 
-Blocks = Callable[[int], Iterator[np.ndarray]]  # a rate in Hz -> mono sound [S], piece by piece
+# A rate in Hz and channels -> sound, mono [S] or stereo [2, S], piece by piece.
+Blocks = Callable[[int, Channels], Iterator[np.ndarray]]
 
 
 class ScoredEvent(NamedTuple):
@@ -226,9 +227,11 @@ class Predictor:
             raise UserError(f"the sound {file} holds samples that are not finite.")
         duration = samples.shape[1] / rate
 
-        def blocks(wanted: int) -> Iterator[np.ndarray]:
-            mono = load_mono(samples.astype(np.float32, copy=False), rate, wanted)
-            return fitted_to([mono], round(duration * wanted))
+        def blocks(wanted: int, channels: Channels) -> Iterator[np.ndarray]:
+            if why := too_many(samples, channels):
+                raise UserError(f"the sound {file} {why}.")
+            whole = mixed(samples.astype(np.float32, copy=False), rate, wanted, channels)
+            return fitted_to([whole], round(duration * wanted))
 
         return self._predict(file, blocks, duration)
 
@@ -277,7 +280,7 @@ class Predictor:
     def _member(self, models: Models, blocks: Blocks, duration: float) -> _Member:
         """What a member says of a whole file: the mean of its models, and each."""
         length = round(duration * models.first.rate) / models.first.rate
-        scored = [self._score(model, blocks(model.rate)) for model in models.main]
+        scored = [self._score(one, blocks(one.rate, one.channels)) for one in models.main]
         each = tuple(
             _said(model, clip, frames, length)
             for model, (clip, frames) in zip(models.main, scored, strict=True)
@@ -288,7 +291,9 @@ class Predictor:
         timed = [frames for _, frames in scored if frames is not None]
         frames = self._mean(align_frames(timed, hops).swapaxes(0, 1)) if timed else None
         mean = _said(models.first, clip, frames, length)
-        epochs = {e: self._score(m, blocks(m.rate))[0] for e, m in models.epochs.items()}
+        epochs = {
+            e: self._score(m, blocks(m.rate, m.channels))[0] for e, m in models.epochs.items()
+        }
         return _Member(mean, each, {e: clip for e, clip in epochs.items() if clip is not None})
 
     def _mean(self, scores: np.ndarray) -> np.ndarray:
@@ -302,7 +307,7 @@ class Predictor:
         if self.learner and "columns" in (*self.learner.takes, *self.learner.uses):
             from systems.frontend.statistics import mfcc_statistics
 
-            columns = mfcc_statistics(np.concatenate(list(blocks(rate))), rate)[None]
+            columns = mfcc_statistics(np.concatenate(list(blocks(rate, "mono"))), rate)[None]
         epochs = [one.epochs for one in said]
         whole = self._seen([one.mean for one in said], epochs, None, length)
         of_folds = tuple(
@@ -345,7 +350,7 @@ class Predictor:
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Clip scores [K] and frame scores [T, K], if any, of a whole file by one member."""
         if member.samples is None:  # it hears sound of any length, by a policy of its own
-            scores, own = member.score([np.concatenate(list(blocks))], self.context)
+            scores, own = member.score([np.concatenate(list(blocks), axis=-1)], self.context)
             return None if scores is None else scores[0], None if own is None else own[0]
         hop = round((member.frame_hop or 1 / member.rate) * member.rate)  # samples
         step = max(1, member.samples // 2 // hop)  # frames

@@ -10,7 +10,7 @@ import soundfile
 import soxr
 
 from systems.data.files import LENGTH_TOLERANCE
-from systems.data.store import load_mono
+from systems.data.store import COUNT, Channels, mixed, too_many
 
 BLOCK = 1 << 18  # samples of a file that are read at once
 
@@ -20,17 +20,18 @@ class BrokenSound(Exception):
 
 
 def windows(blocks: Iterable[np.ndarray], length: int, step: int) -> Iterator[np.ndarray]:
-    """Windows [length] of sound that comes in blocks [S], one every ``step`` samples.
+    """Windows [length] of sound that comes in blocks [S] or [2, S], one every ``step`` samples.
 
     The last one ends where the sound does and may be shorter; sound no longer than a window is one.
     """
-    held = np.zeros(0, np.float32)
+    held: np.ndarray | None = None
     for block in blocks:
-        held = np.concatenate([held, block])
-        while len(held) > length:
-            yield held[:length]
-            held = held[step:]
-    yield held
+        held = block if held is None else np.concatenate([held, block], axis=-1)
+        while held.shape[-1] > length:
+            yield held[..., :length]
+            held = held[..., step:]
+    if held is not None:
+        yield held
 
 
 def join(frames: Sequence[np.ndarray], step: int) -> np.ndarray:
@@ -51,25 +52,33 @@ def join(frames: Sequence[np.ndarray], step: int) -> np.ndarray:
     return (total / weight).astype(np.float32)
 
 
-def file_blocks(path: str, seconds: float, rate: int) -> Iterator[np.ndarray]:
-    """The file's sound, mono at a rate, in blocks [S].
+def file_blocks(
+    path: str, seconds: float, rate: int, channels: Channels = "mono"
+) -> Iterator[np.ndarray]:
+    """The file's sound at a rate, mono in blocks [S] or stereo [2, S].
 
     Raises:
-        BrokenSound: it cannot be decoded, ends before its header says, or is not finite.
+        BrokenSound: it cannot be decoded, ends before its header says, is not finite, or has more
+            channels than stereo.
     """
     with soundfile.SoundFile(path) as file:
-        mono = _mono_blocks(file, seconds)
-        yield from fitted_to(_resampled(mono, file.samplerate, rate), round(seconds * rate))
+        read = _mixed_blocks(file, seconds, channels)
+        resampled = _resampled(read, file.samplerate, rate, channels)
+        yield from fitted_to(resampled, round(seconds * rate))
 
 
-def _mono_blocks(file: soundfile.SoundFile, seconds: float) -> Iterator[np.ndarray]:
+def _mixed_blocks(
+    file: soundfile.SoundFile, seconds: float, channels: Channels
+) -> Iterator[np.ndarray]:
     done = 0
     try:
         for block in file.blocks(BLOCK, dtype="float32", always_2d=True):
             if not np.isfinite(block).all():
                 raise BrokenSound("holds samples that are not finite")
+            if why := too_many(block.T, channels):
+                raise BrokenSound(why)
             done += len(block)
-            yield load_mono(block.T, file.samplerate, file.samplerate)
+            yield mixed(block.T, file.samplerate, file.samplerate, channels)
     except soundfile.LibsndfileError as error:
         raise BrokenSound(f"cannot be decoded: {error.error_string}") from error
     decoded = done / file.samplerate
@@ -77,20 +86,26 @@ def _mono_blocks(file: soundfile.SoundFile, seconds: float) -> Iterator[np.ndarr
         raise BrokenSound(f"decodes to {decoded:.3f} s instead of {seconds:.3f} s (truncated?)")
 
 
-def _resampled(blocks: Iterable[np.ndarray], source_rate: int, rate: int) -> Iterator[np.ndarray]:
-    """Blocks as :func:`load_mono` resamples the whole: soxr gives the same bits either way."""
+def _resampled(
+    blocks: Iterable[np.ndarray], source_rate: int, rate: int, channels: Channels
+) -> Iterator[np.ndarray]:
+    """Blocks as the waveform store resamples the whole: soxr gives the same bits either way."""
     if source_rate == rate:
         yield from blocks
         return
-    stream = soxr.ResampleStream(source_rate, rate, 1, dtype="float32", quality="VHQ")
+    count = COUNT[channels]
+    stream = soxr.ResampleStream(source_rate, rate, count, dtype="float32", quality="VHQ")
     for block in blocks:
-        yield stream.resample_chunk(block)
-    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        yield stream.resample_chunk(np.ascontiguousarray(block.T)).T
+    nothing = np.zeros((0, count) if count > 1 else 0, np.float32)
+    yield stream.resample_chunk(nothing, last=True).T
 
 
 def fitted_to(blocks: Iterable[np.ndarray], samples: int) -> Iterator[np.ndarray]:
     """Blocks cut or padded to so many samples, as the waveform store does it."""
+    lead: tuple[int, ...] = ()
     for block in blocks:
-        yield block[:samples]
-        samples -= min(samples, len(block))
-    yield np.zeros(samples, np.float32)
+        yield block[..., :samples]
+        lead = block.shape[:-1]
+        samples -= min(samples, block.shape[-1])
+    yield np.zeros((*lead, samples), np.float32)
