@@ -130,7 +130,8 @@ def prepared(
     """The sound of a store under a preparation, whose index is built where it is missing."""
     if prepare is None:
         return store
-    name = hashlib.sha256(repr(prepare).encode()).hexdigest()[:12]
+    # "by clip": an index of before was in the order in which a cluster had been done.
+    name = hashlib.sha256(f"{prepare!r} by clip".encode()).hexdigest()[:12]
     path = Path(store.folder) / f"kept-{name}.json"
     if not path.exists():
         kept = dict(map_(partial(_of_clip, store, prepare), clip_ids))
