@@ -24,8 +24,9 @@ Recipe = tuple[tuple[str, float], ...]  # clips and their weights, the source fi
 class SameClassMix:
     """``copies`` of each clip: a weighted sum with others of its class (but_asc_fusion).
 
-    ``partners``: of how many others, at least and at most; ``weight``: the range of the clip's own
-    weight, the rest of 1 is shared by a flat Dirichlet draw. Copies are drawn once a training.
+    None of 0 ``copies``. ``partners``: of how many others, at least and at most; ``weight``: the
+    range of the clip's own weight, the rest of 1 is shared by a flat Dirichlet draw. Copies are
+    drawn once a training.
     """
 
     copies: int = 2
@@ -34,8 +35,8 @@ class SameClassMix:
 
     def __post_init__(self) -> None:
         (fewest, most), (low, high) = self.partners, self.weight
-        if self.copies < 1 or not 1 <= fewest <= most or not 0 < low <= high <= 1:
-            raise ValueError("copies and partners are at least 1, weight lies in (0, 1]")
+        if self.copies < 0 or not 1 <= fewest <= most or not 0 < low <= high <= 1:
+            raise ValueError("copies are at least 0, partners 1, and weight lies in (0, 1]")
 
     def __call__(
         self, data: TrainingData, sounds: Sounds, context: Context
