@@ -33,6 +33,10 @@ Data = Annotated[str | None, Option(help="Folder of the data set; of table, its 
 SkipBroken = Annotated[
     bool, Option("--skip-broken", help="Leave broken audio files out; the report lists them.")
 ]
+Metric = Annotated[
+    str | None,
+    Option(help="What judges epochs and trials. (default: the search space's, or the data set's)"),
+]
 Budget = Annotated[
     str | None,
     Option(
@@ -111,6 +115,7 @@ def run(
         str | None,
         Option(help="Time of the whole run: 2h, 90m, 1h30m; the search ends at a share of it."),
     ] = None,
+    metric: Metric = None,
     budget: Budget = None,
     max_epochs: MaxEpochs = None,
     set_: Set = None,
@@ -159,6 +164,7 @@ def train(
     data: Data = None,
     skip_broken: SkipBroken = False,
     seeds: Annotated[int, Option(help="Trainings, each with a seed of its own.")] = 1,
+    metric: Metric = None,
     budget: Budget = None,
     max_epochs: MaxEpochs = None,
     set_: Set = None,
