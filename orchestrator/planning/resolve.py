@@ -29,6 +29,7 @@ from orchestrator.planning.checks import (
     check_options,
     validation_labels,
 )
+from orchestrator.planning.classes import class_notes
 from orchestrator.planning.duration import parse_duration
 from orchestrator.planning.learners import stack_names
 from orchestrator.planning.sound import stored_inputs
@@ -125,7 +126,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         mixed_precision=resources.gpus > 0,
         skip_broken=options.skip_broken,
         skipped=dataset.skipped,
-        notes=tuple(filter(None, (*dataset.notes, note, *splits.notes))),
+        notes=tuple(filter(None, (*dataset.notes, *class_notes(dataset), note, *splits.notes))),
         versions=_versions(),
         git_commit=_git_commit(),
     )
@@ -182,7 +183,7 @@ def describe_splits(splits: Splits) -> dict[str, Any]:
 def dataset_of(options: Options, entry: registry.Entry) -> tuple[str, str | None]:
     """The name and the folder of the data set that a system is to learn from."""
     name = options.dataset or (entry.dataset if options.data else entry.embedded())
-    folder = None if options.data is None else str(Path(options.data).expanduser().resolve())
+    folder = None if options.data is None else str(Path(options.data).expanduser().absolute())
     return name, folder
 
 
