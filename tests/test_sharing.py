@@ -27,7 +27,7 @@ def noise(path: Path, seed: int, channels: int = 1) -> Path:
 
 
 def table(folder: Path, *more: str, validation: bool = True) -> str:
-    """Ten training, two validation and two test clips, each its own group with a sound of its own, and
+    """Ten training, two validation and two test clips, each with its own group and sound, and
     further rows (path, label, part, group), whose sound is there or made."""
     parts = ["train"] * 10 + (["validation"] * 2 if validation else []) + ["test"] * 2
     rows = [f"{part}{i}.wav,{'xy'[i % 2]},{part}," for i, part in enumerate(parts)]
