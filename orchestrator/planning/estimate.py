@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import tempfile
 import time
@@ -19,6 +18,7 @@ from systems.data.dataset import ClipSet, Dataset
 from systems.data.prepare import prepared
 from systems.data.splits import Splits, TrainingData, training_data
 from systems.data.store import open_store
+from systems.machine import cores
 from systems.training.probe import Probe
 
 PROBE_CLIPS = 32  # labelled clips that are decoded, and as many unlabelled ones
@@ -72,7 +72,7 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
     )
     search, following = _search(plan, training), _following(plan, training)
     rates = {one.rate for one in stored_inputs(plan).values()}
-    store_seconds = rate * stored * len(rates) / (os.cpu_count() or 1)
+    store_seconds = rate * stored * len(rates) / cores()
     return Estimate(
         device=_device_name(device),
         step=probe.step,

@@ -42,6 +42,7 @@ from systems.data.protocol import Judged, Protocol
 from systems.data.splits import Splits, judged_by, make_splits
 from systems.errors import UserError
 from systems.kinds import kind
+from systems.machine import cores
 
 QUICK_TRIALS, PAPER_TRIALS = 8, 50
 
@@ -138,8 +139,13 @@ def reload(plan: Plan) -> tuple[Dataset, Splits]:
     """The data set and splits of an earlier plan.
 
     Raises:
-        UserError: the data is not what it was.
+        UserError: the data is not what it was, or not where it was.
     """
+    if plan.data is not None and not Path(plan.data).exists():
+        raise UserError(
+            f"the data of the run '{plan.name}', {plan.data}, is not there. Where it has moved: "
+            f"soundsweep run --resume {plan.name} --data PATH."
+        )
     dataset = data.load(plan.dataset, plan.data, plan.skip_broken, plan.skip_shared)
     if dataset.fingerprint() != plan.fingerprint:
         raise UserError(
@@ -248,8 +254,7 @@ def _resources(options: Options, entry: registry.Entry) -> Resources:
     workers = options.workers_per_trial
     if workers > 1 and not entry.traits.data_parallel:
         raise UserError(f"{entry.address} cannot train data-parallel: --workers-per-trial 1.")
-    cores = os.cpu_count() or 1
-    slots = max(1, cores // (options.cpus_per_trial * workers))
+    slots = max(1, cores() // (options.cpus_per_trial * workers))
     if gpus > 0 and torch.cuda.is_available():
         slots = max(1, min(slots, int(torch.cuda.device_count() / (gpus * workers))))
     return Resources(options.concurrency or slots, options.cpus_per_trial, gpus, workers)

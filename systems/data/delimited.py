@@ -111,7 +111,8 @@ def _rows(text: str, separator: str) -> list[tuple[int, list[str]]]:
         TableFault: a quote that is not closed on its line.
     """
     reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
-    found, line = [], 1
+    found: list[tuple[int, list[str]]] = []
+    line = 1
     what = (
         'a quote (") is opened that does not end with its cell: remove it, or write it twice in '
         "a cell that is quoted as a whole"
