@@ -33,6 +33,9 @@ Data = Annotated[str | None, Option(help="Folder of the data set; of table, its 
 SkipBroken = Annotated[
     bool, Option("--skip-broken", help="Leave broken audio files out; the report lists them.")
 ]
+SkipShared = Annotated[
+    bool, Option("--skip-shared", help="Leave labelled clips out that the test part has too.")
+]
 Budget = Annotated[
     str | None,
     Option(
@@ -103,6 +106,7 @@ def run(
     dataset: DataSet = None,
     data: Data = None,
     skip_broken: SkipBroken = False,
+    skip_shared: SkipShared = False,
     trials: Annotated[
         str | None,
         Option(help="Trials in all; with --resume also +N more. (default: 8 (quick) or 50)"),
@@ -158,6 +162,7 @@ def train(
     dataset: DataSet = None,
     data: Data = None,
     skip_broken: SkipBroken = False,
+    skip_shared: SkipShared = False,
     seeds: Annotated[int, Option(help="Trainings, each with a seed of its own.")] = 1,
     budget: Budget = None,
     max_epochs: MaxEpochs = None,
@@ -187,6 +192,7 @@ def reproduce(
     dataset: DataSet = None,
     data: Data = None,
     skip_broken: SkipBroken = False,
+    skip_shared: SkipShared = False,
     seeds: Annotated[int, Option(help="Trainings of each system.")] = 1,
     budget: Budget = None,
     max_epochs: MaxEpochs = None,

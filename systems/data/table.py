@@ -30,7 +30,7 @@ a CSV file, or a folder that holds table.csv or one *.csv (comma, semicolon or T
 path            a sound file, below the table's folder or absolute
 labels          names of classes, several separated by |; -: none of them; empty: no label
 onset, offset   s, both or neither, one row an event (may be absent)
-part            train, validation, test or unlabelled (absent: a fifth becomes the test part)
+part            train, validation, test or unlabelled (absent: about a fifth is the test part)
 fold            your own folds of the training clips, any words (may be absent)
 group           speaker, location or recording: never split (absent: each clip by itself)"""
 
