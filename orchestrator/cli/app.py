@@ -37,6 +37,9 @@ Metric = Annotated[
     str | None,
     Option(help="What judges epochs and trials. (default: the search space's, or the data set's)"),
 ]
+SkipShared = Annotated[
+    bool, Option("--skip-shared", help="Leave labelled clips out that the test part has too.")
+]
 Budget = Annotated[
     str | None,
     Option(
@@ -107,6 +110,7 @@ def run(
     dataset: DataSet = None,
     data: Data = None,
     skip_broken: SkipBroken = False,
+    skip_shared: SkipShared = False,
     trials: Annotated[
         str | None,
         Option(help="Trials in all; with --resume also +N more. (default: 8 (quick) or 50)"),
@@ -163,6 +167,7 @@ def train(
     dataset: DataSet = None,
     data: Data = None,
     skip_broken: SkipBroken = False,
+    skip_shared: SkipShared = False,
     seeds: Annotated[int, Option(help="Trainings, each with a seed of its own.")] = 1,
     metric: Metric = None,
     budget: Budget = None,
@@ -193,6 +198,7 @@ def reproduce(
     dataset: DataSet = None,
     data: Data = None,
     skip_broken: SkipBroken = False,
+    skip_shared: SkipShared = False,
     seeds: Annotated[int, Option(help="Trainings of each system.")] = 1,
     budget: Budget = None,
     max_epochs: MaxEpochs = None,

@@ -29,7 +29,7 @@ from systems.errors import unknown
 # Keys beside those of the configuration, as `soundsweep run` calls them.
 DEFAULTS: dict[str, Any] = {
     "dataset": None, "data": None, "budget": None, "max_epochs": None, "seed": 0,
-    "storage": "runs", "skip_broken": False,
+    "storage": "runs", "skip_broken": False, "skip_shared": False,
 }  # fmt: skip
 Report = Callable[[dict[str, float], Path], None]  # metrics, and the folder of the checkpoint
 

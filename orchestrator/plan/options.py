@@ -31,6 +31,7 @@ class Options:
     dataset: str | None = None
     data: str | None = None
     skip_broken: bool = False
+    skip_shared: bool = False
     trials: int | None = None
     time_budget: str | None = None
     budget: str | None = None

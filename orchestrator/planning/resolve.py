@@ -60,7 +60,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
     """
     entry = registry.get(options.system)
     name, folder = dataset_of(options, entry)
-    dataset = data.load(name, folder, options.skip_broken)
+    dataset = data.load(name, folder, options.skip_broken, options.skip_shared)
     check_kinds(entry, dataset)
     by_paper = options.protocol == "paper"
     protocol = registry.find(options.protocol_of or options.system).protocol
@@ -126,6 +126,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         ray_address=options.ray_address,
         mixed_precision=resources.gpus > 0,
         skip_broken=options.skip_broken,
+        skip_shared=options.skip_shared,
         skipped=dataset.skipped,
         notes=tuple(filter(None, (*dataset.notes, *class_notes(dataset), note, *splits.notes))),
         versions=_versions(),
@@ -146,7 +147,7 @@ def reload(plan: Plan) -> tuple[Dataset, Splits]:
             f"the data of the run '{plan.name}', {plan.data}, is not there. Where it has moved: "
             f"soundsweep run --resume {plan.name} --data PATH."
         )
-    dataset = data.load(plan.dataset, plan.data, plan.skip_broken)
+    dataset = data.load(plan.dataset, plan.data, plan.skip_broken, plan.skip_shared)
     if dataset.fingerprint() != plan.fingerprint:
         raise UserError(
             f"the data set {plan.dataset} in {plan.data} has changed since the run '{plan.name}' "

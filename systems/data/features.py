@@ -63,6 +63,9 @@ class Featured:
         seconds: float = self.sound.duration(clip_id)
         return seconds
 
+    def digest(self, clip_id: str) -> str:
+        return str(self.sound.digest(clip_id))
+
     def parts(self, clip_id: str) -> tuple[np.ndarray, ...]:
         parts: tuple[np.ndarray, ...] = self.sound.parts(clip_id)
         return parts

@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from systems.data.sharing import sound_digest
 from systems.data.store import Map, WaveformStore, process_map, to_mono
 from systems.files import write_whole
 
@@ -64,6 +65,10 @@ class Sound(Protocol):
         """The length of a whole clip in seconds."""
         ...
 
+    def digest(self, clip_id: str) -> str:
+        """A digest of a clip's sound, whatever its name: before any preparation."""
+        ...
+
     def parts(self, clip_id: str) -> tuple[np.ndarray, ...]:
         """What a system hears of a clip: one or several waveforms."""
         ...
@@ -86,6 +91,9 @@ class Waveforms:
 
     def duration(self, clip_id: str) -> float:
         return self[clip_id].shape[-1] / self.rate
+
+    def digest(self, clip_id: str) -> str:
+        return sound_digest(np.atleast_2d(self[clip_id]), self.rate)
 
     def parts(self, clip_id: str) -> tuple[np.ndarray, ...]:
         waveform = self[clip_id]
@@ -115,6 +123,9 @@ class Prepared:
 
     def duration(self, clip_id: str) -> float:
         return self.store.duration(clip_id)
+
+    def digest(self, clip_id: str) -> str:
+        return self.store.digest(clip_id)
 
     def parts(self, clip_id: str) -> tuple[np.ndarray, ...]:
         return self.kept[clip_id].parts(self.store[clip_id])

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ import soxr
 
 from systems.data.dataset import Dataset, Source
 from systems.data.files import MEND, broken_lines, fault
+from systems.data.sharing import sound_digest
 from systems.errors import UserError
 from systems.files import write_whole
 from systems.machine import cores
@@ -48,6 +49,7 @@ class WaveformStore:
     def __post_init__(self) -> None:
         index = json.loads((Path(self.folder) / "index.json").read_text())
         object.__setattr__(self, "_place", {i: (a, b) for i, a, b in index["clips"]})
+        object.__setattr__(self, "_digest", dict(zip(self._place, index["digests"], strict=True)))  # type: ignore[attr-defined]
         flat = np.memmap(Path(self.folder) / "waveforms.f32", dtype=np.float32, mode="r")
         object.__setattr__(self, "_flat", flat)
 
@@ -63,6 +65,10 @@ class WaveformStore:
     def duration(self, clip_id: str) -> float:
         """Length of a clip in seconds."""
         return self[clip_id].shape[-1] / self.rate
+
+    def digest(self, clip_id: str) -> str:
+        """A digest of a clip's decoded sound, before it was resampled."""
+        return str(self._digest[clip_id])  # type: ignore[attr-defined]
 
     def parts(self, clip_id: str) -> tuple[np.ndarray, ...]:
         """What is heard of a clip: all of it."""
@@ -83,7 +89,7 @@ def store_key(
     dataset: Dataset, clip_ids: Sequence[str], rate: int, channels: Channels = "mono"
 ) -> str:
     """What a store is known by: sound, clips, rate, channels. Labels are no part of it."""
-    digest = hashlib.sha256(f"{rate}|{channels}|float32\n".encode())
+    digest = hashlib.sha256(f"{rate}|{channels}|float32|digests\n".encode())
     for line in (*dataset.source.identity(), *clip_ids):
         digest.update(line.encode() + b"\n")
     return f"{dataset.name}-{rate}-{digest.hexdigest()[:12]}"
@@ -157,7 +163,8 @@ def _build(
         with open(flat, "ab") as file:
             os.posix_fallocate(file.fileno(), 0, max(1, places[-1].stop) * BYTES)
         log = open(done_log, "a")  # noqa: SIM115
-    chunks = _missing_chunks(places, done_log)
+    digests = _done(done_log)
+    chunks = _missing_chunks(places, digests)
     finished = len(places) - sum(len(chunk) for _, chunk in chunks)
     progress(finished, len(places))
     broken: list[tuple[str, str]] = []
@@ -166,8 +173,9 @@ def _build(
             broken += decoded.broken
             if not decoded.broken:
                 with _writing(folder, places):
-                    log.write(f"<{decoded.chunk}>\n")
+                    log.write(f"<{decoded.chunk} {','.join(decoded.digests)}>\n")
                     log.flush()
+                digests[decoded.chunk] = decoded.digests
             finished += decoded.clips
             progress(finished, len(places))
     if broken:
@@ -177,20 +185,25 @@ def _build(
             f"{len(broken)} of {len(places)} clips of {dataset.name} cannot be used:\n"
             f"{broken_lines(sorted(broken))}\n{MEND}"
         )
-    clips = [place[:3] for place in places]
+    index = {"rate": rate, "clips": [place[:3] for place in places],
+             "digests": [digest for k in sorted(digests) for digest in digests[k]]}  # fmt: skip
     with _writing(folder, places):
-        write_whole(folder / "index.json", json.dumps({"rate": rate, "clips": clips}))
+        write_whole(folder / "index.json", json.dumps(index))
         done_log.unlink()
 
 
-def _missing_chunks(places: list[Place], done_log: Path) -> list[tuple[int, list[Place]]]:
-    """The numbered chunks that an earlier build did not finish."""
-    # "<k>", not a line: nothing is read of an entry that a kill or a full disk has cut.
-    done = set(re.findall(r"<(\d+)>", done_log.read_text())) if done_log.exists() else set()
+def _done(done_log: Path) -> dict[int, tuple[str, ...]]:
+    """The numbered chunks that an earlier build finished, with their clips' digests."""
+    # "<k ...>", not a line: nothing is read of an entry that a kill or a full disk has cut.
+    found = re.findall(r"<(\d+) ([0-9a-f,]+)>", done_log.read_text())
+    return {int(k): tuple(digests.split(",")) for k, digests in found}
+
+
+def _missing_chunks(places: list[Place], done: Collection[int]) -> list[tuple[int, list[Place]]]:
     return [
         (k, places[start : start + CHUNK])
         for k, start in enumerate(range(0, len(places), CHUNK))
-        if str(k) not in done
+        if k not in done
     ]
 
 
@@ -216,11 +229,13 @@ def unwritable(folder: Path, error: OSError, needed: int = 0) -> UserError:
 
 
 class Decoded(NamedTuple):
-    """What a worker did: a chunk, how many clips it has, and those that are broken, with why."""
+    """What a worker did: a chunk, how many clips it has, those that are broken, with why, and the
+    digest of each clip's sound."""
 
     chunk: int
     clips: int
     broken: tuple[tuple[str, str], ...]
+    digests: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -233,11 +248,13 @@ class _Decode:
     def __call__(self, chunk: tuple[int, list[Place]]) -> Decoded:
         k, places = chunk
         broken: list[tuple[str, str]] = []
+        digests = []
         try:
             # Not a memory map: there a full disk would kill the process.
             with open(self.flat, "r+b") as file:
                 for place in places:
-                    waveform, why = self._waveform(place)
+                    waveform, digest, why = self._waveform(place)
+                    digests.append(digest)
                     if why:
                         broken.append((self.source.where(place.clip_id), why))
                     file.seek(place.start * BYTES)
@@ -247,21 +264,23 @@ class _Decode:
         except OSError as error:
             needed = os.path.getsize(self.flat)
             raise unwritable(Path(self.flat).parent, error, needed) from error
-        return Decoded(k, len(places), tuple(broken))
+        return Decoded(k, len(places), tuple(broken), tuple(digests))
 
-    def _waveform(self, place: Place) -> tuple[np.ndarray, str]:
-        """The waveform of a clip, and why it cannot be used, or an empty string."""
+    def _waveform(self, place: Place) -> tuple[np.ndarray, str, str]:
+        """The waveform of a clip, the digest of its sound as it was decoded, and why it cannot be
+        used, or an empty string."""
         channels = COUNT[self.channels]
         fitted = np.zeros((channels, (place.stop - place.start) // channels), np.float32)
         try:
             samples, rate = self.source.read(place.clip_id)
         except UserError as error:
-            return fitted, str(error).removeprefix(f"{self.source.where(place.clip_id)} ")
+            return fitted, "", str(error).removeprefix(f"{self.source.where(place.clip_id)} ")
         why = fault(samples, rate, place.seconds) or too_many(samples, self.channels)
-        if not why:
-            waveform = mixed(samples, rate, self.rate, self.channels)[..., : fitted.shape[1]]
-            fitted[:, : waveform.shape[-1]] = waveform
-        return fitted, why
+        if why:
+            return fitted, "", why
+        waveform = mixed(samples, rate, self.rate, self.channels)[..., : fitted.shape[1]]
+        fitted[:, : waveform.shape[-1]] = waveform
+        return fitted, sound_digest(samples, rate), ""
 
 
 def too_many(samples: np.ndarray, channels: Channels) -> str:

@@ -98,6 +98,9 @@ class Mixed:
     def duration(self, clip_id: str) -> float:
         return self.sound.duration(self._source(clip_id))
 
+    def digest(self, clip_id: str) -> str:
+        return self.sound.digest(self._source(clip_id))
+
     def parts(self, clip_id: str) -> tuple[np.ndarray, ...]:
         own = self.sound.parts(self._source(clip_id))
         if clip_id not in self.recipes:
