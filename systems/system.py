@@ -6,8 +6,8 @@ knows a paper.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from systems.context import Context
-    from systems.data.dataset import Event
+    from systems.data.dataset import Clip, Event
     from systems.data.splits import TrainingData
     from systems.predictions import Predictions
     from systems.training.history import History
@@ -41,6 +41,22 @@ class Input:
     def key(self) -> str:
         """What tells inputs apart: systems that agree in it share one."""
         return f"{self.rate} Hz" + (f", {self.prepare}" if self.prepare else "")
+
+
+def by_key(inputs: Iterable[Input]) -> dict[str, Input]:
+    """The distinct inputs; those that agree in all but their roles are one, of the roles of all."""
+    found: dict[str, Input] = {}
+    for one in inputs:
+        before = found[one.key].roles if one.key in found else ()
+        found[one.key] = replace(one, roles=tuple(dict.fromkeys((*before, *one.roles))))
+    return found
+
+
+def heard_by(one: Input, inputs: Iterable[Input], clips: Iterable[Clip]) -> tuple[str, ...]:
+    """The clips of which an input takes the sound: all, but those of roles that only others ask
+    for."""
+    others = {role for other in inputs for role in other.roles} - {*one.roles}
+    return tuple(clip.clip_id for clip in clips if clip.role not in others)
 
 
 class Fitted(Protocol):

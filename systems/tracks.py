@@ -114,6 +114,7 @@ class FeatureTrack:
         mirror = round(self.excerpts.mirror * sound.rate)
         for row, clip_id in enumerate(clip_ids):
             for waveform in sound.parts(clip_id):
+                waveform = self.excerpts.fitted(waveform, sound.rate)
                 if mirror:
                     waveform = np.pad(waveform, mirror, mode="reflect")
                 made = front_end(torch.from_numpy(np.array(waveform))[None].to(context.device))
@@ -172,7 +173,9 @@ class Examples:
         self._places: list[tuple[int, int | None]] = []
         for place, part in enumerate(track.parts):
             starts: Sequence[int | None] = (None,)
-            if excerpts.train == "windows":
+            if excerpts.train == "start":
+                starts = (0,)
+            elif excerpts.train == "windows":
                 starts = excerpts.starts(part.units, length, grid)
             self._places += [(place, start) for start in starts]
         self.clip = np.array([track.parts[part].clip for part, _ in self._places], np.int64)

@@ -24,6 +24,7 @@ from systems.data.dataset import Dataset
 from systems.data.prepare import Sound, prepared
 from systems.data.splits import Splits
 from systems.data.store import WaveformStore, open_store, store_key
+from systems.system import heard_by
 
 
 class Jobs:
@@ -107,9 +108,11 @@ def _stores(
 ) -> dict[str, Sound]:
     """The sound of some clips as each input of a run's trials takes it."""
     inputs = stored_inputs(plan)
-    rates = tuple(dict.fromkeys(one.rate for one in inputs.values()))
+    clips = [clip for clip in dataset.clips if clip.clip_id in {*ids}]
+    mine = {key: heard_by(one, inputs.values(), clips) for key, one in inputs.items()}
+    asked = dict.fromkeys((one.rate, mine[key]) for key, one in inputs.items())
     # Noted first: `clean` leaves alone what a run reads, also while it is being built.
-    key = {"stores": [store_key(dataset, ids, rate) for rate in rates]}
+    key = {"stores": [store_key(dataset, some, rate) for rate, some in asked]}
     if not run.store.exists() or read_json(run.store) != key:
         write_json(run.store, key)
 
@@ -125,11 +128,12 @@ def _stores(
             stop.check()
             yield result
 
-    def opened(rate: int) -> WaveformStore:
-        counter = progress.counter(f"waveform store: {len(ids)} clips at {rate} Hz", len(ids))
-        return open_store(dataset, ids, rate, run.root / "store", ray_map, counter)
+    def opened(rate: int, some: tuple[str, ...]) -> WaveformStore:
+        counter = progress.counter(f"waveform store: {len(some)} clips at {rate} Hz", len(some))
+        return open_store(dataset, some, rate, run.root / "store", ray_map, counter)
 
-    stores = {rate: opened(rate) for rate in rates}
+    stores = {one: opened(*one) for one in asked}
     return {
-        key: prepared(stores[one.rate], one.prepare, ids, ray_map) for key, one in inputs.items()
+        key: prepared(stores[one.rate, mine[key]], one.prepare, mine[key], ray_map)
+        for key, one in inputs.items()
     }

@@ -153,17 +153,21 @@ def _sounds(plan: Any, dataset: Any, splits: Any, storage: str) -> dict[str, Any
     from orchestrator.training.job import inputs_of
     from systems.data.prepare import prepared
     from systems.data.store import open_store
+    from systems.system import heard_by
 
     root = root_of(storage)
 
     def one_by_one(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
         return map(function, items)  # in this trial's own process and CPUs
 
-    ids = stored_clips(plan, dataset, splits)
-
-    def opened(one: Any) -> Any:
-        store = open_store(dataset, ids, one.rate, root / "store", one_by_one, lambda *_: None)
-        return prepared(store, one.prepare, ids, one_by_one)
+    ids = {*stored_clips(plan, dataset, splits)}
 
     inputs = inputs_of(plan, plan.trial_config(plan.first_trial))
+    clips = [clip for clip in dataset.clips if clip.clip_id in ids]
+
+    def opened(one: Any) -> Any:
+        mine = heard_by(one, inputs.values(), clips)
+        store = open_store(dataset, mine, one.rate, root / "store", one_by_one, lambda *_: None)
+        return prepared(store, one.prepare, mine, one_by_one)
+
     return {name: opened(one) for name, one in inputs.items()}
