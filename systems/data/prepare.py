@@ -130,10 +130,11 @@ def prepared(
     """The sound of a store under a preparation, whose index is built where it is missing."""
     if prepare is None:
         return store
-    name = hashlib.sha256(repr(prepare).encode()).hexdigest()[:12]
+    # "by clip": an index of before was in the order in which a cluster had been done.
+    name = hashlib.sha256(f"{prepare!r} by clip".encode()).hexdigest()[:12]
     path = Path(store.folder) / f"kept-{name}.json"
     if not path.exists():
-        kept = dict(zip(clip_ids, map_(partial(_of_clip, store, prepare), clip_ids), strict=True))
+        kept = dict(map_(partial(_of_clip, store, prepare), clip_ids))
         write_whole(path, json.dumps(kept))
     read = json.loads(path.read_text())
     return Prepared(
@@ -141,8 +142,8 @@ def prepared(
     )
 
 
-def _of_clip(store: WaveformStore, prepare: Prepare, clip_id: str) -> Kept:
-    return prepare(store[clip_id], store.rate)
+def _of_clip(store: WaveformStore, prepare: Prepare, clip_id: str) -> tuple[str, Kept]:
+    return clip_id, prepare(store[clip_id], store.rate)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from systems.data.files import MEND, broken_lines, fault
 from systems.errors import UserError
 from systems.files import write_whole
 
+# Like ``map``, but results may come in any order: each says what it is of.
 Map = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 CHUNK = 16  # clips a worker decodes before it says so
 BYTES = 4  # of a float32 sample
