@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
+from orchestrator.cli.searching import search
 from orchestrator.plan.options import Changes, Options, StackOptions
 from systems import DEFAULT_SYSTEM
 from systems.errors import UserError, unknown
@@ -89,10 +90,7 @@ ByFold = Annotated[
         help="A meta-learner for each fold, over its own rows and models. (default: one for all)",
     ),
 ]
-DryRun = Annotated[
-    bool,
-    Option("--dry-run", help="Print the plan and what it would take; start nothing."),
-]
+DryRun = Annotated[bool, Option("--dry-run", help="Print the plan and its cost; start nothing.")]
 Run = Annotated[str, Argument(metavar="RUN", help="A run's folder, or its name under --storage.")]
 
 
@@ -159,6 +157,7 @@ def train(
     data: Data = None,
     skip_broken: SkipBroken = False,
     seeds: Annotated[int, Option(help="Trainings, each with a seed of its own.")] = 1,
+    protocol: Protocol = "honest",
     budget: Budget = None,
     max_epochs: MaxEpochs = None,
     set_: Set = None,
@@ -246,8 +245,7 @@ def stack(
 
     named = {f.name for f in fields(StackOptions)} & set(context.params) - {"runs"}
     given = {name: context.params[name] for name in named}
-    options = StackOptions(runs=runs or (), systems=system or (), **given)
-    raise typer.Exit(commands.stack(options))
+    raise typer.Exit(commands.stack(StackOptions(runs=runs or (), systems=system or (), **given)))
 
 
 @app.command()
@@ -289,6 +287,9 @@ def predict(
     from orchestrator.cli import commands
 
     commands.predict(run, storage, files, model, format_, output, device)
+
+
+app.command()(search)
 
 
 @app.command()

@@ -54,4 +54,5 @@ KIND = Kind(
     closeness=first_place,
     words="ranking",
     decide=largest,
+    ranks=True,
 )

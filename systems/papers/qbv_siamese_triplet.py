@@ -37,13 +37,15 @@ BIBTEX = """
 @dataclass(frozen=True)
 class Towers:
     """Filters of the imitation tower and of the recording tower (its first layer has half of them),
-    units of the head; ``norm``: batch norms before each activation."""
+    units of the head; ``norm``: batch norms before each activation, ``momentum`` of their
+    statistics."""
 
     query: int = 48
     gallery: int = 48
     hidden: int = 108
     dropout: float = 0.0  # before each layer of the head
     norm: bool = True
+    momentum: float = 0.01
 
     def __post_init__(self) -> None:
         if min(self.query, self.gallery - 1, self.hidden) < 1 or not 0 <= self.dropout < 1:
@@ -96,7 +98,7 @@ def towers(c: Towers, shapes: Mapping[str, tuple[int, ...]]) -> TwoTowers:
     network = TwoTowers(Tower(query), Tower(gallery), PairHead(size, c.hidden, c.dropout))
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.eps, module.momentum = 1e-3, 0.01
+            module.eps, module.momentum = 1e-3, c.momentum
     return network
 
 
@@ -106,6 +108,7 @@ QUICK = {  # for two CPU cores
     "network.query": 12,
     "network.gallery": 12,
     "network.hidden": 32,
+    "network.momentum": 0.1,
     "training.labelled": 32,
     "training.epochs": 20,
     "training.steps_per_epoch": 20,
