@@ -88,8 +88,8 @@ class FittedEstimator:
     classes: tuple[str, ...]
     history: History
 
-    samples = None
     frame_hop = None
+    frame_start = 0.0
 
     @property
     def rate(self) -> int:

@@ -32,7 +32,9 @@ class Excerpts:
             whole; 0: excerpts are of the sound.
         train: one excerpt of each part a pass, at ``random`` or at its ``start``, or all
             ``windows``.
-        predict: the ``whole`` part at once, the excerpt at its ``start``, or its ``windows``.
+        predict: the ``whole`` part at once (one that is longer than an excerpt in windows that
+            overlap by half, see :func:`covering`), the excerpt at its ``start``, or its
+            ``windows``.
         hop: from window to window, as a share of the length.
         short: what a part that is shorter is filled with, at its end: zeros, or its features'
             ``minimum``.
@@ -87,6 +89,30 @@ class Excerpts:
             last = total - length if self.rest == "align_end" else starts[-1] + step
             starts.append(-(-last // grid) * grid)
         return tuple(starts)
+
+
+def covering(total: int, length: int, step: int, frame: int) -> tuple[int, ...]:
+    """Where windows begin that hear a part too long to be heard at once: one every ``step`` units,
+    the last ending with the part, but for less than a ``frame``."""
+    last = max(0, total - length) // frame * frame
+    return (*range(0, last, step), last)
+
+
+def blended(windows: Sequence[np.ndarray], starts: Sequence[int]) -> np.ndarray:
+    """Frames [T, K] of windows that begin at some frames as those of the whole.
+
+    Where windows overlap it is their mean, weighted by a triangle that falls from a window's middle
+    to its ends, where a network sees least around a frame.
+    """
+    length, classes = windows[0].shape
+    ramp = np.arange(length) + 0.5
+    triangle = np.minimum(ramp, ramp[::-1])[:, None]
+    total = np.zeros((max(starts) + length, classes))
+    weight = np.zeros((len(total), 1))
+    for start, scores in zip(starts, windows, strict=True):
+        total[start : start + length] += triangle * scores
+        weight[start : start + length] += triangle
+    return (total / weight).astype(np.float32)
 
 
 def joined(scores: np.ndarray, mean: Join) -> np.ndarray:

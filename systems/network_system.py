@@ -126,6 +126,12 @@ class NetworkSystem:
         return None
 
     @property
+    def frame_start(self) -> float:
+        """s at which the first of the network's frames begins to stand for the sound."""
+        start: float = any_of(self.front_end).frame_start
+        return start if self.frames else 0.0
+
+    @property
     def length(self) -> int:
         """The length of an excerpt in units."""
         return self.excerpts.frames or round(self.excerpts.seconds * self.rate)
@@ -210,7 +216,17 @@ class NetworkSystem:
         step = label_hop or (self.step or 0.0 if self.excerpts.mean == "overlap" else 0.0)
         grid = max(1, round(step / self.unit)) if step else 1
         batch = max(1, 2 * self.training.labelled)
-        return Hearing(sounds["audio"], self.excerpts, length, self.unit, grid, batch)
+        frame, step = self._windows(length, grid if label_hop else 0)
+        return Hearing(sounds["audio"], self.excerpts, length, self.unit, grid, batch, frame, step)
+
+    def _windows(self, length: int, step: int) -> tuple[int, int]:
+        """Units from frame to frame of the network (``step``, or as the front end has them), and
+        from window to window of what is too long for one: half of an excerpt's frames."""
+        front_end: Any = any_of(self.front_end)
+        hop = (self.step if self.frames else None) or front_end.hop_seconds
+        frame = step or max(1, round(hop / self.unit))
+        heard = any_of(self.shape(length))[-1] * front_end.hop_seconds / self.unit
+        return frame, max(1, round(heard) // 2 // frame) * frame
 
     def _begin(self, data: TrainingData, sounds: Sounds, context: Context) -> tuple[Model, Hearing]:
         """A fresh model, and what it hears: no excerpt is longer than the longest training clip."""

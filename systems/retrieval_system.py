@@ -137,8 +137,8 @@ class FittedRetrieval:
     items: tuple[Tensor, ...]
     history: History
 
-    samples = None  # it cuts any sound to what it hears
     frame_hop = None
+    frame_start = 0.0
 
     @property
     def rate(self) -> int:

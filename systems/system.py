@@ -62,8 +62,8 @@ def heard_by(one: Input, inputs: Iterable[Input], clips: Iterable[Clip]) -> tupl
 class Fitted(Protocol):
     """A trained system.
 
-    ``rate`` in Hz; ``samples``: the longest sound that is heard at once, ``None`` where any length
-    is; ``frame_hop`` in seconds, ``None`` of a system that says nothing about time.
+    ``rate`` in Hz; ``frame_hop`` in seconds, ``None`` of a system that says nothing about time;
+    ``frame_start``: s at which the first frame begins to stand for the sound.
     """
 
     history: History
@@ -72,15 +72,15 @@ class Fitted(Protocol):
     def rate(self) -> int: ...
 
     @property
-    def samples(self) -> int | None: ...
+    def frame_hop(self) -> float | None: ...
 
     @property
-    def frame_hop(self) -> float | None: ...
+    def frame_start(self) -> float: ...
 
     def score(
         self, waveforms: Sequence[np.ndarray], context: Context
     ) -> tuple[np.ndarray | None, Sequence[np.ndarray] | None]:
-        """Clip scores [B, K] of mono waveforms [S], S <= samples, and their frames [T, K], if it
+        """Clip scores [B, K] of mono waveforms [S] of any length, and their frames [T, K], if it
         gives any."""
         ...
 

@@ -267,7 +267,7 @@ def test_every_fault_of_a_table_is_named_at_once_with_its_line(tmp_path: Path) -
         "line 13 (j.wav): class 'dgo' has no training clip (did you mean 'dog'?)",
         "line 14 (k.wav): labels without onset, but part 'test' has events",
         "line 15 (l.wav): labels in part 'unlabelled'",
-        "line 16 (m.wav): 5 fields, but the header has 6",
+        "line 16 (m.wav): 5 fields instead of 6",
         "line 17 (?): the path is empty",
         "2 of 14 audio files cannot be used",
         "line 18 (gone.wav)   is listed in sounds.csv and missing",
@@ -288,7 +288,7 @@ def test_every_fault_of_a_table_is_named_at_once_with_its_line(tmp_path: Path) -
         (["path,labels,part", "a.wav,dog,train", "b.wav,,test"], "no label, but part 'test' is s"),
         (["path,labels,part", "a.wav,,train", "b.wav,dog,test"], "no labelled training clip"),
         (["path,labels,part"], "no labelled training clip"),
-        (['path,labels,part', 'a.wav,"dog,train'], "cannot be read as a CSV file"),
+        (['path,labels,part', 'a.wav,"dog,train'], "line 2: a quote"),
     ],
 )  # fmt: skip
 def test_a_table_that_cannot_be_is_refused(lines: list[str], why: str, tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ def test_a_folder_holds_one_table(tmp_path: Path) -> None:
     assert "one.csv, two.csv: name the table" in refused(tmp_path)
     table(tmp_path, lines, "table.csv")
     assert len(read(tmp_path).clips) == 2
-    assert "cannot be read as a CSV file in UTF-8" in refused(tmp_path / "a.wav")
+    assert "cannot be read as a table" in refused(tmp_path / "a.wav")
 
 
 def test_a_path_is_one_clip_however_it_is_written(tmp_path: Path) -> None:

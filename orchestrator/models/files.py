@@ -195,7 +195,7 @@ def label_track(found: FilePrediction) -> str:
 
 def _write_tracks(predictions: Sequence[FilePrediction], folder: Path) -> str:
     """One FILE.txt each, in folders as the files lie in below what they have in common."""
-    places = [Path(found.file).resolve() for found in predictions]
+    places = [Path(os.path.abspath(found.file)) for found in predictions]
     common = os.path.commonpath([place.parent for place in places])
     written = [folder / f"{place.relative_to(common)}.txt" for place in places]
     for path, found in zip(written, predictions, strict=True):

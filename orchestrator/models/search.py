@@ -15,11 +15,11 @@ from torch import Tensor
 from orchestrator.models.bundle import export
 from orchestrator.models.files import as_csv, as_json, audio_files, best_first, table, written
 from orchestrator.models.inference import FilePrediction, Predictor
-from orchestrator.models.sound import BrokenSound, file_blocks
+from orchestrator.models.sound import FileSound
 from orchestrator.runs.rundir import RunDir
 from systems.context import Context
-from systems.data.files import Files, broken_lines, examine
-from systems.errors import UserError, unknown
+from systems.data.files import BrokenSound, Files, broken_lines, examine
+from systems.errors import UserError, shown, unknown
 from systems.retrieval_system import FittedRetrieval
 
 FORMATS = {"table": table, "json": as_json, "csv": as_csv}
@@ -108,9 +108,9 @@ def _heard(
 
 def _sound(path: str, seconds: float, rate: int) -> np.ndarray:
     try:
-        return np.concatenate(list(file_blocks(path, seconds, rate)))
-    except BrokenSound as error:
-        raise UserError(f"{path} {error}.") from error
+        return FileSound(path, seconds).at(rate)
+    except (BrokenSound, OSError) as error:
+        raise UserError(f"{shown(path)} {error}.") from error
 
 
 def _seconds(paths: Sequence[str]) -> dict[str, float]:

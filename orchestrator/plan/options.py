@@ -82,11 +82,13 @@ class StackOptions:
 class Changes:
     """What may change where a run is gone on with; ``None`` leaves it as it is.
 
-    ``trials``: in all; ``more_trials``: beside those that are planned.
+    ``trials``: in all; ``more_trials``: beside those that are planned. ``data``: where the data
+    set lies now, the same as its fingerprint shows.
     """
 
     trials: int | None = None
     more_trials: int | None = None
+    data: str | None = None
     time_budget: str | None = None
     concurrency: int | None = None
     mlflow: str | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import tempfile
 import time
@@ -19,6 +18,7 @@ from systems.data.dataset import ClipSet, Dataset
 from systems.data.prepare import prepared
 from systems.data.splits import Splits, TrainingData, training_data
 from systems.data.store import open_store
+from systems.machine import cores
 from systems.system import heard_by
 from systems.training.probe import Probe
 
@@ -80,7 +80,7 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
         steps * probe.step + len(fold.validation) * probe.validation_per_clip
     )
     search, following = _search(plan, training), _following(plan, training)
-    store_seconds = rate * sum(length.values()) / (os.cpu_count() or 1)
+    store_seconds = rate * sum(length.values()) / cores()
     return Estimate(
         device=_device_name(device),
         step=probe.step,

@@ -29,6 +29,7 @@ from orchestrator.planning.checks import (
     check_options,
     validation_labels,
 )
+from orchestrator.planning.classes import class_notes
 from orchestrator.planning.duration import parse_duration
 from orchestrator.planning.learners import stack_names
 from orchestrator.planning.sound import stored_inputs
@@ -42,6 +43,7 @@ from systems.data.protocol import Judged, Protocol
 from systems.data.splits import Splits, judged_by, make_splits
 from systems.errors import UserError
 from systems.kinds import kind
+from systems.machine import cores
 
 QUICK_TRIALS, PAPER_TRIALS = 8, 50
 
@@ -126,7 +128,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         mixed_precision=resources.gpus > 0,
         skip_broken=options.skip_broken,
         skipped=dataset.skipped,
-        notes=tuple(filter(None, (*dataset.notes, note, *splits.notes))),
+        notes=tuple(filter(None, (*dataset.notes, *class_notes(dataset), note, *splits.notes))),
         versions=_versions(),
         git_commit=_git_commit(),
     )
@@ -138,8 +140,13 @@ def reload(plan: Plan) -> tuple[Dataset, Splits]:
     """The data set and splits of an earlier plan.
 
     Raises:
-        UserError: the data is not what it was.
+        UserError: the data is not what it was, or not where it was.
     """
+    if plan.data is not None and not Path(plan.data).exists():
+        raise UserError(
+            f"the data of the run '{plan.name}', {plan.data}, is not there. Where it has moved: "
+            f"soundsweep run --resume {plan.name} --data PATH."
+        )
     dataset = drawn(data.load(plan.dataset, plan.data, plan.skip_broken), plan.split_by, plan.seed)
     if dataset.fingerprint() != plan.fingerprint:
         raise UserError(
@@ -178,7 +185,7 @@ def describe_splits(splits: Splits) -> dict[str, Any]:
 def dataset_of(options: Options, entry: registry.Entry) -> tuple[str, str | None]:
     """The name and the folder of the data set that a system is to learn from."""
     name = options.dataset or (entry.dataset if options.data else entry.embedded())
-    folder = None if options.data is None else str(Path(options.data).expanduser().resolve())
+    folder = None if options.data is None else str(Path(options.data).expanduser().absolute())
     return name, folder
 
 
@@ -248,8 +255,7 @@ def _resources(options: Options, entry: registry.Entry) -> Resources:
     workers = options.workers_per_trial
     if workers > 1 and not entry.traits.data_parallel:
         raise UserError(f"{entry.address} cannot train data-parallel: --workers-per-trial 1.")
-    cores = os.cpu_count() or 1
-    slots = max(1, cores // (options.cpus_per_trial * workers))
+    slots = max(1, cores() // (options.cpus_per_trial * workers))
     if gpus > 0 and torch.cuda.is_available():
         slots = max(1, min(slots, int(torch.cuda.device_count() / (gpus * workers))))
     return Resources(options.concurrency or slots, options.cpus_per_trial, gpus, workers)

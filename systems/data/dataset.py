@@ -226,6 +226,7 @@ class ClipSet:
     (``None``: a row a clip). ``columns`` are the clips' free columns, N. ``judged`` [N]: the clips
     that metrics are of and that choose epochs; ``None``: all. ``events``: of each clip, where the
     labels are timed. ``weights`` [N]: of a clip in the loss; ``None``: all count the same.
+    ``groups``: of each clip, N, which intervals draw whole.
     """
 
     clip_ids: tuple[str, ...]
@@ -235,6 +236,7 @@ class ClipSet:
     judged: np.ndarray | None = None
     events: tuple[tuple[Event, ...], ...] | None = None
     weights: np.ndarray | None = None
+    groups: tuple[str, ...] = ()
 
     def counting(self) -> np.ndarray:
         """The places [n] of the clips that metrics are of."""
@@ -254,6 +256,7 @@ class ClipSet:
         return ClipSet(
             of(self.clip_ids), of(self.targets, rows_of_clips(where, self.lengths)),
             of(self.lengths), of(self.columns), of(self.judged), of(self.events), of(self.weights),
+            of(self.groups),
         )  # fmt: skip
 
     def __len__(self) -> int:

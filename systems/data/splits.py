@@ -297,9 +297,8 @@ def _halves(dataset: Dataset, clips: ClipSet) -> np.ndarray | None:
     clip."""
     if len(clips) < 2 or clips.targets is None:
         return None
-    group_of = {clip.clip_id: clip.group for clip in dataset.clips}
     rows = counted_apart(class_rows(dataset, clips.clip_ids), clips.judged)
-    halves = cross_fitting_folds(rows, [group_of[i] for i in clips.clip_ids], 0, most=2)
+    halves = cross_fitting_folds(rows, clips.groups, 0, most=2)
     return halves if clips.lengths is None else np.repeat(halves, clips.lengths)
 
 
@@ -323,6 +322,7 @@ def clip_set(dataset: Dataset, clip_ids: Sequence[str], judged: Judged | None = 
         columns=_columns(dataset, ids),
         judged=None if counts.all() else counts,
         events=clip_events(dataset, ids),
+        groups=tuple(about[i].group for i in ids),
     )
 
 

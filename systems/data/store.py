@@ -5,6 +5,7 @@ One flat float32 array on disk, memory-mapped, so that trials share it through t
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -25,6 +26,7 @@ from systems.data.dataset import Dataset, Source
 from systems.data.files import MEND, broken_lines, fault
 from systems.errors import UserError
 from systems.files import write_whole
+from systems.machine import cores
 
 # Like ``map``, but results may come in any order: each says what it is of.
 Map = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
@@ -68,8 +70,8 @@ class WaveformStore:
 
 
 def process_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
-    """The default ``map``: a pool of processes, one a core."""
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    """The default ``map``: a pool of processes, one a core that this one may use."""
+    with ProcessPoolExecutor(cores()) as pool:
         yield from pool.map(function, items)
 
 
@@ -109,16 +111,14 @@ def open_store(
     if not (folder / "index.json").exists():
         length = {clip.clip_id: clip.duration for clip in dataset.clips}
         places = _layout([(clip_id, length[clip_id]) for clip_id in clip_ids], rate)
-        try:
+        with _writing(folder, places):
             root.mkdir(parents=True, exist_ok=True)
-            with open(root / f"{folder.name}.lock", "w") as lock:
+            lock = open(root / f"{folder.name}.lock", "w")  # noqa: SIM115
+        with lock:
+            with _writing(folder, places):
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                if not (folder / "index.json").exists():
-                    _build(dataset, places, rate, folder, map_, progress)
-        except ConnectionError:
-            raise
-        except OSError as error:
-            raise _unwritable(folder, error, places[-1].stop * BYTES) from error
+            if not (folder / "index.json").exists():
+                _build(dataset, places, rate, folder, map_, progress)
     return WaveformStore(str(folder), rate)
 
 
@@ -140,20 +140,23 @@ def _layout(clips: Sequence[tuple[str, float]], rate: int) -> list[Place]:
 def _build(
     dataset: Dataset, places: list[Place], rate: int, folder: Path, map_: Map, progress: Any
 ) -> None:
-    folder.mkdir(exist_ok=True)
     flat, done_log = folder / "waveforms.f32", folder / "done.txt"
-    with open(flat, "ab") as file:
-        os.posix_fallocate(file.fileno(), 0, max(1, places[-1].stop) * BYTES)
+    with _writing(folder, places):
+        folder.mkdir(exist_ok=True)
+        with open(flat, "ab") as file:
+            os.posix_fallocate(file.fileno(), 0, max(1, places[-1].stop) * BYTES)
+        log = open(done_log, "a")  # noqa: SIM115
     chunks = _missing_chunks(places, done_log)
     finished = len(places) - sum(len(chunk) for _, chunk in chunks)
     progress(finished, len(places))
     broken: list[tuple[str, str]] = []
-    with open(done_log, "a") as log:
+    with log:
         for decoded in map_(_Decode(dataset.source, rate, str(flat)), chunks):
             broken += decoded.broken
             if not decoded.broken:
-                log.write(f"<{decoded.chunk}>\n")
-                log.flush()
+                with _writing(folder, places):
+                    log.write(f"<{decoded.chunk}>\n")
+                    log.flush()
             finished += decoded.clips
             progress(finished, len(places))
     if broken:
@@ -164,8 +167,9 @@ def _build(
             f"{broken_lines(sorted(broken))}\n{MEND}"
         )
     clips = [place[:3] for place in places]
-    write_whole(folder / "index.json", json.dumps({"rate": rate, "clips": clips}))
-    done_log.unlink()
+    with _writing(folder, places):
+        write_whole(folder / "index.json", json.dumps({"rate": rate, "clips": clips}))
+        done_log.unlink()
 
 
 def _missing_chunks(places: list[Place], done_log: Path) -> list[tuple[int, list[Place]]]:
@@ -177,6 +181,15 @@ def _missing_chunks(places: list[Place], done_log: Path) -> list[tuple[int, list
         for k, start in enumerate(range(0, len(places), CHUNK))
         if str(k) not in done
     ]
+
+
+@contextlib.contextmanager
+def _writing(folder: Path, places: list[Place]) -> Iterator[None]:
+    """Only what writes the store is told as such: what the map fails with is another's fault."""
+    try:
+        yield
+    except OSError as error:
+        raise _unwritable(folder, error, places[-1].stop * BYTES) from error
 
 
 def _unwritable(folder: Path, error: OSError, needed: int) -> UserError:

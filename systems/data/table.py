@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from systems.data.dataset import Clip, Dataset, Event, LabelKind, Labels, Role, event_fault
+from systems.data.events import event_notes, merged
 from systems.data.files import MEND, Broken, Files, broken_lines, examine, identity
 from systems.data.splits import own_fold_faults
 from systems.data.stratify import FOLDS, stratified_groups
-from systems.data.table_rows import COLUMNS, Fault, Item, Rows, read_rows
+from systems.data.table_rows import COLUMNS, NONE, PARTS, Fault, Item, Rows, read_rows
 from systems.errors import UserError, nearest
 
 NAME = "table"
@@ -26,7 +27,7 @@ TASK = "any"
 LAYOUT = """\
 a CSV file, or a folder that holds table.csv or one *.csv (comma, semicolon or TAB; UTF-8), with
 path            a sound file, below the table's folder or absolute
-labels          names of classes, several separated by |; empty: no label
+labels          names of classes, several separated by |; -: none of them; empty: no label
 onset, offset   s, both or neither, one row an event (may be absent)
 part            train, validation, test or unlabelled (absent: a fifth becomes the test part)
 fold            your own folds of the training clips, any words (may be absent)
@@ -60,7 +61,7 @@ def read(folder: str | None, skip_broken: bool = False) -> Dataset:
 def _table(folder: str | None) -> Path:
     if folder is None:
         raise UserError(f"{NAME} lies on disk: name it with --data. Expected:\n{LAYOUT}")
-    path = Path(folder).expanduser().resolve()
+    path = Path(folder).expanduser().absolute()  # sounds lie beside a link, not where it leads
     if not path.is_dir():
         if path.exists():
             return path
@@ -94,7 +95,7 @@ def _with_parts(
     faults: list[Fault] = []
     bare: set[str] = set()
     if "train" not in timed:
-        bare = {item.clip_id for item in items if item.part == "train" and not item.labels}
+        bare = {item.clip_id for item in items if item.part == "train" and not item.labelled}
     if bare:
         notes.append(f"{len(bare)} clips without labels are used as unlabelled")
     items = [replace(i, part="unlabelled") if i.clip_id in bare else i for i in items]
@@ -148,12 +149,13 @@ def _clip_faults(items: Sequence[Item], timed: set[str], seconds: dict[str, floa
     """What is wrong with single clips, once their parts are known."""
     faults = []
     for item in items:
-        if item.part == "unlabelled" and item.names():
+        if item.part == "unlabelled" and (item.names() or item.none):
             faults.append((item, "labels in part 'unlabelled' would not be used"))
         elif item.part in timed and item.labels:
             faults.append((item, f"labels without onset, but part '{item.part}' has events"))
-        elif item.part in ("test", "validation") and item.part not in timed and not item.labels:
-            faults.append((item, f"no label, but part '{item.part}' is scored"))
+        elif item.part in ("test", "validation") and item.part not in timed and not item.labelled:
+            why = f"no label, but part '{item.part}' is scored (none of the classes is '{NONE}')"
+            faults.append((item, why))
     found = [Fault(item.line, item.clip_id, why) for item, why in faults]
     for item in items:
         for event in item.events:
@@ -271,7 +273,7 @@ def _dataset(
         tables=(identity(path),),
         folds=folds or None,
         skipped=skipped,
-        notes=tuple(notes),
+        notes=(*notes, *_event_notes(items, timed)),
     )
 
 
@@ -289,10 +291,22 @@ def _labels(kind: LabelKind, items: Sequence[Item]) -> Labels:
     if kind == "class":
         values = {clip_id: names[0] for clip_id, names in values.items()}
     elif kind == "events":
-        values = {
-            item.clip_id: tuple(
-                Event(float(e.onset), float(e.offset), e.label) for e in item.events
-            )
-            for item in items
-        }
+        values = {item.clip_id: merged(_events(item)) for item in items}
     return Labels(kind, values)
+
+
+def _events(item: Item) -> tuple[Event, ...]:
+    """As they are written: :func:`event_notes` tells of what is doubled or overlaps."""
+    return tuple(Event(float(e.onset), float(e.offset), e.label) for e in item.events)
+
+
+def _event_notes(items: Sequence[Item], timed: set[str]) -> list[str]:
+    return [
+        note
+        for part in PARTS
+        if part in timed
+        for note in event_notes(
+            {item.clip_id: _events(item) for item in items if item.part == part},
+            f"events of part '{part}'", merges=True,
+        )
+    ]  # fmt: skip

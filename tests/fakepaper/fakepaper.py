@@ -21,8 +21,8 @@ from systems.data.protocol import Protocol
 from systems.excerpts import Excerpts, Voting
 from systems.figures import Figure
 from systems.frontend.log_mel import LogMel
-from systems.network_system import FittedNetwork, NetworkSystem
 from systems.nets.towers import PairHead, Tower, TwoTowers
+from systems.network_system import FittedNetwork, NetworkSystem
 from systems.outputs import Outputs
 from systems.papers import gcrnn_vat
 from systems.registry import Requirement, register
