@@ -71,7 +71,7 @@ class FilePrediction:
     """What a model says about one file: its length in s, a score for each class, timed events.
 
     ``events``: ``None`` of a model that says nothing about time. ``series``: of a model of series,
-    which says nothing else.
+    which says nothing else. ``ranked``: whether ``tags`` are the items of a gallery.
     """
 
     file: str
@@ -81,6 +81,7 @@ class FilePrediction:
 
     exclusive: bool = False
     series: FileSeries | None = None
+    ranked: bool = False
 
     def events_as_json(self) -> list[dict[str, Any]] | None:
         """The events as objects."""
@@ -227,7 +228,7 @@ class Predictor:
         clip, own = rows[0], None if self.learner is None else self.learner.events(view)
         tags = {label: float(score) for label, score in zip(self.classes, clip, strict=True)}
         events = self._scored_events(view, clip, own)
-        return FilePrediction(file, duration, tags, events, self._exclusive)
+        return FilePrediction(file, duration, tags, events, self._exclusive, None, self._kind.ranks)
 
     def _scored_events(
         self, view: Members, clip: np.ndarray, own: tuple[tuple[Event, ...], ...] | None

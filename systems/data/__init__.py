@@ -22,8 +22,8 @@ from systems.figures import Where
 
 READERS = (
     "compare2020_breathing", "compare2020_mask", "dcase2018_task4", "fsdkaggle2018", "synthetic",
-    "synthetic_breath", "synthetic_classes", "synthetic_scenes", "synthetic_speech", "table",
-    "tut2018", "tut2018_mobile",
+    "synthetic_breath", "synthetic_classes", "synthetic_imitations", "synthetic_scenes",
+    "synthetic_speech", "table", "tut2018", "tut2018_mobile", "vocal_imitation",
 )  # fmt: skip
 # The embedded set of a kind of labels: what a system learns from where no data is named.
 EMBEDDED: dict[LabelKind, str] = {
@@ -31,6 +31,7 @@ EMBEDDED: dict[LabelKind, str] = {
     "events": "synthetic",
     "class": "synthetic_classes",
     "series": "synthetic_breath",
+    "relevance": "synthetic_imitations",
 }
 
 
