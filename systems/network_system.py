@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from systems.context import Context
 from systems.data.prepare import Prepare
 from systems.data.splits import TrainingData
+from systems.errors import UserError
 from systems.excerpts import Excerpts, Voting
 from systems.fitted_network import FittedNetwork, files_of
 from systems.frontend import FrontEnd
@@ -162,6 +163,56 @@ class NetworkSystem:
         second = front_end.shape(front_end.rate)
         return (*second[:-1], length + self.excerpts.overhang)
 
+    @property
+    def least_seconds(self) -> float:
+        """s of sound that a frame of the front ends takes at least."""
+        ends: Any = self.front_end
+        named = ends.values() if isinstance(ends, Mapping) else [ends]
+        return max(_least_samples(one) / one.rate for one in named)
+
+    def too_short(self, longest: float, shortest: float, classes: int) -> str:
+        """Why clips cannot be heard of which the longest to train on, and the shortest of all, have
+        such lengths in s; or an empty text."""
+        least, excerpts = self.least_seconds, self.excerpts
+        if excerpts.of_features and shortest + 2 * excerpts.mirror < least:
+            return (
+                f"the shortest clip has {shortest:.4g} s, and features are made of whole clips: a "
+                f"window takes {least:.4g} s"
+            )
+        length = self._cut_to(round(longest * self.rate))
+        if any_of(self.shape(length))[-1] < 1:
+            return (
+                f"the longest clip that trains has {longest:.4g} s, of which excerpts are "
+                f"{length * self.unit:.4g} s; a window takes {least:.4g} s"
+            )
+        if length == self.length:
+            return ""
+        # On "meta" it costs nothing; some layers fail there alone, hence the second look.
+        why = self._refuses(length, classes, "meta") and self._refuses(length, classes, "cpu")
+        if not why:
+            return ""
+        return (
+            f"the longest clip that trains has {longest:.4g} s, and the network takes no excerpt "
+            f"as short as that ({why.splitlines()[0]})"
+        )
+
+    def _refuses(self, length: int, classes: int, device: str) -> str:
+        """The error of a network that hears excerpts of a length."""
+        try:
+            with torch.device(device), torch.inference_mode():
+                made = each(lambda shape: torch.zeros(2, *shape), self.shape(length))
+                self._network(self.shape(length), classes).eval()(made)
+        except (RuntimeError, ValueError, UserError) as error:
+            return str(error) or type(error).__name__
+        return ""
+
+    def _cut_to(self, longest: int, grid: int = 1) -> int:
+        """The length of an excerpt in units, where the longest clip has so many samples."""
+        if self.excerpts.train != "random" and self.excerpts.mean != "overlap":
+            return self.length
+        units = longest if not self.excerpts.of_features else round(longest / self.rate / self.unit)
+        return min(self.length, units // grid * grid)
+
     def train(self, data: TrainingData, sounds: Sounds, context: Context) -> FittedNetwork:
         """Train from scratch or from the context's checkpoint, then adapt the decision."""
         for change in self.labelling:
@@ -235,12 +286,7 @@ class NetworkSystem:
             len(part) for i in data.labelled.clip_ids for part in sounds["audio"].parts(i)
         )
         hearing = self.hearing(sounds, self.length, data.label_hop)
-        if self.excerpts.train == "random" or self.excerpts.mean == "overlap":
-            units = (
-                longest if not self.excerpts.of_features else round(longest / self.rate / self.unit)
-            )
-            length = min(self.length, units // hearing.grid * hearing.grid)
-            hearing = replace(hearing, length=length)
+        hearing = replace(hearing, length=self._cut_to(longest, hearing.grid))
         front_end = self.front_end
         if isinstance(front_end, FrameEmbeddings):
             front_end = front_end.taught(context)
@@ -259,6 +305,17 @@ class NetworkSystem:
         return Model(
             front_end, scale, network, self.activation, self.excerpts.of_features, self.frozen
         )
+
+
+def _least_samples(front_end: FrontEnd) -> int:
+    """The fewest samples that give a frame."""
+    low, high = 0, 1
+    while front_end.shape(high)[-1] < 1:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if front_end.shape(middle)[-1] < 1 else (low, middle)
+    return high
 
 
 class _ByName(nn.Module):

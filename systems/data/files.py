@@ -235,10 +235,14 @@ def blocks(path: str, size: int = BLOCK) -> Iterator[tuple[np.ndarray, int]]:
                 for block in _read(sound, size):
                     yield block, sound.samplerate
     except soundfile.LibsndfileError as error:
-        raise BrokenSound(f"cannot be decoded: {_text(error)}") from error
+        raise BrokenSound(f"cannot be read: {_text(error)}") from error
 
 
 def _read(sound: Any, size: int) -> Iterator[np.ndarray]:
+    if sound.frames >= UNKNOWN_FRAMES:
+        sound.seekable = lambda: (
+            False
+        )  # else soundfile seeks after each block, and fails at the end
     while len(block := sound.read(size, dtype="float32", always_2d=True)):
         yield block
 
