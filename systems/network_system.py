@@ -34,6 +34,7 @@ from systems.training.settings import Training
 from systems.training.supervised import Recipe, fit
 
 UNDECIDED = Refinement(on="none")  # nothing is adapted
+HEARD: set[str] = set()  # shapes of excerpts, and of networks that take them
 Labelling = Callable[[TrainingData, Context], TrainingData]
 
 
@@ -187,8 +188,7 @@ class NetworkSystem:
             )
         if length == self.length:
             return ""
-        # On "meta" it costs nothing; some layers fail there alone, hence the second look.
-        why = self._refuses(length, classes, "meta") and self._refuses(length, classes, "cpu")
+        why = self._refusal(length, classes)
         if not why:
             return ""
         return (
@@ -196,12 +196,18 @@ class NetworkSystem:
             f"as short as that ({why.splitlines()[0]})"
         )
 
-    def _refuses(self, length: int, classes: int, device: str) -> str:
-        """The error of a network that hears excerpts of a length."""
+    def _refusal(self, length: int, classes: int) -> str:
+        """The error of a network that hears excerpts of a length. Of equal ones one is tried."""
+        shape = self.shape(length)
         try:
-            with torch.device(device), torch.inference_mode():
-                made = each(lambda shape: torch.zeros(2, *shape), self.shape(length))
-                self._network(self.shape(length), classes).eval()(made)
+            with torch.device("meta"):
+                built = self._network(shape, classes)
+            key = repr((shape, [(n, p.shape) for n, p in built.named_parameters()]))
+            if key not in HEARD:
+                with torch.inference_mode():
+                    made = each(lambda one: torch.zeros(1, *one), shape)
+                    self._network(shape, classes).eval()(made)
+                HEARD.add(key)
         except (RuntimeError, ValueError, UserError) as error:
             return str(error) or type(error).__name__
         return ""

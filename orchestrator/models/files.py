@@ -17,7 +17,7 @@ import soundfile
 from orchestrator.models.bundle import export
 from orchestrator.models.inference import FilePrediction, FileSeries, Predictor
 from orchestrator.runs.rundir import RunDir
-from systems.errors import UserError, unknown
+from systems.errors import UserError, shown, unknown
 from systems.files import write_whole
 
 OUTPUTS = ("table", "json", "csv", "audacity")
@@ -80,7 +80,8 @@ def audio_files(given: Iterable[str]) -> list[str]:
         else:
             found.append(str(path))
     if without:
-        raise UserError(f"no audio file in {', '.join(without)} ({', '.join(sorted(endings))}).")
+        names = ", ".join(map(shown, without))
+        raise UserError(f"no audio file in {names} ({', '.join(sorted(endings))}).")
     return list(dict.fromkeys(found))
 
 
@@ -94,7 +95,7 @@ def _paragraph(found: FilePrediction) -> str:
         return _summary(found, found.series)
     width = max(len(label) for label in found.tags)
     ranked = sorted(found.tags.items(), key=lambda item: -item[1])
-    lines = [f"{found.file}  ({found.duration:.3f} s)", "  tags"]
+    lines = [f"{one_line(found.file)}  ({found.duration:.3f} s)", "  tags"]
     present = found.present()
     lines += [
         f"  {'*' if label in present else ' '} {label:<{width}}  {score:.3f}"
@@ -109,11 +110,16 @@ def _paragraph(found: FilePrediction) -> str:
     return "\n".join(lines) + "\n"
 
 
+def one_line(name: str) -> str:
+    """The name of a file without ends of lines or other characters that move a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
 def _summary(found: FilePrediction, series: FileSeries) -> str:
     """What the values over time come to; all of them would be too many to read."""
     width = max(map(len, series.outputs))
     lines = [
-        f"{found.file}  ({found.duration:.3f} s)",
+        f"{one_line(found.file)}  ({found.duration:.3f} s)",
         f"  {len(series.values)} values every {series.hop:g} s (all: --format csv or json)",
     ]
     lines += [
@@ -180,4 +186,4 @@ def _write(path: Path, text: str) -> None:
     try:
         write_whole(path, text)
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}.") from error
+        raise UserError(f"{shown(path)} cannot be written: {error.strerror}.") from error
