@@ -38,7 +38,7 @@ def check_lengths(plan: Plan, dataset: Dataset, splits: Splits) -> None:
             f"{plan.system} cannot hear these clips: {first} ({lengths}). Take longer clips, or "
             "other values (--set KEY=VALUE)."
         )
-    told = {}
+    told: dict[Values, str] = {}
     for candidates in _candidates(plan):
         faults = {tuple(values.items()): why(values) for values in candidates}
         told |= _least_told({values: text for values, text in faults.items() if text}, faults)
@@ -62,7 +62,7 @@ def _least_told(wrong: Mapping[Values, str], every: Iterable[Values]) -> dict[Va
         for one in values
         if all(other in wrong for other in every if one in other)
     }
-    found = {(one,): text for one, text in alone.items()}
+    found: dict[Values, str] = {(one,): text for one, text in alone.items()}
     rest = {values: text for values, text in wrong.items() if not alone.keys() & {*values}}
     return {**found, **rest}
 

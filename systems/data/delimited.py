@@ -63,7 +63,8 @@ def read_table(path: Path, separators: str, header: Sequence[str] = ()) -> Table
         names = tuple(rows.pop(0)[1]) if rows else ()
     while names and not names[-1]:
         names = names[:-1]
-    even, uneven = [], []
+    even: list[tuple[int, list[str]]] = []
+    uneven: list[tuple[int, list[str]]] = []
     for number, cells in rows:
         while len(cells) > len(names) and not cells[-1]:
             cells.pop()
@@ -111,7 +112,8 @@ def _rows(text: str, separator: str) -> list[tuple[int, list[str]]]:
         TableFault: a quote that is not closed on its line.
     """
     reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
-    found, line = [], 1
+    found: list[tuple[int, list[str]]] = []
+    line = 1
     what = (
         'a quote (") is opened that does not end with its cell: remove it, or write it twice in '
         "a cell that is quoted as a whole"
