@@ -11,7 +11,7 @@ import soundfile
 from scored import noise
 
 from orchestrator.models.sound import FileSound
-from systems.data.files import BrokenSound, Files, examine
+from systems.data.files import BrokenSound, Files, examine, fault
 
 RATE = 44_100
 needs_mp3 = pytest.mark.skipif(
@@ -157,3 +157,11 @@ def test_a_mix_that_cancels_and_another_full_scale_are_told(tmp_path: Path) -> N
     for name in ("antiphase", "antiphase, rounded"):
         assert "2 channels are mixed to mono by their mean" in why[name][0][1]
     assert f"peak of {32768 * np.abs(mono).max():g}" in why["integers"][0][1]
+
+
+def test_where_channels_are_heard_antiphase_is_no_fault() -> None:
+    mono = noise(1, 16_000)[0].astype(np.float32)
+    pair = np.stack([mono, -mono])
+    assert "cancels itself" in fault(pair, 16_000, 1.0)
+    assert fault(pair, 16_000, 1.0, mixed=False) == ""
+    assert "silent" in fault(0 * pair, 16_000, 1.0, mixed=False)

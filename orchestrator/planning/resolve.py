@@ -43,6 +43,8 @@ from systems.data.protocol import Judged, Protocol
 from systems.data.splits import Splits, judged_by, make_splits
 from systems.errors import UserError
 from systems.kinds import kind
+from systems.machine import cores
+from systems.metrics import metric
 
 QUICK_TRIALS, PAPER_TRIALS = 8, 50
 
@@ -59,7 +61,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
     """
     entry = registry.get(options.system)
     name, folder = dataset_of(options, entry)
-    dataset = data.load(name, folder, options.skip_broken)
+    dataset = data.load(name, folder, options.skip_broken, options.skip_shared)
     check_kinds(entry, dataset)
     by_paper = options.protocol == "paper"
     protocol = registry.find(options.protocol_of or options.system).protocol
@@ -125,6 +127,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         ray_address=options.ray_address,
         mixed_precision=resources.gpus > 0,
         skip_broken=options.skip_broken,
+        skip_shared=options.skip_shared,
         skipped=dataset.skipped,
         notes=tuple(filter(None, (*dataset.notes, *class_notes(dataset), note, *splits.notes))),
         versions=_versions(),
@@ -139,9 +142,14 @@ def reload(plan: Plan) -> tuple[Dataset, Splits]:
     """The data set and splits of an earlier plan.
 
     Raises:
-        UserError: the data is not what it was.
+        UserError: the data is not what it was, or not where it was.
     """
-    dataset = data.load(plan.dataset, plan.data, plan.skip_broken)
+    if plan.data is not None and not Path(plan.data).exists():
+        raise UserError(
+            f"the data of the run '{plan.name}', {plan.data}, is not there. Where it has moved: "
+            f"soundsweep run --resume {plan.name} --data PATH."
+        )
+    dataset = data.load(plan.dataset, plan.data, plan.skip_broken, plan.skip_shared)
     if dataset.fingerprint() != plan.fingerprint:
         raise UserError(
             f"the data set {plan.dataset} in {plan.data} has changed since the run '{plan.name}' "
@@ -205,6 +213,8 @@ def _space(
     options: Options, entry: registry.Entry, dataset: Dataset, config: Any, set_keys: set[str]
 ) -> SearchSpace:
     space = search_spaces.load(entry.address, entry.config, dataset.name, _own_metric(dataset))
+    if options.metric is not None:
+        space = replace(space, metric=options.metric, mode=metric(options.metric).mode)
     changed = [search_spaces.parse_parameter(f"{k}={text}") for k, text in options.space.items()]
     for parameter in changed:
         value = configs.get(config, parameter.key)
@@ -249,8 +259,7 @@ def _resources(options: Options, entry: registry.Entry) -> Resources:
     workers = options.workers_per_trial
     if workers > 1 and not entry.traits.data_parallel:
         raise UserError(f"{entry.address} cannot train data-parallel: --workers-per-trial 1.")
-    cores = os.cpu_count() or 1
-    slots = max(1, cores // (options.cpus_per_trial * workers))
+    slots = max(1, cores() // (options.cpus_per_trial * workers))
     if gpus > 0 and torch.cuda.is_available():
         slots = max(1, min(slots, int(torch.cuda.device_count() / (gpus * workers))))
     return Resources(options.concurrency or slots, options.cpus_per_trial, gpus, workers)

@@ -176,9 +176,10 @@ def comparison_in_words(results: Mapping[str, Any]) -> str:
         else ""
     )
     return (
-        f"p is the share of bootstrap draws over clips in which a meta-learner is not better; "
-        f"{count(among, 'comparison')}{earlier} corrected by Holm's method. A gain is claimed "
-        f"where the corrected p is below {level}.{hopeless}{second}"
+        "p is the share of bootstrap draws over groups of clips in which a meta-learner is not "
+        f"better, made larger for few groups; {count(among, 'comparison')}{earlier} corrected by "
+        f"Holm's method. A gain is claimed where the corrected p is below {level}."
+        f"{hopeless}{second}"
     )
 
 

@@ -60,6 +60,7 @@ def gain(rows: OutOfFold) -> list[dict[str, float]]:
                 rows.targets.metric,
                 rows.targets.values,
                 rows.scores[:, :count].mean(axis=1),
+                rows.targets.groups,
                 rows.targets.kind,
                 rows.targets.lengths,
             )._asdict(),

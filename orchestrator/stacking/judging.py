@@ -1,8 +1,8 @@
 """What a meta-learner is worth: its score, its gain over the best single trial, and how sure.
 
-Two opinions on a gain: the paired bootstrap over clips decides; the one-tailed z-test of two
-proportions (mask_panns_mixup) stands beside it. Of several learners the p-values are
-corrected for their number (Holm 1979).
+Two opinions on a gain: the paired bootstrap over groups of clips decides; the one-tailed z-test of
+two proportions (mask_panns_mixup) stands beside it. Of several learners the p-values are corrected
+for their number (Holm 1979).
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ class Compared:
     among: int = 1
 
 
-def judge(name: str, truth: Truth, said: Any, reference: Any) -> Judgement:
+def judge(
+    name: str, truth: Truth, said: Any, reference: Any, groups: Sequence[str] | None = None
+) -> Judgement:
     """What a learner said against what the best single trial did, by a metric.
 
     Args:
@@ -74,12 +76,13 @@ def judge(name: str, truth: Truth, said: Any, reference: Any) -> Judgement:
         truth: of N clips.
         said, reference: the field of predictions that the metric reads: scores [N, K], or the
             events of each clip.
+        groups: of each clip, which the bootstrap draws whole; ``None``: each is its own.
     """
     about = metric(name)
     ours, theirs = about.count(truth, said), about.count(truth, reference)
-    value = about.interval(ours)
+    value = about.interval(ours, groups)
     z_p = z_test(value.value, about.value(theirs), len(ours)) if name in PROPORTIONS else None
-    return Judgement(name, value, about.difference(ours, theirs), z_p)
+    return Judgement(name, value, about.difference(ours, theirs, groups), z_p)
 
 
 def z_test(ours: float, theirs: float, clips: int) -> float:
@@ -111,7 +114,7 @@ def compared(
 ) -> dict[str, dict[str, Any]]:
     """Each learner's gain as it stands among all: it is claimed where p, corrected, is below 0.05.
 
-    ``p`` is the share of bootstrap draws in which the learner is not better; ``earlier`` are those
+    ``p`` is that of the bootstrap draws in which the learner is not better; ``earlier`` are those
     of learners that were judged on the same rows before and are not shown.
     """
     p_values = [judged.versus_best.p_not_better for judged in judgements.values()]

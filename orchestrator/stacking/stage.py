@@ -207,16 +207,17 @@ def _judged(
 ) -> Judgement:
     """Against other predictions, or the best single trial: the member that its search put first."""
     counted, labels = np.flatnonzero(rows.targets.counted()), rows.targets.kind
-    truth = rows.targets.rows(counted).truth(plan.classes)
+    targets = rows.targets.rows(counted)
+    truth, groups = targets.truth(plan.classes), targets.groups
     if final.judged_by is None:
         reference = rows.said(rows.best) if other is None else other
         ours, theirs = (answer(one.rows(counted), labels) for one in (predictions, reference))
-        return judge(rows.targets.metric, truth, ours, theirs)
+        return judge(rows.targets.metric, truth, ours, theirs, groups)
     best = _best_events(final.judged_by, rows) if other is None else other.events
     assert predictions.events is not None
     assert best is not None
     found, known = (tuple(e[row] for row in counted) for e in (predictions.events, best))
-    return judge(final.judged_by, truth, found, known)
+    return judge(final.judged_by, truth, found, known, groups)
 
 
 def _best_events(judged_by: str, rows: OutOfFold) -> tuple[tuple[Event, ...], ...]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 
-def mean_of_pairs(counts: np.ndarray) -> float:
-    """The mean of per-query values: counts [N, 2] of value and 1."""
-    value, queries = counts.sum(axis=0)
-    return float(value / max(queries, 1))
+def mean_of_pairs(counts: np.ndarray) -> np.ndarray:
+    """The mean [...] of per-query values: counts [..., N, 2] of value and 1."""
+    value, queries = np.moveaxis(counts.sum(axis=-2), -1, 0)
+    mean: np.ndarray = value / np.maximum(queries, 1)
+    return mean
 
 
 def reciprocal_ranks(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:

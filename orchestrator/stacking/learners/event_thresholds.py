@@ -20,12 +20,8 @@ from orchestrator.stacking.learner import Learner
 from orchestrator.stacking.learners.bounds import best_thresholds
 from orchestrator.stacking.learners.evolution import Evolution, evolve
 from systems.data.dataset import Event
-from systems.metrics.events import (
-    event_er_of_counts,
-    event_f1_of_counts,
-    event_micro_f1_of_counts,
-)
-from systems.metrics.tagging import f1_of_counts
+from systems.metrics.events import event_er_of_counts
+from systems.metrics.tagging import f1_of_counts, macro_f1_of_counts, micro_f1_of_counts
 from systems.postprocessing.decoding import Decoding, decode
 
 Objective = Literal["event_f1", "event_micro_f1", "event_er"]
@@ -222,8 +218,8 @@ class Joint:
 def worth_of(counts: np.ndarray, objective: Objective) -> float:
     """The objective of event counts [N, K, 3], signed so that more is better."""
     if objective == "event_er":
-        return -event_er_of_counts(counts)
-    return (event_f1_of_counts if objective == "event_f1" else event_micro_f1_of_counts)(counts)
+        return -float(event_er_of_counts(counts))
+    return float((macro_f1_of_counts if objective == "event_f1" else micro_f1_of_counts)(counts))
 
 
 class GeneticEvents(FrameLearner):
