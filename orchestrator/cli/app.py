@@ -33,6 +33,10 @@ Data = Annotated[str | None, Option(help="Folder of the data set; of table, its 
 SkipBroken = Annotated[
     bool, Option("--skip-broken", help="Leave broken audio files out; the report lists them.")
 ]
+Metric = Annotated[
+    str | None,
+    Option(help="What judges epochs and trials. (default: the search space's, or the data set's)"),
+]
 SkipShared = Annotated[
     bool, Option("--skip-shared", help="Leave labelled clips out that the test part has too.")
 ]
@@ -115,6 +119,7 @@ def run(
         str | None,
         Option(help="Time of the whole run: 2h, 90m, 1h30m; the search ends at a share of it."),
     ] = None,
+    metric: Metric = None,
     budget: Budget = None,
     max_epochs: MaxEpochs = None,
     set_: Set = None,
@@ -164,6 +169,7 @@ def train(
     skip_broken: SkipBroken = False,
     skip_shared: SkipShared = False,
     seeds: Annotated[int, Option(help="Trainings, each with a seed of its own.")] = 1,
+    metric: Metric = None,
     budget: Budget = None,
     max_epochs: MaxEpochs = None,
     set_: Set = None,

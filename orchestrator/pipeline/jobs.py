@@ -21,9 +21,10 @@ from orchestrator.stacking.families import learner
 from orchestrator.stacking.statistics import clip_statistics
 from orchestrator.training.job import Job
 from systems.data.dataset import Dataset
-from systems.data.prepare import Sound, prepared
+from systems.data.prepare import Sound
 from systems.data.splits import Splits
-from systems.data.store import WaveformStore, open_store, store_key
+from systems.data.store import store_key
+from systems.sounds import open_sound
 
 
 class Jobs:
@@ -107,9 +108,9 @@ def _stores(
 ) -> dict[str, Sound]:
     """The sound of some clips as each input of a run's trials takes it."""
     inputs = stored_inputs(plan)
-    rates = tuple(dict.fromkeys(one.rate for one in inputs.values()))
+    asked = dict.fromkeys((one.rate, one.channels) for one in inputs.values())
     # Noted first: `clean` leaves alone what a run reads, also while it is being built.
-    key = {"stores": [store_key(dataset, ids, rate) for rate in rates]}
+    key = {"stores": [store_key(dataset, ids, *one) for one in asked]}
     if not run.store.exists() or read_json(run.store) != key:
         write_json(run.store, key)
 
@@ -125,11 +126,10 @@ def _stores(
             stop.check()
             yield result
 
-    def opened(rate: int) -> WaveformStore:
-        counter = progress.counter(f"waveform store: {len(ids)} clips at {rate} Hz", len(ids))
-        return open_store(dataset, ids, rate, run.root / "store", ray_map, counter)
+    def counter(what: str) -> Callable[[int, int], None]:
+        return progress.counter(what, len(ids))
 
-    stores = {rate: opened(rate) for rate in rates}
     return {
-        key: prepared(stores[one.rate], one.prepare, ids, ray_map) for key, one in inputs.items()
+        key: open_sound(dataset, ids, one, run.root / "store", ray_map, counter)
+        for key, one in inputs.items()
     }

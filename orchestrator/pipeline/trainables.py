@@ -151,8 +151,7 @@ def _sounds(plan: Any, dataset: Any, splits: Any, storage: str) -> dict[str, Any
     from orchestrator.planning.sound import stored_clips
     from orchestrator.runs.storage import root_of
     from orchestrator.training.job import inputs_of
-    from systems.data.prepare import prepared
-    from systems.data.store import open_store
+    from systems.sounds import open_sound
 
     root = root_of(storage)
 
@@ -161,9 +160,8 @@ def _sounds(plan: Any, dataset: Any, splits: Any, storage: str) -> dict[str, Any
 
     ids = stored_clips(plan, dataset, splits)
 
-    def opened(one: Any) -> Any:
-        store = open_store(dataset, ids, one.rate, root / "store", one_by_one, lambda *_: None)
-        return prepared(store, one.prepare, ids, one_by_one)
-
     inputs = inputs_of(plan, plan.trial_config(plan.first_trial))
-    return {name: opened(one) for name, one in inputs.items()}
+    return {
+        name: open_sound(dataset, ids, one, root / "store", one_by_one)
+        for name, one in inputs.items()
+    }

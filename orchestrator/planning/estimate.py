@@ -15,10 +15,9 @@ from orchestrator.plan.plan import Plan
 from orchestrator.planning.sound import stored_clips, stored_inputs
 from systems.context import Context
 from systems.data.dataset import ClipSet, Dataset
-from systems.data.prepare import prepared
 from systems.data.splits import Splits, TrainingData, training_data
-from systems.data.store import open_store
 from systems.machine import cores
+from systems.sounds import open_sound
 from systems.training.probe import Probe
 
 PROBE_CLIPS = 32  # labelled clips that are decoded, and as many unlabelled ones
@@ -52,10 +51,8 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
     with tempfile.TemporaryDirectory(prefix="soundsweep-") as scratch:
         began = time.monotonic()
         sounds = {
-            name: prepared(open_store(dataset, ids, one.rate, Path(scratch), map), one.prepare, ids,
-                           map)
-            for name, one in inputs.items()
-        }  # fmt: skip
+            name: open_sound(dataset, ids, one, Path(scratch), map) for name, one in inputs.items()
+        }
         decoding = time.monotonic() - began
         context = Context(device=device, seed=plan.seed, threads=plan.resources.cpus)
         probe = system.probe(data, sounds, context)

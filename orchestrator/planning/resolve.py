@@ -43,6 +43,7 @@ from systems.data.splits import Splits, judged_by, make_splits
 from systems.errors import UserError
 from systems.kinds import kind
 from systems.machine import cores
+from systems.metrics import metric
 
 QUICK_TRIALS, PAPER_TRIALS = 8, 50
 
@@ -210,6 +211,8 @@ def _space(
     options: Options, entry: registry.Entry, dataset: Dataset, config: Any, set_keys: set[str]
 ) -> SearchSpace:
     space = search_spaces.load(entry.address, entry.config, dataset.name, _own_metric(dataset))
+    if options.metric is not None:
+        space = replace(space, metric=options.metric, mode=metric(options.metric).mode)
     changed = [search_spaces.parse_parameter(f"{k}={text}") for k, text in options.space.items()]
     for parameter in changed:
         value = configs.get(config, parameter.key)
