@@ -77,6 +77,8 @@ def _verdict(row: Mapping[str, Any]) -> str | None:
     if row["compared"]["claims"]:
         return "beats"
     difference, sign = row["versus_best"], 1 if metric(row["metric"]).mode == "max" else -1
+    if difference["low"] is None:  # of a single group
+        return "not_better"
     surely_worse = max(sign * difference["low"], sign * difference["high"]) < 0
     return "worse" if surely_worse else "not_better"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -100,5 +99,5 @@ def score_metrics(pieces: tuple[str, ...], score: Mapping[str, Any]) -> dict[str
     return {
         metric_name(*pieces, *(() if key == "value" else (key,))): value
         for key, value in score.items()
-        if value is not None and math.isfinite(value)  # of one group there is no interval
+        if value is not None
     }
