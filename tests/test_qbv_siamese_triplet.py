@@ -11,6 +11,7 @@ from systems import config as configs
 from systems import registry
 from systems.context import Context
 from systems.data.prepare import Waveforms
+from systems.errors import UserError
 from systems.papers.qbv_siamese_triplet import Config, Towers
 from systems.training.pairs import Pairs, Triplets
 
@@ -78,5 +79,5 @@ def test_the_two_systems_differ_in_their_objective_alone() -> None:
 
 def test_impossible_values_are_refused() -> None:
     for wrong in ({"gain": 0.0}, {"frames": 0}, {"network.dropout": 1.0}, {"network.gallery": 1}):
-        with pytest.raises((ValueError, Exception), match=r"above 0|at least 1"):
+        with pytest.raises(UserError, match=r"above 0|at least 1"):
             configs.replace(Config(network=Towers()), wrong)

@@ -77,10 +77,14 @@ def final(run: RunDir, trial: int) -> Predictions:
     return Predictions.load(said)
 
 
+def test_two_trials_are_fused(run: RunDir) -> None:
+    assert len(read_json(run.members)["members"]) == 2
+
+
 def test_the_test_part_is_scored_among_the_recordings_that_it_searches(run: RunDir) -> None:
     scores = read_json(run.scores)
     best = read_json(run.members)["members"][0]["trial"]
-    rows = {row["learner"]: row for row in scores["rows"]}
+    rows = {r["learner"]: r for r in scores["rows"] if r["best"] or r["learner"]}
     assert set(rows) == {None, *LEARNERS}
     said = {name: Predictions.load(run.learner(name).test) for name in LEARNERS}
     for name, found in {None: final(run, best), **said}.items():
@@ -91,7 +95,8 @@ def test_the_test_part_is_scored_among_the_recordings_that_it_searches(run: RunD
         metrics = rows[name]["metrics"]
         assert metrics["mean_rank"]["value"] == pytest.approx(rank.mean())
         assert metrics["mrr"]["value"] == pytest.approx((1 / rank).mean())
-        assert metrics["recall_at_1"]["value"] == pytest.approx((rank == 1).mean())
+        if name != "rank_mean":  # whose ties may share the first place
+            assert metrics["recall_at_1"]["value"] == pytest.approx((rank == 1).mean())
     assert rows[None]["metrics"]["mrr"]["value"] > 0.6  # by chance it is 0.52
 
 
@@ -126,7 +131,7 @@ def test_it_is_reported_with_its_best_and_worst_queries(run: RunDir) -> None:
     results = read_json(run.results)
     assert {row["name"] for row in results["stack"]} == set(LEARNERS)
     page = Page((run.path / "report" / "index.html").read_text())
-    assert sum("spectrogram" in alt.lower() for alt in page.alts) or page.alts
+    assert sum("test_" in alt for alt in page.alts) == len(results["test"]["examples"])
     for example in results["test"]["examples"]:
         assert example["true_tags"] == [target(example["clip"])]
         (found,) = example["predicted_tags"]
@@ -224,7 +229,7 @@ def test_a_killed_run_goes_on_to_the_same_digits(
 
     def killed(*about: Any) -> None:
         done.append(about)
-        if len(done) == 13:  # in the second fold of the first trial
+        if len(done) == 5:  # in the second fold of the first trial
             raise Killed
         append(*about)
 
