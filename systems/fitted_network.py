@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from systems.context import Context
 from systems.data.dataset import Event
 from systems.data.prepare import Waveforms
+from systems.data.store import Channels
 from systems.excerpts import Voting
 from systems.files import write_whole
 from systems.listening import Heard, Model
@@ -54,6 +55,10 @@ class FittedNetwork:
     @property
     def rate(self) -> int:
         return self.system.rate
+
+    @property
+    def channels(self) -> Channels:
+        return self.system.channels
 
     @property
     def frame_hop(self) -> float | None:
@@ -124,7 +129,7 @@ class FittedNetwork:
     def score(
         self, waveforms: Sequence[np.ndarray], context: Context
     ) -> tuple[np.ndarray | None, list[np.ndarray] | None]:
-        """Clip scores [B, K] of waveforms [S] that are in no store, and frames [T, K] of each."""
+        """Clip scores [B, K] of waveforms that are in no store, and frames [T, K] of each."""
         named = {str(place): waveform for place, waveform in enumerate(waveforms)}
         sounds = {"audio": Waveforms(self.rate, named, self.system.prepare)}
         heard = list(self.listen(tuple(named), sounds, context))
@@ -171,7 +176,7 @@ class FittedNetwork:
         features: dict[int, Tensor] = {}
         for clip in {clip for clip, _ in samples}:
             waveform = torch.from_numpy(np.array(sounds["audio"][clip_ids[clip]]))
-            padded = nn.functional.pad(waveform, (0, max(0, self.length - len(waveform))))
+            padded = nn.functional.pad(waveform, (0, max(0, self.length - waveform.shape[-1])))
             features[clip] = self.model.features(padded[None], context.device)[0]
         order = sorted(range(len(samples)), key=lambda i: len(samples[i][1]))
         out = np.zeros((len(samples), len(self.classes)), np.float32)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from systems.context import Context
 from systems.data.dataset import Event
 from systems.data.prepare import Waveforms
 from systems.data.splits import TrainingData
+from systems.data.store import Channels
 from systems.files import write_whole
 from systems.fitted_network import files_of
 from systems.listening import Activation
@@ -102,7 +103,7 @@ class RetrievalSystem:
     def probe(self, data: TrainingData, sounds: Sounds, context: Context) -> Probe:
         """The cost of a step, from two of them on some of the data."""
         model, hearing = self._begin(data, sounds, context)
-        return probe(model, self.recipe, hearing, data, 0.0, context)
+        return probe(model, self.recipe, hearing, data, len(data.labelled), 0.0, context)
 
     def _begin(
         self, data: TrainingData, sounds: Sounds, context: Context
@@ -139,6 +140,7 @@ class FittedRetrieval:
 
     frame_hop = None
     frame_start = 0.0
+    channels: ClassVar[Channels] = "mono"
 
     @property
     def rate(self) -> int:

@@ -59,6 +59,7 @@ class Loudness:
     rate: int = 8000
     frame_hop: float = 0.01
     frame_start: float = 0.0
+    channels = "mono"
 
     def score(self, waveforms: Any, context: Any) -> tuple[np.ndarray, np.ndarray]:
         rows = [np.pad(w, (0, -len(w) % 80)) for w in waveforms]

@@ -15,6 +15,7 @@ from orchestrator.console.interrupts import Stop
 from orchestrator.console.progress import Progress
 from orchestrator.plan.plan import IN_PROCESS
 from orchestrator.runs.clock import Clock
+from orchestrator.runs.files import append_line
 from orchestrator.runs.rundir import RunDir
 from orchestrator.search import last_words as words
 from orchestrator.search import sweep
@@ -85,6 +86,22 @@ def test_a_trial_that_alone_fails_has_failed(
     assert searched.states() == ["failed", "failed", "complete", "complete"]
     assert "uid not found" in str(cause_of(searched.study.trials()[0]))
     assert len(searched.run.trial(0).attempts()) == 1
+
+
+def test_what_a_resumed_trial_tells_again_is_no_sign_of_life(
+    whole: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It began on a machine that worked, and goes on where nothing does."""
+    searched = Searched(tmp_path, whole, monkeypatch, 8)
+    number, _ = searched.study.ask()
+    searched.study.report(number, 1, 0.5)
+    searched.run.trial(number).path.mkdir(parents=True)
+    metric = searched.run.plan.metric
+    line = {"fold": 0, "step": 1, "time": 0.0, metric: 0.5, "loss": 1.0}
+    append_line(searched.run.trial(number).metrics, line)
+    with pytest.raises(UserError, match="uid not found"):
+        searched.search(fails)
+    assert searched.states() == ["running"] * SAME
 
 
 def test_failures_after_the_first_epoch_are_the_trials_own(

@@ -34,6 +34,13 @@ Data = Annotated[str | None, Option(help="Folder of the data set; of table, its 
 SkipBroken = Annotated[
     bool, Option("--skip-broken", help="Leave broken audio files out; the report lists them.")
 ]
+Metric = Annotated[
+    str | None,
+    Option(help="What judges epochs and trials. (default: the search space's, or the data set's)"),
+]
+SkipShared = Annotated[
+    bool, Option("--skip-shared", help="Leave labelled clips out that the test part has too.")
+]
 Budget = Annotated[
     str | None,
     Option(
@@ -101,6 +108,7 @@ def run(
     dataset: DataSet = None,
     data: Data = None,
     skip_broken: SkipBroken = False,
+    skip_shared: SkipShared = False,
     trials: Annotated[
         str | None,
         Option(help="Trials in all; with --resume also +N more. (default: 8 (quick) or 50)"),
@@ -109,6 +117,7 @@ def run(
         str | None,
         Option(help="Time of the whole run: 2h, 90m, 1h30m; the search ends at a share of it."),
     ] = None,
+    metric: Metric = None,
     budget: Budget = None,
     max_epochs: MaxEpochs = None,
     set_: Set = None,
@@ -156,8 +165,10 @@ def train(
     dataset: DataSet = None,
     data: Data = None,
     skip_broken: SkipBroken = False,
+    skip_shared: SkipShared = False,
     seeds: Annotated[int, Option(help="Trainings, each with a seed of its own.")] = 1,
     protocol: Protocol = "honest",
+    metric: Metric = None,
     budget: Budget = None,
     max_epochs: MaxEpochs = None,
     set_: Set = None,
@@ -186,6 +197,7 @@ def reproduce(
     dataset: DataSet = None,
     data: Data = None,
     skip_broken: SkipBroken = False,
+    skip_shared: SkipShared = False,
     seeds: Annotated[int, Option(help="Trainings of each system.")] = 1,
     budget: Budget = None,
     max_epochs: MaxEpochs = None,

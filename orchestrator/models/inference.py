@@ -333,7 +333,7 @@ class Predictor:
 
     def _score(self, member: Fitted, sound: Sound) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Clip scores [K] and frame scores [T, K], if any, of a whole file by one member."""
-        clips, frames = member.score([sound.at(member.rate)], self.context)
+        clips, frames = member.score([sound.at(member.rate, member.channels)], self.context)
         return None if clips is None else clips[0], None if frames is None else frames[0]
 
 

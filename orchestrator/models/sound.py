@@ -9,60 +9,67 @@ import numpy as np
 import soxr
 
 from systems.data.files import LENGTH_TOLERANCE, BrokenSound, Levels, blocks
-from systems.data.store import load_mono
+from systems.data.store import COUNT, Channels, mixed, to_mono, too_many
+from systems.errors import UserError
 
 BLOCK = 1 << 18  # samples of a file that are decoded at once
 
 
 class FileSound:
-    """A file's mono sound, at any rate. Of hours of it some blocks are in memory; the rest lies in
-    an unnamed file whose pages are the kernel's to keep or to drop."""
+    """A file's sound, mono or stereo at any rate. Of hours of it some blocks are in memory; the
+    rest lies in an unnamed file whose pages are the kernel's to keep or to drop."""
 
     def __init__(self, path: str, stated: float) -> None:
         self.path, self.stated = path, stated  # s, as its header or a look at it says
-        self._at: dict[int, np.ndarray] = {}
+        self._at: dict[tuple[int, Channels], np.ndarray] = {}
         self.seconds = 0.0
 
-    def at(self, rate: int) -> np.ndarray:
-        """Samples [S] at a rate in Hz; ``seconds`` is then known.
+    def at(self, rate: int, channels: Channels = "mono") -> np.ndarray:
+        """Samples [S] or [2, S] at a rate in Hz; ``seconds`` is then known.
 
         Raises:
             BrokenSound: it cannot be decoded, or is nothing that can be judged.
             OSError: it cannot be read, or there is no room for it.
         """
-        if rate not in self._at:
+        if (rate, channels) not in self._at:
+            count = COUNT[channels]
             with tempfile.TemporaryFile() as file:
-                for block in self._resampled(rate):
+                for block in self._resampled(rate, channels):
                     file.write(np.ascontiguousarray(block, np.float32).tobytes())
-                samples = round(self.seconds * rate)
+                samples = round(self.seconds * rate) * count
                 file.truncate(samples * 4)  # cut or filled, as the waveform store does it
-                self._at[rate] = (
-                    np.memmap(file, np.float32, "r") if samples else np.zeros(0, np.float32)
-                )
-        return self._at[rate]
+                flat = np.memmap(file, np.float32, "r") if samples else np.zeros(0, np.float32)
+                self._at[rate, channels] = flat if count == 1 else flat.reshape(-1, count).T
+        return self._at[rate, channels]
 
-    def _resampled(self, rate: int) -> Iterator[np.ndarray]:
-        """Blocks as :func:`load_mono` resamples the whole: soxr gives the same bits either way."""
-        stream = None
-        for block, source_rate in self._mono():
+    def _resampled(self, rate: int, channels: Channels) -> Iterator[np.ndarray]:
+        """Blocks, time first, as the waveform store resamples the whole: soxr gives the same bits
+        either way."""
+        stream, count = None, COUNT[channels]
+        for block, source_rate in self._mixed(channels):
             if source_rate == rate:
                 yield block
                 continue
             if stream is None:
-                stream = soxr.ResampleStream(source_rate, rate, 1, dtype="float32", quality="VHQ")
+                stream = soxr.ResampleStream(
+                    source_rate, rate, count, dtype="float32", quality="VHQ"
+                )
             yield stream.resample_chunk(block)
         if stream is not None:
-            yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+            nothing = np.zeros((0, count) if count > 1 else 0, np.float32)
+            yield stream.resample_chunk(nothing, last=True)
 
-    def _mono(self) -> Iterator[tuple[np.ndarray, int]]:
+    def _mixed(self, channels: Channels) -> Iterator[tuple[np.ndarray, int]]:
         done, rate, levels = 0, 1, Levels()
         for block, rate in blocks(self.path, BLOCK):
             if not np.isfinite(block).all():
                 raise BrokenSound("holds samples that are not finite")
-            mono = load_mono(block.T, rate, rate)
-            levels.add(block.T, mono)
+            if why := too_many(block.T, channels):
+                raise BrokenSound(why)
+            sound = mixed(block.T, rate, rate, channels)
+            levels.add(block.T, to_mono(sound))
             done += len(block)
-            yield mono, rate
+            yield np.ascontiguousarray(sound.T), rate
         self.seconds = done / rate
         if abs(self.seconds - self.stated) > LENGTH_TOLERANCE:
             what = f"decodes to {self.seconds:.3f} s instead of {self.stated:.3f} s"
@@ -72,16 +79,24 @@ class FileSound:
 
 
 class MemorySound:
-    """Samples [C, S] at a rate in Hz, mono at any rate."""
+    """Samples [C, S] at a rate in Hz, mono or stereo at any rate."""
 
     def __init__(self, samples: np.ndarray, rate: int) -> None:
         self.samples, self.rate = samples, rate
         self.seconds = samples.shape[1] / rate
-        self._at: dict[int, np.ndarray] = {}
+        self._at: dict[tuple[int, Channels], np.ndarray] = {}
 
-    def at(self, rate: int) -> np.ndarray:
-        """Samples [S] at a rate in Hz."""
-        if rate not in self._at:
-            mono = load_mono(self.samples, self.rate, rate)[: round(self.seconds * rate)]
-            self._at[rate] = np.pad(mono, (0, round(self.seconds * rate) - len(mono)))
-        return self._at[rate]
+    def at(self, rate: int, channels: Channels = "mono") -> np.ndarray:
+        """Samples [S] or [2, S] at a rate in Hz.
+
+        Raises:
+            UserError: more channels than a system of stereo hears.
+        """
+        if why := too_many(self.samples, channels):
+            raise UserError(f"the sound {why}.")
+        if (rate, channels) not in self._at:
+            samples = round(self.seconds * rate)
+            made = mixed(self.samples, self.rate, rate, channels)[..., :samples]
+            missing = [(0, 0)] * (made.ndim - 1) + [(0, samples - made.shape[-1])]
+            self._at[rate, channels] = np.pad(made, missing)
+        return self._at[rate, channels]

@@ -21,10 +21,11 @@ from orchestrator.stacking.families import learner
 from orchestrator.stacking.statistics import clip_statistics
 from orchestrator.training.job import Job
 from systems.data.dataset import Dataset
-from systems.data.prepare import Sound, prepared
+from systems.data.prepare import Sound
 from systems.data.splits import Splits
-from systems.data.store import WaveformStore, open_store, store_key
-from systems.system import heard_by
+from systems.data.store import store_key
+from systems.sounds import open_sound
+from systems.system import Input, heard_by
 
 
 class Jobs:
@@ -110,9 +111,9 @@ def _stores(
     inputs = stored_inputs(plan)
     clips = [clip for clip in dataset.clips if clip.clip_id in {*ids}]
     mine = {key: heard_by(one, inputs.values(), clips) for key, one in inputs.items()}
-    asked = dict.fromkeys((one.rate, mine[key]) for key, one in inputs.items())
+    asked = dict.fromkeys((mine[key], one.rate, one.channels) for key, one in inputs.items())
     # Noted first: `clean` leaves alone what a run reads, also while it is being built.
-    key = {"stores": [store_key(dataset, some, rate) for rate, some in asked]}
+    key = {"stores": [store_key(dataset, *one) for one in asked]}
     if not run.store.exists() or read_json(run.store) != key:
         write_json(run.store, key)
 
@@ -128,12 +129,10 @@ def _stores(
             stop.check()
             yield result
 
-    def opened(rate: int, some: tuple[str, ...]) -> WaveformStore:
-        counter = progress.counter(f"waveform store: {len(some)} clips at {rate} Hz", len(some))
-        return open_store(dataset, some, rate, run.root / "store", ray_map, counter)
+    def opened(one: Input, some: tuple[str, ...]) -> Sound:
+        def counter(what: str) -> Callable[[int, int], None]:
+            return progress.counter(what, len(some))
 
-    stores = {one: opened(*one) for one in asked}
-    return {
-        key: prepared(stores[one.rate, mine[key]], one.prepare, mine[key], ray_map)
-        for key, one in inputs.items()
-    }
+        return open_sound(dataset, some, one, run.root / "store", ray_map, counter)
+
+    return {key: opened(one, mine[key]) for key, one in inputs.items()}

@@ -39,7 +39,7 @@ def _always(dataset: Dataset) -> list[str]:
     for part in parts:
         ids = [clip.clip_id for clip in clips if clip.part == part]
         every = dataset.labels[part].tag_matrix(ids, dataset.classes).all(axis=0)
-        there = every if there is None else there & every
+        there = np.asarray(every if there is None else there & every)
     if there is None or not there.any():
         return []
     names = ", ".join(repr(name) for name, always in zip(dataset.classes, there, strict=True)

@@ -15,10 +15,9 @@ from orchestrator.plan.plan import Plan
 from orchestrator.planning.sound import stored_clips, stored_inputs
 from systems.context import Context
 from systems.data.dataset import ClipSet, Dataset
-from systems.data.prepare import prepared
 from systems.data.splits import Splits, TrainingData, training_data
-from systems.data.store import open_store
 from systems.machine import cores
+from systems.sounds import open_sound
 from systems.system import heard_by
 from systems.training.probe import Probe
 
@@ -57,10 +56,9 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
     with tempfile.TemporaryDirectory(prefix="soundsweep-") as scratch:
         began = time.monotonic()
         sounds = {
-            name: prepared(open_store(dataset, taken[name], one.rate, Path(scratch), map),
-                           one.prepare, taken[name], map)
+            name: open_sound(dataset, taken[name], one, Path(scratch), map)
             for name, one in inputs.items()
-        }  # fmt: skip
+        }
         decoding = time.monotonic() - began
         context = Context(device=device, seed=plan.seed, threads=plan.resources.cpus)
         probe = system.probe(data, sounds, context)

@@ -44,6 +44,7 @@ from systems.data.splits import Splits, judged_by, make_splits
 from systems.errors import UserError
 from systems.kinds import kind
 from systems.machine import cores
+from systems.metrics import metric
 
 QUICK_TRIALS, PAPER_TRIALS = 8, 50
 
@@ -60,7 +61,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
     """
     entry = registry.get(options.system)
     name, folder = dataset_of(options, entry)
-    dataset = data.load(name, folder, options.skip_broken)
+    dataset = data.load(name, folder, options.skip_broken, options.skip_shared)
     check_kinds(entry, dataset)
     by_paper = options.protocol == "paper"
     protocol = registry.find(options.protocol_of or options.system).protocol
@@ -127,6 +128,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         ray_address=options.ray_address,
         mixed_precision=resources.gpus > 0,
         skip_broken=options.skip_broken,
+        skip_shared=options.skip_shared,
         skipped=dataset.skipped,
         notes=tuple(filter(None, (*dataset.notes, *class_notes(dataset), note, *splits.notes))),
         versions=_versions(),
@@ -147,7 +149,8 @@ def reload(plan: Plan) -> tuple[Dataset, Splits]:
             f"the data of the run '{plan.name}', {plan.data}, is not there. Where it has moved: "
             f"soundsweep run --resume {plan.name} --data PATH."
         )
-    dataset = drawn(data.load(plan.dataset, plan.data, plan.skip_broken), plan.split_by, plan.seed)
+    dataset = data.load(plan.dataset, plan.data, plan.skip_broken, plan.skip_shared)
+    dataset = drawn(dataset, plan.split_by, plan.seed)
     if dataset.fingerprint() != plan.fingerprint:
         raise UserError(
             f"the data set {plan.dataset} in {plan.data} has changed since the run '{plan.name}' "
@@ -211,6 +214,8 @@ def _space(
     options: Options, entry: registry.Entry, dataset: Dataset, config: Any, set_keys: set[str]
 ) -> SearchSpace:
     space = search_spaces.load(entry.address, entry.config, dataset.name, _own_metric(dataset))
+    if options.metric is not None:
+        space = replace(space, metric=options.metric, mode=metric(options.metric).mode)
     changed = [search_spaces.parse_parameter(f"{k}={text}") for k, text in options.space.items()]
     for parameter in changed:
         value = configs.get(config, parameter.key)

@@ -25,7 +25,7 @@ from systems.metrics.intervals import DRAWS
 SCHEMA = 1
 # Of the plan: it stands elsewhere in the results, or is no one's affair but the run's.
 NOT_SHOWN = ("stage", "first_trial", "members", "required", "mlflow", "ray_address", "search_share",
-             "skip_broken")  # fmt: skip
+             "skip_broken", "skip_shared")  # fmt: skip
 
 
 def collect(run: RunDir) -> dict[str, Any]:

@@ -22,9 +22,10 @@ def compare(first: RunDir, second: RunDir) -> dict[str, Any]:
 
     Returns:
         ``settings``: what was asked for otherwise, key -> (first, second); ``rows``: part, who,
-        metric, its mode (``min``: less is better), both values, and the paired difference with its
-        95 % interval (bootstrap over groups of clips). A part whose clips differ, such as the
-        validation clips of a search with folds and of a training with a hold-out, has no rows.
+        metric, its mode (``min``: less is better), clips and their groups, both values, and the
+        paired difference with its 95 % interval (bootstrap over groups of clips). A part whose
+        clips differ, such as the validation clips of a search with folds and of a training with a
+        hold-out, has no rows.
 
     Raises:
         UserError: the runs are not of the same data and classes, or one has scored nothing.
@@ -81,6 +82,8 @@ def _difference(
         "who": first.key,
         "metric": name,
         "mode": about.mode,
+        "clips": len(a),
+        "groups": len(set(groups)),
         "first": about.value(a),
         "second": about.value(b),
         "difference": about.difference(b, a, groups)._asdict(),

@@ -73,7 +73,7 @@ def _score_part(
     """The scores of one part, and the candidates, which a paper may have fitted on it."""
     plan, members = run.plan, test.rows(places)
     names = [candidate.in_ledger(plan) for candidate in candidates]
-    labels, openings = open_test_labels(run, dataset, part, names)
+    labels, openings = open_test_labels(run, dataset, part, store.digest, names)
     truth = kind(labels.kind).truth(labels, members.clip_ids, plan.classes)
     main = part == plan.test_parts[0]
     if plan.stage.fitted_on == "test" and main:

@@ -32,7 +32,7 @@ class Referee:
         self.search, self.total, self.stop, self.progress = search, total, stop, progress
         self.clock = clock
         self._left_running = search.running()
-        self._works = False  # whether a trial has come to its first report
+        self._works = False  # whether a trial has come to a report now, of no earlier driver's
         self._lost: dict[int, str] = {}  # what the last lost process of a trial ended with
         self.held: dict[int, str] = {}  # causes of trials that failed before any report
 
@@ -56,7 +56,7 @@ class Referee:
         if "outcome" in result:
             self._settle(number, result)
             return True
-        if not self._works:
+        if not self._works and self._is_new(number, result):
             self._works = True
             self.release()
         if "fold" in result:  # a later fold: alive, but never judged
@@ -88,18 +88,21 @@ class Referee:
         else:
             self._fail(number, result["cause"])
 
+    def _is_new(self, number: int, result: Mapping[str, Any]) -> bool:
+        """Whether an epoch is trained now; a resumed trial first tells again what it had."""
+        known = self.search.trials()[number].intermediate_values
+        return "fold" in result or result["step"] not in known
+
     def lost(self, number: int, cause: str) -> None:
         """A process of a trial was lost; another one may follow."""
         self._lost[number] = cause
         self.progress.say(f"trial {number} lost its process: {cause}")
 
     def gave_up(self, number: int) -> None:
-        """A trial's process was lost as often as may be."""
-        self._fail(number, f"its process was lost {MOST_ATTEMPTS} times: {self.why_lost(number)}")
-
-    def why_lost(self, number: int) -> str:
-        """What the last lost process of a trial ended with."""
-        return self._lost.get(number, "no cause is known")
+        """A trial's process was lost as often as may be; of an interrupted run it was ended."""
+        if not self.stop.requested:
+            cause = self._lost.get(number, "no cause is known")
+            self._fail(number, f"its process was lost {MOST_ATTEMPTS} times: {cause}")
 
     def _fail(self, number: int, cause: str) -> None:
         """A trial failed; before any trial has come to a report, that may be the machine's fault.

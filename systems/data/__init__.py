@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 
 from systems.data.dataset import Dataset, LabelKind
+from systems.data.sharing import keep_apart
 from systems.errors import unknown
 from systems.figures import Where
 
@@ -90,11 +91,15 @@ def split_of(name: str, split: str) -> tuple[str, Where]:
     return (found, {}) if isinstance(found, str) else found
 
 
-def load(name: str, folder: str | None, skip_broken: bool = False) -> Dataset:
+def load(
+    name: str, folder: str | None, skip_broken: bool = False, skip_shared: bool = False
+) -> Dataset:
     """Read a data set from its folder (``None`` for an embedded one).
 
     ``skip_broken`` decodes every file, leaves out those that cannot be used, and lists them in
     ``Dataset.skipped``. Raises UserError, which names every fault, where it is not set.
+    ``skip_shared`` leaves out labelled clips that are shared with a part that judges them, which is
+    refused otherwise (:mod:`systems.data.sharing`).
     """
     dataset: Dataset = reader(name).read(folder, skip_broken)
-    return dataset
+    return keep_apart(dataset, skip_shared)

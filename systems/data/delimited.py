@@ -63,7 +63,8 @@ def read_table(path: Path, separators: str, header: Sequence[str] = ()) -> Table
         names = tuple(rows.pop(0)[1]) if rows else ()
     while names and not names[-1]:
         names = names[:-1]
-    even, uneven = [], []
+    even: list[tuple[int, list[str]]] = []
+    uneven: list[tuple[int, list[str]]] = []
     for number, cells in rows:
         while len(cells) > len(names) and not cells[-1]:
             cells.pop()

@@ -164,7 +164,7 @@ class Listing:
         if label_hop:
             self.faults += _step_faults(kept, seconds, label_hop)
         parts = ("train", validation, "test") if validation else ("train", "test")
-        self.faults += _part_faults(kept, parts)
+        self.faults += _empty_parts(kept, parts)
         if self.faults or (broken and not skip_broken):
             raise refusal(self.name, self.root, self.faults, () if skip_broken else broken)
         length = dict(seconds)
@@ -212,20 +212,9 @@ def _untrained(
     return [f"no training clip is of class {name}" for name in scored if name not in trained]
 
 
-def _part_faults(items: Sequence[Item], parts: Sequence[str]) -> list[str]:
-    """Empty parts, and groups in two parts."""
+def _empty_parts(items: Sequence[Item], parts: Sequence[str]) -> list[str]:
     there = {item.part for item in items}
-    empty = [f"no clip of part {part} can be used" for part in parts if part not in there]
-    if empty:
-        return empty
-    faults = []
-    first: dict[str, Item] = {}
-    for item in {(item.group, item.part): item for item in items}.values():
-        other = first.setdefault(item.group, item)
-        if other.part != item.part:
-            does = "trains too" if other.part == "train" else f"is in part {other.part} too"
-            faults.append(f"{item.row.where}: '{item.group}' {does} ({other.row.where})")
-    return faults
+    return [f"no clip of part {part} can be used" for part in parts if part not in there]
 
 
 def _step_faults(

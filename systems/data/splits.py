@@ -275,15 +275,22 @@ def training_data(
         classes=dataset.classes,
         labelled=clip_set(dataset, train, splits.judged),
         validation=validation,
-        unlabelled={
-            role: ClipSet(ids, columns=_columns(dataset, ids))
-            for role, ids in splits.unlabelled.items()
-        },
+        unlabelled=_unlabelled(dataset, splits, fold),
         metric=metric,
         halves=halves,
         kind=kind_of(dataset, train if fold is None else splits.folds[fold].validation),
         label_hop=dataset.label_hop,
     )
+
+
+def _unlabelled(dataset: Dataset, splits: Splits, fold: int | None) -> dict[str, ClipSet]:
+    """The clips without labels that a training hears: none of a group that validates it."""
+    group_of = {clip.clip_id: clip.group for clip in dataset.clips}
+    validation = () if fold is None else splits.folds[fold].validation
+    judges = {group_of[clip_id] for clip_id in validation}
+    heard = {role: tuple(i for i in ids if group_of[i] not in judges)
+             for role, ids in splits.unlabelled.items()}  # fmt: skip
+    return {role: ClipSet(ids, columns=_columns(dataset, ids)) for role, ids in heard.items()}
 
 
 def kind_of(dataset: Dataset, clip_ids: Sequence[str]) -> LabelKind:
