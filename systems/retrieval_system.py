@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -140,12 +140,15 @@ class FittedRetrieval:
 
     frame_hop = None
     frame_start = 0.0
-    channels: ClassVar[Channels] = "mono"
 
     @property
     def rate(self) -> int:
         """Of queries in Hz."""
         return int(self.system.sides["query"].front_end.rate)
+
+    @property
+    def channels(self) -> Channels:
+        return "mono"
 
     @property
     def rates(self) -> dict[str, int]:

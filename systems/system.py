@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from systems.context import Context
-    from systems.data.dataset import Clip, Event
+    from systems.data.dataset import Event
     from systems.data.splits import TrainingData
     from systems.predictions import Predictions
     from systems.training.history import History
@@ -56,13 +56,6 @@ def by_key(inputs: Iterable[Input]) -> dict[str, Input]:
         before = found[one.key].roles if one.key in found else ()
         found[one.key] = replace(one, roles=tuple(dict.fromkeys((*before, *one.roles))))
     return found
-
-
-def heard_by(one: Input, inputs: Iterable[Input], clips: Iterable[Clip]) -> tuple[str, ...]:
-    """The clips of which an input takes the sound: all, but those of roles that only others ask
-    for."""
-    others = {role for other in inputs for role in other.roles} - {*one.roles}
-    return tuple(clip.clip_id for clip in clips if clip.role not in others)
 
 
 class Fitted(Protocol):

@@ -29,8 +29,8 @@ from systems.network_system import NetworkSystem
 from systems.predictions import Predictions
 from systems.registry import Entry
 from systems.retrieval_system import RetrievalSystem
-from systems.sounds import open_sound
-from systems.system import Fitted, Sounds, System, heard_by
+from systems.sounds import open_sounds
+from systems.system import Fitted, Sounds, System
 from systems.tracks import each
 
 TRAIN, VALIDATE = 24, 12  # clips of the example data set
@@ -119,13 +119,8 @@ class Case:
             fold, labelled=labelled, validation=validation, halves=halves, unlabelled=unlabelled
         )
         sets = (labelled, validation, *unlabelled.values())
-        wanted = {i for clips in sets for i in clips.clip_ids}
-        there = [clip for clip in dataset.clips if clip.clip_id in wanted]
-        inputs = entry.build(config).inputs()
-        sounds = {
-            name: open_sound(dataset, heard_by(one, inputs.values(), there), one, folder, map)
-            for name, one in inputs.items()
-        }
+        ids = tuple(dict.fromkeys(i for clips in sets for i in clips.clip_ids))
+        sounds = open_sounds(dataset, ids, entry.build(config).inputs(), folder, map)
         teachers = {
             name: cls.of(registry.get(one.address), folder / name).taught(folder / name)
             for name, one in entry.required(config).items()

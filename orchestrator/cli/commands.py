@@ -119,8 +119,11 @@ def compare(first: str, second: str, storage: str, output: str | None) -> None:
         )
     few = {row["part"]: row["groups"] for row in found["rows"] if row["groups"] < FEW_GROUPS}
     for part, groups in few.items():
-        console.print(f"{part}: {count(groups, 'group')} of clips. Intervals are widened for so "
-                      "few, and remain rough; of one group there is none.", markup=False)  # fmt: skip
+        console.print(
+            f"{part}: {count(groups, 'group')} of clips. Intervals are widened for so few, and "
+            "remain rough; of one group there is none.",
+            markup=False,
+        )
     if output:
         write_json(Path(output), without_nan(found))
 

@@ -24,8 +24,7 @@ from systems.data.dataset import Dataset
 from systems.data.prepare import Sound
 from systems.data.splits import Splits
 from systems.data.store import store_key
-from systems.sounds import open_sound
-from systems.system import Input, heard_by
+from systems.sounds import heard_by, open_sounds
 
 
 class Jobs:
@@ -110,8 +109,9 @@ def _stores(
     """The sound of some clips as each input of a run's trials takes it."""
     inputs = stored_inputs(plan)
     clips = [clip for clip in dataset.clips if clip.clip_id in {*ids}]
-    mine = {key: heard_by(one, inputs.values(), clips) for key, one in inputs.items()}
-    asked = dict.fromkeys((mine[key], one.rate, one.channels) for key, one in inputs.items())
+    asked = dict.fromkeys(
+        (heard_by(one, inputs.values(), clips), one.rate, one.channels) for one in inputs.values()
+    )
     # Noted first: `clean` leaves alone what a run reads, also while it is being built.
     key = {"stores": [store_key(dataset, *one) for one in asked]}
     if not run.store.exists() or read_json(run.store) != key:
@@ -129,10 +129,4 @@ def _stores(
             stop.check()
             yield result
 
-    def opened(one: Input, some: tuple[str, ...]) -> Sound:
-        def counter(what: str) -> Callable[[int, int], None]:
-            return progress.counter(what, len(some))
-
-        return open_sound(dataset, some, one, run.root / "store", ray_map, counter)
-
-    return {key: opened(one, mine[key]) for key, one in inputs.items()}
+    return open_sounds(dataset, ids, inputs, run.root / "store", ray_map, progress.counter)

@@ -151,20 +151,13 @@ def _sounds(plan: Any, dataset: Any, splits: Any, storage: str) -> dict[str, Any
     from orchestrator.planning.sound import stored_clips
     from orchestrator.runs.storage import root_of
     from orchestrator.training.job import inputs_of
-    from systems.sounds import open_sound
-    from systems.system import heard_by
+    from systems.sounds import open_sounds
 
     root = root_of(storage)
 
     def one_by_one(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
         return map(function, items)  # in this trial's own process and CPUs
 
-    ids = {*stored_clips(plan, dataset, splits)}
+    ids = stored_clips(plan, dataset, splits)
     inputs = inputs_of(plan, plan.trial_config(plan.first_trial))
-    clips = [clip for clip in dataset.clips if clip.clip_id in ids]
-
-    def opened(one: Any) -> Any:
-        mine = heard_by(one, inputs.values(), clips)
-        return open_sound(dataset, mine, one, root / "store", one_by_one)
-
-    return {name: opened(one) for name, one in inputs.items()}
+    return open_sounds(dataset, ids, inputs, root / "store", one_by_one)

@@ -17,8 +17,7 @@ from systems.context import Context
 from systems.data.dataset import ClipSet, Dataset
 from systems.data.splits import Splits, TrainingData, training_data
 from systems.machine import cores
-from systems.sounds import open_sound
-from systems.system import heard_by
+from systems.sounds import heard_by, open_sounds
 from systems.training.probe import Probe
 
 PROBE_CLIPS = 32  # labelled clips that are decoded, and as many unlabelled ones
@@ -48,17 +47,12 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
     data = _some(training_data(dataset, splits, 0, plan.metric))
     inputs = system.inputs()
     roles = {role for one in inputs.values() for role in one.roles} | {"unlabelled"}
-    ids = {*data.labelled.clip_ids}
-    ids |= {i for role in roles & {*data.unlabelled} for i in data.unlabelled[role].clip_ids}
-    clips = [clip for clip in dataset.clips if clip.clip_id in ids]
-    taken = {name: heard_by(one, inputs.values(), clips) for name, one in inputs.items()}
+    ids = [*data.labelled.clip_ids]
+    ids += [i for role in roles & {*data.unlabelled} for i in data.unlabelled[role].clip_ids]
     device = "cuda" if plan.resources.gpus else "cpu"
     with tempfile.TemporaryDirectory(prefix="soundsweep-") as scratch:
         began = time.monotonic()
-        sounds = {
-            name: open_sound(dataset, taken[name], one, Path(scratch), map)
-            for name, one in inputs.items()
-        }
+        sounds = open_sounds(dataset, ids, inputs, Path(scratch), map)
         decoding = time.monotonic() - began
         context = Context(device=device, seed=plan.seed, threads=plan.resources.cpus)
         probe = system.probe(data, sounds, context)

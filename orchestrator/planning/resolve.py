@@ -149,8 +149,8 @@ def reload(plan: Plan) -> tuple[Dataset, Splits]:
             f"the data of the run '{plan.name}', {plan.data}, is not there. Where it has moved: "
             f"soundsweep run --resume {plan.name} --data PATH."
         )
-    dataset = data.load(plan.dataset, plan.data, plan.skip_broken, plan.skip_shared)
-    dataset = drawn(dataset, plan.split_by, plan.seed)
+    read = data.load(plan.dataset, plan.data, plan.skip_broken, plan.skip_shared)
+    dataset = drawn(read, plan.split_by, plan.seed)
     if dataset.fingerprint() != plan.fingerprint:
         raise UserError(
             f"the data set {plan.dataset} in {plan.data} has changed since the run '{plan.name}' "
