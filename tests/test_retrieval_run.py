@@ -16,6 +16,7 @@ from command import HERE, in_process
 from fakegallery import ITEMS, NAME, queries, target
 from inprocess import run_in_process
 from reported import Page
+from scipy.stats import rankdata
 
 from orchestrator.models.bundle import export
 from orchestrator.models.inference import Predictor
@@ -63,21 +64,27 @@ def folds(root: Path) -> RunDir:
 
 
 def ranks(ranking: np.ndarray, ids: tuple[str, ...], part: str) -> np.ndarray:
-    """The rank of each query's target among the recordings of its part."""
-    mine = [EVERY.index(item) for item in ITEMS[part]]
-    own = ranking[np.arange(len(ids)), [EVERY.index(target(i)) for i in ids]]
-    return 1 + (ranking[:, mine] > own[:, None]).sum(axis=1)
+    """The rank of each query's target among the recordings of its part; the mean among ties."""
+    mine = ranking[:, [EVERY.index(item) for item in ITEMS[part]]]
+    own = [ITEMS[part].index(target(i)) for i in ids]
+    return rankdata(-mine, axis=1)[np.arange(len(ids)), own]
 
 
 def final(run: RunDir, trial: int) -> Predictions:
     """What a trial's final models said of the test part."""
-    return Predictions.load(next(run.trial(trial).path.rglob("predictions/test_*.npz")))
+    path = run.trial(trial).path
+    (said, *_) = [*path.rglob("test_fold_mean_*.npz"), *path.rglob("predictions/test_*.npz")]
+    return Predictions.load(said)
+
+
+def test_two_trials_are_fused(run: RunDir) -> None:
+    assert len(read_json(run.members)["members"]) == 2
 
 
 def test_the_test_part_is_scored_among_the_recordings_that_it_searches(run: RunDir) -> None:
     scores = read_json(run.scores)
     best = read_json(run.members)["members"][0]["trial"]
-    rows = {row["learner"]: row for row in scores["rows"]}
+    rows = {r["learner"]: r for r in scores["rows"] if r["best"] or r["learner"]}
     assert set(rows) == {None, *LEARNERS}
     said = {name: Predictions.load(run.learner(name).test) for name in LEARNERS}
     for name, found in {None: final(run, best), **said}.items():
@@ -88,8 +95,9 @@ def test_the_test_part_is_scored_among_the_recordings_that_it_searches(run: RunD
         metrics = rows[name]["metrics"]
         assert metrics["mean_rank"]["value"] == pytest.approx(rank.mean())
         assert metrics["mrr"]["value"] == pytest.approx((1 / rank).mean())
-        assert metrics["recall_at_1"]["value"] == pytest.approx((rank == 1).mean())
-    assert rows[None]["metrics"]["mrr"]["value"] > 0.6, "by chance it is 0.52"
+        if name != "rank_mean":  # whose ties may share the first place
+            assert metrics["recall_at_1"]["value"] == pytest.approx((rank == 1).mean())
+    assert rows[None]["metrics"]["mrr"]["value"] > 0.6  # by chance it is 0.52
 
 
 def test_members_are_scored_by_epochs_that_other_queries_chose(run: RunDir) -> None:
@@ -114,18 +122,16 @@ def test_members_are_scored_by_epochs_that_other_queries_chose(run: RunDir) -> N
 def test_a_mean_over_folds_is_the_mean_of_what_they_say(folds: RunDir) -> None:
     trial = folds.trial(read_json(folds.members)["members"][0]["trial"])
     each = [Predictions.load(trial.fold_predictions(fold)).ranking for fold in range(5)]
-    merged = Predictions.load(trial.path / "refit/predictions/test_fold_mean.npz") if False else (
-        final(folds, trial.number)
-    )  # fmt: skip
-    assert merged.ranking is not None
-    np.testing.assert_allclose(merged.ranking, np.mean([e for e in each if e is not None], axis=0))
+    said, expected = final(folds, trial.number).ranking, [e for e in each if e is not None]
+    assert said is not None
+    np.testing.assert_allclose(said, np.mean(expected, axis=0), rtol=1e-6)
 
 
 def test_it_is_reported_with_its_best_and_worst_queries(run: RunDir) -> None:
     results = read_json(run.results)
     assert {row["name"] for row in results["stack"]} == set(LEARNERS)
     page = Page((run.path / "report" / "index.html").read_text())
-    assert any("test_a0_by0" in alt or "mean reciprocal rank" in alt for alt in page.alts) or page
+    assert sum("test_" in alt for alt in page.alts) == len(results["test"]["examples"])
     for example in results["test"]["examples"]:
         assert example["true_tags"] == [target(example["clip"])]
         (found,) = example["predicted_tags"]
@@ -223,7 +229,7 @@ def test_a_killed_run_goes_on_to_the_same_digits(
 
     def killed(*about: Any) -> None:
         done.append(about)
-        if len(done) == 13:  # in the second fold of the first trial
+        if len(done) == 5:  # in the second fold of the first trial
             raise Killed
         append(*about)
 

@@ -29,7 +29,7 @@ vocal_imitations/included/*.wav"""
 
 CLIPS = {"gallery": 2985, "train": 5601}
 METRICS = ("mrr", "mean_rank", "recall_at_1", "recall_at_2", "recall_at_5", "recall_at_10")
-SPLITS = {"dev": "validation"}
+SPLITS = {"dev": "out_of_fold"}
 RECORDINGS, IMITATIONS = "original_recordings_classes.txt", "vocal_imitations.txt"
 ORIGINALS, INCLUDED = "original_recordings", "vocal_imitations/included"
 

@@ -32,30 +32,38 @@ def recalls(at: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Per query (share of its relevant items among the first ``at``, 1): [N, 2]; of equal scores
     the mean over all their orders; zeros without a relevant item."""
 
-    def of_queries(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        counts = np.zeros((len(targets), 2))
-        for row, (relevance, said) in enumerate(zip(targets, scores, strict=True)):
-            searched = said[~np.isnan(relevance)]
-            mine = said[relevance > 0.5][:, None]
-            if len(mine):
-                above, equal = (searched > mine).sum(axis=1), (searched == mine).sum(axis=1)
-                counts[row] = np.clip((at - above) / equal, 0, 1).mean(), 1
-        return counts
+    def share(searched: np.ndarray, mine: np.ndarray) -> float:
+        above, equal = (searched > mine).sum(axis=1), (searched == mine).sum(axis=1)
+        return float(np.clip((at - above) / equal, 0, 1).mean())
 
-    return of_queries
+    return lambda targets, scores: _of_queries(targets, scores, share)
 
 
 def precisions(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Per query (average precision over its relevant items, 1): [N, 2]."""
-    relevant = _ranked(targets, scores)
-    places = np.arange(1, relevant.shape[1] + 1)
-    at = np.cumsum(relevant, axis=1) / places
-    values = (at * relevant).sum(axis=1) / np.maximum(relevant.sum(axis=1), 1)
-    return np.stack([values, np.ones(len(values))], axis=1)
+    """Per query (average precision over its relevant items, 1): [N, 2]; a place among equal scores
+    is their mean one; zeros without a relevant item."""
+
+    def precision(searched: np.ndarray, mine: np.ndarray) -> float:
+        return float((_places(mine[:, 0], mine) / _places(searched, mine)).mean())
+
+    return _of_queries(targets, scores, precision)
 
 
-def _ranked(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Whether the item at each rank is relevant: [query, item]; of equal scores the first."""
-    searched = np.where(np.isnan(targets), -np.inf, scores)
-    order = np.argsort(-searched, axis=1, kind="stable")
-    return np.take_along_axis(targets, order, axis=1) > 0.5
+def _places(scores: np.ndarray, mine: np.ndarray) -> np.ndarray:
+    """The places [R] of some scores [R, 1] among all, from 1; of equals the mean one."""
+    above, equal = (scores > mine).sum(axis=1), (scores == mine).sum(axis=1)
+    places: np.ndarray = above + (equal + 1) / 2
+    return places
+
+
+def _of_queries(
+    targets: np.ndarray, scores: np.ndarray, value: Callable[[np.ndarray, np.ndarray], float]
+) -> np.ndarray:
+    """Per query (value, 1) [N, 2] of the scores of what it searches, and of what is relevant
+    [R, 1]; zeros without a relevant item."""
+    counts = np.zeros((len(targets), 2))
+    for row, (relevance, said) in enumerate(zip(targets, scores, strict=True)):
+        mine = said[relevance > 0.5][:, None]
+        if len(mine):
+            counts[row] = value(said[~np.isnan(relevance)], mine), 1
+    return counts

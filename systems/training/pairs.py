@@ -44,7 +44,7 @@ class Answers:
     def of(cls, relevance: np.ndarray, classes: Sequence[str]) -> Answers:
         """Of relevance [query, item] (NaN: not searched) and the class of each item."""
         query, target = np.nonzero(relevance > 0.5)
-        of_item = np.asarray(classes)
+        of_item = np.asarray(list(classes))
         fine, coarse = [], []
         for row, item in zip(query, target, strict=True):
             distracts, alike = relevance[row] <= 0.5, of_item == of_item[item]

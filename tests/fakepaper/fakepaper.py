@@ -349,7 +349,7 @@ class Search:
     units: int = 12
     pairs: bool = False
     training: Training = Training(
-        epochs=8, labelled=16, unlabelled=0, learning_rate=0.01, patience=None
+        epochs=3, labelled=16, unlabelled=0, learning_rate=0.005, patience=None, steps_per_epoch=9
     )
 
 
