@@ -240,6 +240,7 @@ def view(
         embeddings=of_all("clip_embeddings"),
         frame_embeddings=of_all("frame_embeddings"),
         columns=None if columns is None else np.stack([columns[i] for i in first.clip_ids]),
+        labels=labels,
     )
 
 

@@ -93,7 +93,10 @@ def load(name: str, folder: str | None, skip_broken: bool = False) -> Dataset:
     """Read a data set from its folder (``None`` for an embedded one).
 
     ``skip_broken`` decodes every file, leaves out those that cannot be used, and lists them in
-    ``Dataset.skipped``. Raises UserError, which names every fault, where it is not set.
+    ``Dataset.skipped``. Raises UserError, which names every fault, where it is not set. All parts
+    decide one way (:mod:`systems.data.one_decision`).
     """
+    from systems.data.one_decision import of_one_decision  # kinds import this package
+
     dataset: Dataset = reader(name).read(folder, skip_broken)
-    return dataset
+    return of_one_decision(dataset)

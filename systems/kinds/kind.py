@@ -90,12 +90,12 @@ class Kind:
 
 
 def above_threshold(scores: np.ndarray) -> np.ndarray:
-    """Which tags are there [N, K]: any number, those whose score is above 0.5."""
+    """Which tags are there [..., K]: any number, those whose score is above 0.5."""
     found: np.ndarray = scores > THRESHOLD
     return found
 
 
 def largest(scores: np.ndarray) -> np.ndarray:
-    """Which class a clip has [N, K]: one, that with the largest score; of equals the first."""
-    found: np.ndarray = np.eye(scores.shape[1], dtype=bool)[scores.argmax(axis=1)]
+    """Which class a clip has [..., K]: one, that with the largest score; of equals the first."""
+    found: np.ndarray = np.eye(scores.shape[-1], dtype=bool)[scores.argmax(axis=-1)]
     return found

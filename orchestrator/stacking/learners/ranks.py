@@ -55,7 +55,7 @@ class RankMean(Learner):
         self.w = given_weights(self.settings.weights, members.scores.shape[1])
         self.sorted = np.sort(members.scores, axis=0)
         self.thresholds = None
-        if targets.kind in ("tags", "events"):
+        if targets.says_tags and not targets.exclusive:
             self.thresholds = best_thresholds(self._ranks(members.scores), targets.values)
 
     def predict(self, members: Members) -> np.ndarray:
