@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from systems.data.dataset import Labels
-from systems.kinds.kind import Kind, Truth, largest
+from systems.kinds.kind import Constant, Kind, Truth, largest
 
 
 def relevant_items(labels: Labels, clip_ids: Sequence[str], items: Sequence[str]) -> np.ndarray:
@@ -27,6 +27,12 @@ def first_place(truth: Truth, scores: np.ndarray) -> np.ndarray:
     return np.where(relevant.any(axis=1), 1.0 / rank, np.nan)
 
 
+def unheard(truth: Truth) -> tuple[Constant, ...]:
+    """A random ranking, or the items by how often they are relevant to the training queries."""
+    popular = Constant("what is relevant most often", truth.values.mean(axis=0))
+    return Constant("a random ranking", None), popular
+
+
 KIND = Kind(
     "relevance",
     answers=("ranking",),
@@ -34,5 +40,6 @@ KIND = Kind(
     metrics=("mrr", "ranking_map"),
     closeness=first_place,
     words="ranking",
+    constants=unheard,
     decide=largest,
 )

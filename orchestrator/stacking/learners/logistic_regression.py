@@ -43,7 +43,7 @@ class LogisticPerClass(Learner):
     standard = True
     source = "the product's own: a class's own scores alone"
     pointwise = True
-    betters_one = True
+    betters_one = "regression"
     Settings = Regularised
 
     def __init__(self, settings: Any = None) -> None:
@@ -147,7 +147,7 @@ class ColumnRegression(Learner):
     """
 
     pointwise = True
-    betters_one = True
+    betters_one = "regression"
     Settings = Columns
 
     def __init__(self, settings: Any = None) -> None:
@@ -276,7 +276,7 @@ class LogisticPca(Learner):
     title = "logistic regression after PCA"
     source = "cnn_stacking_logreg (120 components, C = 4, mean of five folds' models)"
     pointwise = True
-    betters_one = True
+    betters_one = "regression"
     Settings = AfterPca
 
     def __init__(self, settings: Any = None) -> None:

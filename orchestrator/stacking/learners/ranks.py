@@ -43,6 +43,7 @@ class RankMean(Learner):
     title = "rank averaging"
     source = "convnet_1d_2d"
     labels = ("tags", "class", "events", "relevance")
+    betters_one = "ranks"
     Settings = Ranks
 
     def __init__(self, settings: Any = None) -> None:
