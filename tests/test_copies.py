@@ -20,8 +20,10 @@ from systems.kinds import KINDS
 
 PLACES = [0, 0, 0]  # the one member three times
 # A setting that makes a learner better a single member, and labels that show it.
-SETTINGS: dict[str, Any] = {"class_weights": ("class", {"by": "precision"}),
-                            "dirichlet": ("series", {"draws": 20, "standardise": True})}  # fmt: skip
+SETTINGS: dict[str, Any] = {
+    "class_weights": ("class", {"by": "precision"}),
+    "dirichlet": ("series", {"draws": 20, "standardise": True}),
+}
 FAST: dict[str, Any] = {
     "simplex_optuna": {"trials": 10}, "dirichlet": {"draws": 50}, "selection": {"rounds": 20},
     "domain_choice": {"column": "domain"}, "fold_weights": {"draws": 50},

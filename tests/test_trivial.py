@@ -1,4 +1,4 @@
-"""The trivial row: what one reaches who hears nothing, wherever figures stand; no claim below it."""
+"""The trivial row, what one reaches who hears nothing: it stands wherever figures stand."""
 
 from __future__ import annotations
 

@@ -193,9 +193,10 @@ def out_of_fold(
     if all(by_fold is not None for by_fold in epochs):
         every = tuple(_pooled_epochs(by_fold) for by_fold in epochs if by_fold is not None)
         seen = replace(seen, epochs=every)
-    best = best_place(members, plan)
-    trivial = TrivialRows(dataset, splits)
-    return OutOfFold(tuple(members), seen, targets, tuple(last_steps), best, trivial)
+    return OutOfFold(
+        tuple(members), seen, targets, tuple(last_steps), best_place(members, plan),
+        TrivialRows(dataset, splits),
+    )  # fmt: skip
 
 
 def best_place(members: Sequence[Member], plan: Plan) -> int:

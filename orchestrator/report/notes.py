@@ -19,7 +19,8 @@ from orchestrator.report.words import count, duration, interval, setting
 def notes(results: Mapping[str, Any]) -> list[str]:
     """What a reader must know before comparing any figure."""
     found = [_skipped_note, _budget_note, _set_note, _moved_note, _time_note, _trivial_note,
-             _selection_note, _interval_note, _opening_note, _protocol_note, _transductive_note]  # fmt: skip
+             _selection_note, _interval_note, _opening_note, _protocol_note,
+             _transductive_note]  # fmt: skip
     texts = [_data_note(results), *results["run"]["notes"]]
     texts += [note(results) for note in found]
     return [text for text in texts if text]

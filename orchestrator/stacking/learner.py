@@ -39,8 +39,9 @@ class Learner(ABC):
     (embeddings), so that each fold's rows need a learner of their own; ``uses_folds``: whether it
     asks which fold held a row out; ``betters_one``: what of it can better a single member too, in
     words (thresholds, calibration), so that its gain is not of fusing alone; nothing of one that
-    leaves a member, and copies of one, as it is; ``judged_by``: the metric of a learner that
-    decides events, else the run's; ``Settings``: a frozen dataclass whose defaults are the paper's.
+    leaves a member, and copies of one, as it is; ``turns``: whether it may turn a member around, to
+    say more where that says less; ``judged_by``: the metric of a learner that decides events, else
+    the run's; ``Settings``: a frozen dataclass whose defaults are the paper's.
 
     Nothing heavy is imported before ``fit`` or ``predict``: plans name learners in every process.
     """
@@ -57,6 +58,7 @@ class Learner(ABC):
     one_model: ClassVar[bool] = False
     uses_folds: ClassVar[bool] = False
     betters_one: str = ""
+    turns: ClassVar[bool] = False
     judged_by: ClassVar[str | None] = None
     Settings: ClassVar[type[Any]] = NoSettings
 

@@ -183,9 +183,9 @@ def _alone(
     """What the same learner says when it sees the best member alone.
 
     Thresholds and calibration better a single member too: what it is better than this is what
-    fusing adds. Where members have places (gates, fusions of fusions, given weights) the best member
-    takes all of them. ``None`` where that is not told: a learner that leaves one member as it is, one
-    member, or one that was fitted on what judges it.
+    fusing adds. Where members have places (gates, fusions of fusions, given weights) the best
+    member takes all of them. ``None`` where that is not told: a learner that leaves one member as
+    it is, one member, or one that was fitted on what judges it.
     """
     if not final.betters_one or len(rows.members) < 2 or plan.stage.fitted_on != "out_of_fold":
         return None

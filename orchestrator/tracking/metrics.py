@@ -66,7 +66,7 @@ def stack_metrics(scores: Mapping[str, Any]) -> dict[str, float]:
 def trivial_metrics(
     plan: Plan, trivial: Mapping[str, Any], tested: Mapping[str, float]
 ) -> dict[str, float]:
-    """What one reaches who hears nothing: where the search scores, out of fold, on the test part."""
+    """What one reaches who hears nothing: where the search scores, out of fold, and tested."""
     found = {f"trivial/{name}": value for name, value in tested.items()}
     if trivial:
         found |= score_metrics(("trivial", plan.metric), trivial["searched"])

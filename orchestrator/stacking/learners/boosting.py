@@ -41,6 +41,7 @@ class Boosting(Learner):
     source = "metalearning_xgboost, Section 4"
     uses = ("columns",)
     betters_one = "trees"
+    turns = True
     Settings = Trees
 
     def __init__(self, settings: Any = None) -> None:

@@ -46,6 +46,7 @@ class MulticlassCalibration(Learner):
     labels = ("class",)
     pointwise = True
     betters_one = "calibration"
+    turns = True
     Settings = Calibration
 
     def __init__(self, settings: Any = None) -> None:

@@ -208,6 +208,7 @@ class FusionLayer(FixedMean):
     title = "learned fusion layer"
     source = "multi_feature_cnn_ensemble"
     betters_one = "calibration"
+    turns = True
     Settings = Layer
 
     def __init__(self, settings: Any = None) -> None:

@@ -44,6 +44,7 @@ class LogisticPerClass(Learner):
     source = "the product's own: a class's own scores alone"
     pointwise = True
     betters_one = "regression"
+    turns = True
     Settings = Regularised
 
     def __init__(self, settings: Any = None) -> None:
@@ -148,6 +149,7 @@ class ColumnRegression(Learner):
 
     pointwise = True
     betters_one = "regression"
+    turns = True
     Settings = Columns
 
     def __init__(self, settings: Any = None) -> None:
@@ -277,6 +279,7 @@ class LogisticPca(Learner):
     source = "cnn_stacking_logreg (120 components, C = 4, mean of five folds' models)"
     pointwise = True
     betters_one = "regression"
+    turns = True
     Settings = AfterPca
 
     def __init__(self, settings: Any = None) -> None:

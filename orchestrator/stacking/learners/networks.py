@@ -84,6 +84,7 @@ class SmallNetwork(Learner):
 
     labels: ClassVar[tuple[LabelKind, ...]] = ("tags", "class", "events", "values")
     betters_one = "a network"
+    turns = True
     Settings = Net
 
     def __init__(self, settings: Any = None) -> None:

@@ -44,6 +44,7 @@ class SupportVectors(Learner):
     """
 
     betters_one = "support vectors"
+    turns = True
     Settings = Machine
 
     def __init__(self, settings: Any = None) -> None:
