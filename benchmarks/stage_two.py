@@ -30,7 +30,8 @@ from orchestrator.stacking.learners.evolution import Evolution, evolve
 from orchestrator.stacking.learners.logistic_regression import LogisticPerClass
 from orchestrator.stacking.learners.selection import MacroF1, Plain, Rounds, select
 from systems.data.dataset import Event
-from systems.metrics.events import event_counts, event_f1_of_counts
+from systems.metrics.events import event_counts
+from systems.metrics.tagging import macro_f1_of_counts
 from systems.postprocessing.decoding import decode
 
 GIB = 2**30
@@ -87,7 +88,7 @@ def event_thresholds(given: argparse.Namespace) -> None:
     seconds, _ = timed(lambda: exact.fit(data, truth, 0))
     curves = Curves(data, truth, [(1, 0.0, 0.0)])
     joint = Joint(curves, "event_f1")
-    best = event_f1_of_counts(
+    best = macro_f1_of_counts(
         np.array([curves.of(k, 0).at(t) for k, t in enumerate(exact.decoding.thresholds)])[None]
     )
     call, _ = timed(lambda: by_sed_eval(data, truth, joint, joint.first))

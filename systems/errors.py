@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 
 
@@ -26,6 +27,11 @@ def unknown(kind: str, name: str, options: Iterable[str]) -> UserError:
     return UserError(
         f"unknown {kind} '{name}'{nearest(name, known)}. Known: {', '.join(known) or 'none'}."
     )
+
+
+def shown(path: object) -> str:
+    """The name of a file as text: bytes that are no UTF-8 are written ``\\xe4``."""
+    return os.fsencode(str(path)).decode("utf-8", "backslashreplace")
 
 
 class Diverged(Exception):

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from systems.clip_features import ClipFeatures
 from systems.context import Context
 from systems.data.dataset import Event
 from systems.data.prepare import Waveforms
 from systems.data.splits import TrainingData
+from systems.data.store import Channels
 from systems.errors import UserError
 from systems.files import write_whole
 from systems.predictions import Predictions
@@ -25,40 +27,36 @@ TRUSTED = (
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "systems.bags.BagOfWords",
+    "systems.rlda.RldaCosine",
 )
 
 
 class EstimatorSystem:
-    """Features of a waveform, and an estimator over them.
+    """Features of a clip, and an estimator over them.
 
     Args:
-        rate: of the sound in Hz.
-        features: (waveform [S], rate) -> the features of a clip, of any shape that the estimator
-            takes in a list.
+        features: of a clip, of any shape that the estimator takes in a list.
         estimator: a fresh estimator of scikit-learn with ``predict_proba``.
     """
 
     selects = None
     keeps = 1
 
-    def __init__(
-        self, *, rate: int, features: Callable[[np.ndarray, int], np.ndarray],
-        estimator: Callable[[int], Any],
-    ) -> None:  # fmt: skip
-        self.rate = rate
+    def __init__(self, *, features: ClipFeatures, estimator: Callable[[int], Any]) -> None:
         self.features = features
         self._estimator = estimator
 
     def inputs(self) -> dict[str, Input]:
-        return {"audio": Input(("labelled",), self.rate)}
+        return {"audio": self.features.input}
 
     def train(self, data: TrainingData, sounds: Sounds, context: Context) -> FittedEstimator:
         """Fit the estimator on the labelled clips; it is a function of the context's seed."""
         assert data.labelled.targets is not None
-        made = [self.features(sounds["audio"][i], self.rate) for i in data.labelled.clip_ids]
+        features = self.features.taught(context)
+        made = features.of(data.labelled.clip_ids, sounds, context)
         estimator = self._estimator(context.seed % 2**32)
         estimator.fit(made, data.labelled.targets.argmax(axis=1))
-        return FittedEstimator(self, estimator, data.classes, History())
+        return FittedEstimator(features, estimator, data.classes, History())
 
     def load(self, folder: Path) -> FittedEstimator:
         """What :meth:`FittedEstimator.save` wrote; nothing else is loaded from it."""
@@ -70,7 +68,8 @@ class EstimatorSystem:
         if unknown:
             raise UserError(f"{folder} holds types that are not loaded: {', '.join(unknown)}.")
         estimator = skops.io.loads(content, trusted=list(TRUSTED))
-        return FittedEstimator(self, estimator, tuple(about["classes"]), History())
+        features = self.features.load(folder)
+        return FittedEstimator(features, estimator, tuple(about["classes"]), History())
 
     def probe(self, data: TrainingData, sounds: Sounds, context: Context) -> None:
         """It has no steps."""
@@ -83,35 +82,42 @@ class EstimatorSystem:
 class FittedEstimator:
     """A fitted estimator over the features of clips."""
 
-    system: EstimatorSystem
+    features: ClipFeatures
     estimator: Any
     classes: tuple[str, ...]
     history: History
 
-    samples = None
     frame_hop = None
+    frame_start = 0.0
 
     @property
     def rate(self) -> int:
-        return self.system.rate
+        return self.features.input.rate
+
+    @property
+    def channels(self) -> Channels:
+        return self.features.input.channels
 
     def predict(
         self, clip_ids: Sequence[str], sounds: Sounds, context: Context, fold: int = 0
     ) -> Predictions:
         """Clip scores of some clips."""
-        made = [self.system.features(sounds["audio"][i], self.rate) for i in clip_ids]
-        return Predictions.of(clip_ids, self.classes, fold, clip_scores=self._scores(made))
+        scores = self._scores(self.features.of(clip_ids, sounds, context))
+        return Predictions.of(clip_ids, self.classes, fold, clip_scores=scores)
 
     def score(self, waveforms: Sequence[np.ndarray], context: Context) -> tuple[np.ndarray, None]:
         """Clip scores [B, K] of waveforms [S] that are in no store."""
         named = {str(place): one for place, one in enumerate(waveforms)}
-        predicted = self.predict(tuple(named), {"audio": Waveforms(self.rate, named)}, context)
+        sound = Waveforms(self.rate, named, self.features.input.prepare)
+        predicted = self.predict(tuple(named), {"audio": sound}, context)
         assert predicted.clip_scores is not None
         return predicted.clip_scores, None
 
     def _scores(self, made: Sequence[np.ndarray]) -> np.ndarray:
-        """Probabilities [N, K]; of a class that no training clip had, zero."""
-        scores = np.zeros((len(made), len(self.classes)), np.float32)
+        """Probabilities [N, K]; of a class that no training clip had, zero (or what the estimator
+        says is the ``lowest`` score)."""
+        lowest = getattr(self.estimator, "lowest", 0.0)
+        scores = np.full((len(made), len(self.classes)), lowest, np.float32)
         scores[:, self.estimator.classes_] = self.estimator.predict_proba(list(made))
         return scores
 
@@ -135,5 +141,6 @@ class FittedEstimator:
         """The estimator by skops, the rest as JSON."""
         import skops.io
 
+        self.features.save(folder)
         write_whole(folder / "estimator.skops", skops.io.dumps(self.estimator))
         write_whole(folder / "model.json", json.dumps({"classes": self.classes}, indent=1))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from systems.context import Context
 from systems.data.dataset import Event
 from systems.data.prepare import Waveforms
+from systems.data.store import Channels
 from systems.excerpts import Voting
 from systems.files import write_whole
 from systems.listening import Heard, Model
@@ -23,10 +24,13 @@ from systems.postprocessing.decoding import Decoding, decode
 from systems.postprocessing.refinement import Refined, Refinement, refine
 from systems.predictions import Predictions
 from systems.system import Sounds
+from systems.tracks import any_of
 from systems.training.history import History
 
 if TYPE_CHECKING:
     from systems.network_system import NetworkSystem
+
+CUTS = 64  # cuts of a training excerpt's length at most that are heard at once
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,17 @@ class FittedNetwork:
         return self.system.rate
 
     @property
-    def samples(self) -> int | None:
-        return self.length if self.system.excerpts.predict == "whole" else None
+    def channels(self) -> Channels:
+        return self.system.channels
 
     @property
     def frame_hop(self) -> float | None:
         return self.label_hop or self.system.frame_hop
+
+    @property
+    def frame_start(self) -> float:
+        """s at which the first frame begins; the steps of a series begin with the clip."""
+        return self.system.frame_start if self.tells_events else 0.0
 
     @property
     def tells_events(self) -> bool:
@@ -110,7 +119,7 @@ class FittedNetwork:
             kinds["clip_scores"] = np.stack(clips)
         if frames:
             kinds["frame_values" if self.label_hop else "frame_scores"] = tuple(frames)
-            kinds["frame_hop"] = self.frame_hop
+            kinds |= {"frame_hop": self.frame_hop, "frame_start": self.frame_start}
         if frames and self.tells_events:
             kinds["events"] = tuple(events)
         for name, found_of in embeddings.items():
@@ -120,7 +129,7 @@ class FittedNetwork:
     def score(
         self, waveforms: Sequence[np.ndarray], context: Context
     ) -> tuple[np.ndarray | None, list[np.ndarray] | None]:
-        """Clip scores [B, K] of waveforms [S] that are in no store, and frames [T, K] of each."""
+        """Clip scores [B, K] of waveforms that are in no store, and frames [T, K] of each."""
         named = {str(place): waveform for place, waveform in enumerate(waveforms)}
         sounds = {"audio": Waveforms(self.rate, named, self.system.prepare)}
         heard = list(self.listen(tuple(named), sounds, context))
@@ -135,8 +144,9 @@ class FittedNetwork:
         assert self.frame_hop is not None
         if not self.tells_events:
             return frame_scores, None
-        kept = frame_scores[: max(1, int(np.ceil(duration / self.frame_hop)))]
-        return kept, decode(kept, self.decoding, self.classes, self.frame_hop, duration)
+        frames = int(np.ceil((duration - self.frame_start) / self.frame_hop))
+        kept, start = frame_scores[: max(1, frames)], self.frame_start
+        return kept, decode(kept, self.decoding, self.classes, self.frame_hop, duration, start)
 
     def adapt(
         self, settings: Refinement | Voting, clip_ids: Sequence[str], sounds: Sounds,
@@ -166,13 +176,16 @@ class FittedNetwork:
         features: dict[int, Tensor] = {}
         for clip in {clip for clip, _ in samples}:
             waveform = torch.from_numpy(np.array(sounds["audio"][clip_ids[clip]]))
-            padded = nn.functional.pad(waveform, (0, max(0, self.length - len(waveform))))
+            padded = nn.functional.pad(waveform, (0, max(0, self.length - waveform.shape[-1])))
             features[clip] = self.model.features(padded[None], context.device)[0]
         order = sorted(range(len(samples)), key=lambda i: len(samples[i][1]))
         out = np.zeros((len(samples), len(self.classes)), np.float32)
         self.model.eval()
-        for start in range(0, len(order), 64):
-            rows = order[start : start + 64]
+        most = CUTS * any_of(self.system.shape(self.length))[-1]  # frames that are heard at once
+        while order:
+            fits = range(1, min(CUTS, len(order)) + 1)
+            count = max((n for n in fits if n * len(samples[order[n - 1]][1]) <= most), default=1)
+            rows, order = order[:count], order[count:]
             lengths = torch.tensor([len(samples[i][1]) for i in rows], device=context.device)
             batch = torch.zeros(len(rows), *next(iter(features.values())).shape[:2],
                                 int(lengths.max()), device=context.device)  # fmt: skip

@@ -1,10 +1,12 @@
 """From sound to what a network says of a clip: front end, scale, network, and the excerpts' policy.
 
-Validation, prediction and files all go through :meth:`Hearing.listen`.
+Validation, prediction and files all go through :meth:`Hearing.listen`, which hears a clip alike
+whatever lies beside it: no excerpt is longer or shorter than those of the training.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 
 from systems.context import Context
 from systems.data.prepare import Sound
-from systems.excerpts import Excerpts, joined, overlapped
+from systems.excerpts import Excerpts, blended, covering, joined, overlapped
 from systems.kinds import kind
 from systems.outputs import Outputs
 from systems.tracks import Examples, FeatureTrack, Part, WaveformTrack, batches, each
@@ -116,10 +118,11 @@ class Model(nn.Module):
 
     def scores(self, outputs: Outputs) -> Outputs:
         """Clip and frame scores of a network's outputs."""
-        clip, frames = self._active(outputs.clip), self._active(outputs.frames)
+        clip, frames = self.activated(outputs.clip), self.activated(outputs.frames)
         return replace(outputs, clip=clip, frames=frames)
 
-    def _active(self, x: Tensor | None) -> Tensor | None:
+    def activated(self, x: Tensor | None) -> Tensor | None:
+        """Scores of what a network gives."""
         if x is None or self.activation == "none":
             return x
         return x.softmax(-1) if self.activation == "softmax" else x.sigmoid()
@@ -148,8 +151,9 @@ class Hearing:
     """Some sound under a policy of excerpts.
 
     ``length``: of an excerpt, in samples or frames. ``grid``: units of a step of a series, on which
-    excerpts begin; 1 where labels are of whole clips. ``hop``: s of a unit. ``batch``: excerpts
-    that are heard at once.
+    excerpts begin; 1 where labels are of whole clips. ``hop``: s of a unit. ``batch``: windows
+    that are heard at once. ``frame``: units from frame to frame of the network, ``step`` from
+    window to window of a whole part that is too long for one (0: half an excerpt).
     """
 
     sound: Sound
@@ -158,6 +162,8 @@ class Hearing:
     hop: float
     grid: int = 1
     batch: int = BATCH
+    frame: int = 1
+    step: int = 0
 
     def track(self, model: Model, clip_ids: Sequence[str], context: Context) -> Any:
         """What excerpts of some clips are cut from."""
@@ -191,16 +197,12 @@ class Hearing:
         ``tap`` is called with features, outputs before activation, clips and starts of each batch.
         """
         model.eval()
-        whole = self.excerpts.predict == "whole"
         places = self._places(track)
-        said: list[tuple[int, int, Outputs]] = []  # clip, start, outputs of one excerpt
+        said: list[_Said] = []
         clips = max((part.clip for part in track.parts), default=-1) + 1
         done = 0
-        for rows in batches(len(places), BATCH if whole else self.batch):
+        for rows in batches(len(places), BATCH if self.excerpts.predict == "whole" else self.batch):
             chosen = [places[row] for row in rows]
-            if whole:
-                longest = max(self.length, *(length for _, _, length in chosen))
-                chosen = [(part, start, longest) for part, start, _ in chosen]
             of_clip = [track.parts[part].clip for part, _, _ in chosen]
             with torch.inference_mode():
                 features = model.features(track.cut(chosen), context.device)
@@ -208,63 +210,107 @@ class Hearing:
                 if tap is not None:
                     tap(features, outputs, of_clip, np.array([start for _, start, _ in chosen]))
                 scores = model.scores(outputs)
-            said += _singles(scores, of_clip, [start for _, start, _ in chosen])
-            complete = clips if rows.stop == len(places) else said[-1][0]
+            said += _singles(scores, chosen)
+            last = track.parts[said[-1].part].clip
+            complete = clips if rows.stop == len(places) else last
             while done < complete:
-                yield self._joined([one for one in said if one[0] == done], track, done)
+                mine = [one for one in said if track.parts[one.part].clip == done]
+                yield self._joined(mine, track, done, model.activation == "softmax")
                 done += 1
-            said = [one for one in said if one[0] >= done]
+            said = [one for one in said if track.parts[one.part].clip >= done]
 
     def _places(self, track: Any) -> list[tuple[int, int, int]]:
         places = []
         for place, part in enumerate(track.parts):
             if self.excerpts.predict == "whole":
-                places.append((place, 0, part.units))
+                step = self.step or max(1, self.length // 2 // self.frame) * self.frame
+                starts = covering(part.units, self.length, step, self.frame)
+            elif self.excerpts.predict == "start":
+                starts = (0,)
             else:
                 starts = self.excerpts.starts(part.units, self.length, self.grid)
-                places += [(place, start, self.length) for start in starts]
+            places += [(place, start, self.length) for start in starts]
         return places
 
-    def _joined(self, said: Sequence[tuple[int, int, Outputs]], track: Any, clip: int) -> Heard:
+    def _joined(self, said: Sequence[_Said], track: Any, clip: int, exclusive: bool) -> Heard:
         """What is said of a clip, of what is said of its excerpts."""
-        outputs = [one for _, _, one in said]
-        if len(outputs) == 1 and self.excerpts.mean not in ("vote", "overlap"):
+        if self.excerpts.mean == "overlap":
+            return self._series(said, self.steps(track, clip))
+        outputs = [one.outputs for one in said]
+        if self.excerpts.predict == "whole":
+            parts = itertools.groupby(said, lambda one: one.part)
+            outputs = [self._whole(list(of_part), exclusive) for _, of_part in parts]
+        if len(outputs) == 1 and self.excerpts.mean != "vote":
             only = outputs[0]
             frames = only.frames
             if self.excerpts.predict == "windows" and only.clip is not None:  # as of several
                 frames = only.clip[None]
             return Heard(only.clip, frames, only.embedding, only.frame_embedding)
-        if self.excerpts.mean == "overlap":
-            steps = self.steps(track, clip)
-            starts = [start // self.grid for _, start, _ in said]
-
-            def series(windows: Iterable[Tensor | None]) -> Tensor | None:
-                there = [w.numpy() for w in windows if w is not None]
-                return torch.from_numpy(overlapped(there, starts, steps)) if there else None
-
-            return Heard(
-                None, series(one.frames for one in outputs),
-                frame_embedding=series(one.frame_embedding for one in outputs),
-            )  # fmt: skip
         rows = np.stack([one.clip.numpy() for one in outputs if one.clip is not None])
-        embedding = None
-        if outputs[0].embedding is not None:
-            embedding = torch.stack([o.embedding for o in outputs if o.embedding is not None]).mean(
-                0
-            )
         clip_scores = torch.from_numpy(joined(rows, self.excerpts.mean).astype(np.float32))
+        embedding = _mean([one.embedding for one in outputs])
         return Heard(clip_scores, torch.from_numpy(rows), embedding)
 
+    def _series(self, said: Sequence[_Said], steps: int) -> Heard:
+        """Windows of a series as one: their mean where they overlap."""
+        starts = [one.start // self.grid for one in said]
 
-def _singles(
-    outputs: Outputs, clips: Sequence[int], starts: Sequence[int]
-) -> list[tuple[int, int, Outputs]]:
+        def series(windows: Iterable[Tensor | None]) -> Tensor | None:
+            there = [w.numpy() for w in windows if w is not None]
+            return torch.from_numpy(overlapped(there, starts, steps)) if there else None
+
+        return Heard(
+            None, series(one.outputs.frames for one in said),
+            frame_embedding=series(one.outputs.frame_embedding for one in said),
+        )  # fmt: skip
+
+    def _whole(self, said: Sequence[_Said], exclusive: bool) -> Outputs:
+        """Windows of a part that is too long for one: a tag's score is its largest, a class's the
+        mean; frames are :func:`blended`."""
+        outputs = [one.outputs for one in said]
+        if len(outputs) == 1:
+            return outputs[0]
+        starts = [one.start // self.frame for one in said]
+
+        def blend(windows: Sequence[Tensor | None]) -> Tensor | None:
+            there = [window.numpy() for window in windows if window is not None]
+            return torch.from_numpy(blended(there, starts)) if there else None
+
+        clips = [one.clip for one in outputs]
+        return Outputs(
+            _mean(clips) if exclusive else _largest(clips),
+            blend([one.frames for one in outputs]),
+            _mean([one.embedding for one in outputs]),
+            blend([one.frame_embedding for one in outputs]),
+        )
+
+
+@dataclass(frozen=True)
+class _Said:
+    """The outputs of one excerpt: its part, and where it begins."""
+
+    part: int
+    start: int
+    outputs: Outputs
+
+
+def _mean(values: Sequence[Tensor | None]) -> Tensor | None:
+    there = [value for value in values if value is not None]
+    return torch.stack(there).mean(0) if there else None
+
+
+def _largest(values: Sequence[Tensor | None]) -> Tensor | None:
+    there = [value for value in values if value is not None]
+    return torch.stack(there).amax(0) if there else None
+
+
+def _singles(outputs: Outputs, places: Sequence[tuple[int, int, int]]) -> list[_Said]:
     """The outputs of each excerpt of a batch, on the CPU."""
     moved = {
         name: None if value is None else value.cpu().clone()
         for name, value in vars(outputs).items()
     }
     return [
-        (clip, start, Outputs(**{n: None if v is None else v[row] for n, v in moved.items()}))
-        for row, (clip, start) in enumerate(zip(clips, starts, strict=True))
+        _Said(part, start, Outputs(**{n: None if v is None else v[row] for n, v in moved.items()}))
+        for row, (part, start, _) in enumerate(places)
     ]

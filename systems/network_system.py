@@ -10,14 +10,15 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from systems.context import Context
 from systems.data.prepare import Prepare
 from systems.data.splits import TrainingData
+from systems.data.store import Channels
 from systems.excerpts import Excerpts, Voting
 from systems.fitted_network import FittedNetwork, files_of
-from systems.frontend import FrontEnd
+from systems.frontend import FrontEnd, built, channels_of, is_stored
 from systems.frontend.embeddings import FrameEmbeddings
 from systems.frontend.scale import By, Scale
 from systems.listening import Activation, Hearing, Model
@@ -25,6 +26,7 @@ from systems.postprocessing.decoding import Decoding
 from systems.postprocessing.refinement import Refinement
 from systems.system import Input, Sounds
 from systems.tracks import any_of, each
+from systems.training.copies import Copies
 from systems.training.history import History
 from systems.training.losses import LossTerm
 from systems.training.mixing import Augmentation
@@ -57,11 +59,12 @@ class NetworkSystem:
         prepare: what is left of a clip's sound.
         augment: changes of a training batch.
         labelling: changes of what is trained on, in order.
+        copies: derived clips that train beside the labelled ones.
         start: changes of a fresh network before its training, such as weights from a file.
         frozen: prefixes of the network's parameters that are not trained.
 
     Raises:
-        ValueError: a decision that is adapted without frames.
+        ValueError: a decision that is adapted without frames; stored features that are not cut.
     """
 
     def __init__(
@@ -81,9 +84,13 @@ class NetworkSystem:
         prepare: Prepare | None = None,
         augment: Sequence[Augmentation] = (),
         labelling: Sequence[Labelling] = (),
+        copies: Sequence[Copies] = (),
         start: Callable[[nn.Module, Context], None] | None = None,
         frozen: Sequence[str] = (),
     ) -> None:
+        as_it_is = excerpts.of_features and not excerpts.mirror and not excerpts.made_of
+        if is_stored(front_end) and not as_it_is:
+            raise ValueError("stored features are of whole parts as they are, cut by frames")
         if not frames and decision.on != "none":
             raise ValueError("a decision is adapted on frames, which this network does not give")
         self.front_end = front_end
@@ -100,6 +107,7 @@ class NetworkSystem:
         self.scale = scale
         self.prepare = prepare
         self.labelling = labelling
+        self.copies = copies
         self.start = start
         self.frozen = frozen
         self._network = network
@@ -108,6 +116,11 @@ class NetworkSystem:
     def rate(self) -> int:
         """The sound's rate in Hz."""
         return int(any_of(self.front_end).rate)
+
+    @property
+    def channels(self) -> Channels:
+        """Mono or stereo sound."""
+        return channels_of(self.front_end)
 
     @property
     def unit(self) -> float:
@@ -126,6 +139,12 @@ class NetworkSystem:
         return None
 
     @property
+    def frame_start(self) -> float:
+        """s at which the first of the network's frames begins to stand for the sound."""
+        start: float = any_of(self.front_end).frame_start
+        return start if self.frames else 0.0
+
+    @property
     def length(self) -> int:
         """The length of an excerpt in units."""
         return self.excerpts.frames or round(self.excerpts.seconds * self.rate)
@@ -141,7 +160,8 @@ class NetworkSystem:
     def inputs(self) -> dict[str, Input]:
         unlabelled = self.training.unlabelled or self.decision.on == "unlabelled"
         roles = ("labelled", "unlabelled") if unlabelled else ("labelled",)
-        return {"audio": Input(roles, self.rate, self.prepare)}
+        features = self.front_end if is_stored(self.front_end) else None
+        return {"audio": Input(roles, self.rate, self.prepare, self.channels, features)}
 
     def network(self, classes: int) -> nn.Module:
         return self._network(self.shape(self.length), classes)
@@ -160,7 +180,11 @@ class NetworkSystem:
         """Train from scratch or from the context's checkpoint, then adapt the decision."""
         for change in self.labelling:
             data = change(data, context)
-        model, hearing = self._begin(data, sounds, context)
+        labelled = data.labelled
+        heard = sounds
+        for copy in self.copies:
+            data, heard = copy(data, heard, context)
+        model, hearing = self._begin(data, heard, context)
         plain = Decoding.plain(len(data.classes))
         fitted = FittedNetwork(
             self, model, (), data.classes, hearing.length, data.label_hop, plain, History()
@@ -170,7 +194,7 @@ class NetworkSystem:
         model.load_state_dict(states[0])
         fitted = replace(fitted, states=tuple(states), history=history)
         if self.decision.on == "labelled":
-            return fitted.adapt(self.decision, data.labelled.clip_ids, sounds, context)
+            return fitted.adapt(self.decision, labelled.clip_ids, sounds, context)
         if self.decision.on == "unlabelled":
             ids = data.unlabelled["unlabelled"].clip_ids
             return fitted.adapt(self.decision, ids, sounds, context)
@@ -178,9 +202,12 @@ class NetworkSystem:
 
     def probe(self, data: TrainingData, sounds: Sounds, context: Context) -> Probe:
         """The cost of a step, from two of them on some of the data."""
+        clips = len(data.labelled)
+        for copy in self.copies:
+            data, sounds = copy(data, sounds, context)
         model, hearing = self._begin(data, sounds, context)
         frames_per_second = 1 / self.frame_hop if self.frame_hop else 0.0
-        return probe(model, self.recipe, hearing, data, frames_per_second, context)
+        return probe(model, self.recipe, hearing, data, clips, frames_per_second, context)
 
     def load(self, folder: Path) -> FittedNetwork:
         """What :meth:`FittedNetwork.save` wrote."""
@@ -210,13 +237,23 @@ class NetworkSystem:
         step = label_hop or (self.step or 0.0 if self.excerpts.mean == "overlap" else 0.0)
         grid = max(1, round(step / self.unit)) if step else 1
         batch = max(1, 2 * self.training.labelled)
-        return Hearing(sounds["audio"], self.excerpts, length, self.unit, grid, batch)
+        frame, step = self._windows(length, grid if label_hop else 0)
+        return Hearing(sounds["audio"], self.excerpts, length, self.unit, grid, batch, frame, step)
+
+    def _windows(self, length: int, step: int) -> tuple[int, int]:
+        """Units from frame to frame of the network (``step``, or as the front end has them), and
+        from window to window of what is too long for one: half of an excerpt's frames."""
+        front_end: Any = any_of(self.front_end)
+        hop = (self.step if self.frames else None) or front_end.hop_seconds
+        frame = step or max(1, round(hop / self.unit))
+        heard = any_of(self.shape(length))[-1] * front_end.hop_seconds / self.unit
+        return frame, max(1, round(heard) // 2 // frame) * frame
 
     def _begin(self, data: TrainingData, sounds: Sounds, context: Context) -> tuple[Model, Hearing]:
         """A fresh model, and what it hears: no excerpt is longer than the longest training clip."""
         torch.manual_seed(context.seed)
         longest = max(
-            len(part) for i in data.labelled.clip_ids for part in sounds["audio"].parts(i)
+            part.shape[-1] for i in data.labelled.clip_ids for part in sounds["audio"].parts(i)
         )
         hearing = self.hearing(sounds, self.length, data.label_hop)
         if self.excerpts.train == "random" or self.excerpts.mean == "overlap":
@@ -235,22 +272,11 @@ class NetworkSystem:
 
     def _model(self, classes: int, length: int, front_ends: Any) -> Model:
         shape = each(lambda one: self._shape(one, length), front_ends)
-        front_end: Any = each(lambda one: one.build(), front_ends)
+        front_end = built(front_ends)
         scale: Any = each(lambda one: Scale(one, self.scale), shape)
-        if isinstance(front_end, dict):
-            front_end, scale = _ByName(front_end), nn.ModuleDict(scale)
+        if isinstance(scale, dict):
+            scale = nn.ModuleDict(scale)
         network = self._network(shape, classes)
         return Model(
             front_end, scale, network, self.activation, self.excerpts.of_features, self.frozen
         )
-
-
-class _ByName(nn.Module):
-    """Several front ends of the same sound."""
-
-    def __init__(self, front_ends: Mapping[str, nn.Module]) -> None:
-        super().__init__()
-        self.of = nn.ModuleDict(front_ends)
-
-    def forward(self, waveforms: Tensor) -> dict[str, Tensor]:
-        return {name: front_end(waveforms) for name, front_end in self.of.items()}

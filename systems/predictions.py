@@ -20,7 +20,7 @@ class Predictions:
     """What a system says about some clips; a kind it does not give is ``None``.
 
     Rows are keyed by (clip, fold, snapshot). ``clip_scores`` [N, K]; ``clip_values`` [N, D];
-    ``frame_scores`` N arrays [T, K], frame t starting at ``t * frame_hop`` seconds;
+    ``frame_scores`` N arrays [T, K], frame t starting at ``frame_start + t * frame_hop`` seconds;
     ``frame_values`` N arrays [T, D]; ``events`` N tuples; ``ranking`` [query, item];
     ``sequence`` N tuples of names; ``direction`` [N] degrees; ``clip_embeddings`` [N, E];
     ``frame_embeddings`` N arrays [T, E].
@@ -36,6 +36,7 @@ class Predictions:
     frame_scores: tuple[np.ndarray, ...] | None = None
     frame_values: tuple[np.ndarray, ...] | None = None
     frame_hop: float = 0.0
+    frame_start: float = 0.0
     events: tuple[tuple[Event, ...], ...] | None = None
     ranking: np.ndarray | None = None
     sequence: tuple[tuple[str, ...], ...] | None = None
@@ -85,6 +86,7 @@ class Predictions:
             "clip_ids": self.clip_ids,
             "classes": self.classes,
             "frame_hop": self.frame_hop,
+            "frame_start": self.frame_start,
             "events": self.events,
             "sequence": self.sequence,
             "data": self.data,
@@ -108,6 +110,7 @@ class Predictions:
             fold=arrays["fold"],
             snapshot=arrays["snapshot"],
             frame_hop=head["frame_hop"],
+            frame_start=head["frame_start"],
             events=_events(head["events"]),
             sequence=None if head["sequence"] is None else tuple(map(tuple, head["sequence"])),
             data=head["data"],
@@ -136,6 +139,7 @@ class Predictions:
             fold=np.concatenate([part.fold for part in parts]),
             snapshot=np.concatenate([part.snapshot for part in parts]),
             frame_hop=first.frame_hop,
+            frame_start=first.frame_start,
             data=first.data,
             **joined,
         )

@@ -6,14 +6,15 @@ knows a paper.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from systems.data.prepare import Prepare, Sound
+from systems.data.store import Channels
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,24 +31,39 @@ Sounds = Mapping[str, Sound]  # by the names of a system's inputs
 
 @dataclass(frozen=True)
 class Input:
-    """Sound that a system takes: the roles it needs, at what rate in Hz, mixed to mono, and what is
-    left of each clip."""
+    """Sound that a system takes: the roles it needs, at what rate in Hz, mono or stereo, and what
+    is left of each clip. ``features``: settings of the front end (or of several by name) whose
+    features are stored beside the sound."""
 
     roles: tuple[str, ...]
     rate: int
     prepare: Prepare | None = None
+    channels: Channels = "mono"
+    features: Any = None
 
     @property
     def key(self) -> str:
         """What tells inputs apart: systems that agree in it share one."""
-        return f"{self.rate} Hz" + (f", {self.prepare}" if self.prepare else "")
+        parts: tuple[Any, ...] = (self.prepare, self.features)
+        stereo = " stereo" if self.channels == "stereo" else ""
+        return ", ".join([f"{self.rate} Hz{stereo}", *(str(one) for one in parts if one)])
+
+
+def by_key(inputs: Iterable[Input]) -> dict[str, Input]:
+    """The distinct inputs; those that agree in all but their roles are one, of the roles of all."""
+    found: dict[str, Input] = {}
+    for one in inputs:
+        before = found[one.key].roles if one.key in found else ()
+        found[one.key] = replace(one, roles=tuple(dict.fromkeys((*before, *one.roles))))
+    return found
 
 
 class Fitted(Protocol):
     """A trained system.
 
-    ``rate`` in Hz; ``samples``: the longest sound that is heard at once, ``None`` where any length
-    is; ``frame_hop`` in seconds, ``None`` of a system that says nothing about time.
+    ``rate`` in Hz; ``channels``: mono or stereo; ``frame_hop`` in seconds, ``None`` of a system
+    that says nothing about time; ``frame_start``: s at which the first frame begins to stand for
+    the sound.
     """
 
     history: History
@@ -56,16 +72,19 @@ class Fitted(Protocol):
     def rate(self) -> int: ...
 
     @property
-    def samples(self) -> int | None: ...
+    def channels(self) -> Channels: ...
 
     @property
     def frame_hop(self) -> float | None: ...
 
+    @property
+    def frame_start(self) -> float: ...
+
     def score(
         self, waveforms: Sequence[np.ndarray], context: Context
     ) -> tuple[np.ndarray | None, Sequence[np.ndarray] | None]:
-        """Clip scores [B, K] of mono waveforms [S], S <= samples, and their frames [T, K], if it
-        gives any."""
+        """Clip scores [B, K] of waveforms [S] (stereo: [2, S]) of any length, and their frames
+        [T, K], if it gives any."""
         ...
 
     def timed(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from systems.context import Context
+from systems.data.features import Featured, Shapes, packed, part_features, unpacked
 from systems.data.prepare import Sound
 from systems.excerpts import Excerpts
 
@@ -51,7 +52,7 @@ class Track(Protocol):
 
 
 class WaveformTrack:
-    """Excerpts of waveforms: batches [B, S] of zero-filled sound."""
+    """Excerpts of waveforms: batches [B, S] (stereo: [B, 2, S]) of zero-filled sound."""
 
     def __init__(self, sound: Sound, clip_ids: Sequence[str]) -> None:
         self.sound = sound
@@ -61,15 +62,18 @@ class WaveformTrack:
         self._place: list[int] = []
         for row, clip_id in enumerate(clip_ids):
             for place, part in enumerate(sound.parts(clip_id)):
-                self.parts.append(Part(row, len(part)))
+                self.parts.append(Part(row, part.shape[-1]))
                 self._place.append(place)
 
     def cut(self, places: Sequence[tuple[int, int, int]]) -> Tensor:
-        out = np.zeros((len(places), max(length for _, _, length in places)), np.float32)
-        for target, (part, start, length) in zip(out, places, strict=True):
-            clip_id = self.clip_ids[self.parts[part].clip]
-            piece = self.sound.piece(clip_id, self._place[part], start, length)
-            target[: len(piece)] = piece
+        pieces = [
+            self.sound.piece(self.clip_ids[self.parts[part].clip], self._place[part], start, length)
+            for part, start, length in places
+        ]
+        longest = max(length for _, _, length in places)
+        out = np.zeros((len(places), *pieces[0].shape[:-1], longest), np.float32)
+        for target, piece in zip(out, pieces, strict=True):
+            target[..., : piece.shape[-1]] = piece
         return torch.from_numpy(out)
 
 
@@ -92,37 +96,40 @@ class FeatureTrack:
         self.seconds = [sound.duration(clip_id) for clip_id in clip_ids]
         self.parts: list[Part] = []
         self._offsets: list[int] = []
-        self._shapes: dict[str, tuple[int, int]] = {}
-        self._single = True
+        self._shapes: Shapes = {}
         # Its pages are the kernel's to keep or to drop, unlike an array's.
         file = tempfile.TemporaryFile(dir=context.scratch())  # noqa: SIM115
         offset = 0
         with torch.inference_mode():
-            for part in self._made(sound, clip_ids, front_end, context):
-                rows = np.concatenate([one.reshape(-1, one.shape[-1]) for one in part.values()])
-                flat = np.ascontiguousarray(rows.T, np.float32)  # time first: a cut is one piece
-                file.write(flat.tobytes())
+            for rows in self._made(sound, clip_ids, front_end, context):
+                file.write(rows.tobytes())  # time first: a cut is one piece
                 self._offsets.append(offset)
-                offset += flat.size
+                offset += rows.size
         file.flush()
         self._flat = np.memmap(file, np.float32, mode="r") if offset else np.zeros(0, np.float32)
         self._rows = sum(c * f for c, f in self._shapes.values())
 
     def _made(
         self, sound: Sound, clip_ids: Sequence[str], front_end: nn.Module, context: Context
-    ) -> Iterator[dict[str, np.ndarray]]:
+    ) -> Iterator[np.ndarray]:
+        """Rows [T, R] of each part: those that are stored, or made now."""
         mirror = round(self.excerpts.mirror * sound.rate)
         for row, clip_id in enumerate(clip_ids):
-            for waveform in sound.parts(clip_id):
-                if mirror:
-                    waveform = np.pad(waveform, mirror, mode="reflect")
-                made = front_end(torch.from_numpy(np.array(waveform))[None].to(context.device))
-                self._single = not isinstance(made, Mapping)
-                named = {"": made} if self._single else made
-                out = {name: one[0].cpu().numpy() for name, one in named.items()}
-                self._shapes = {name: one.shape[:2] for name, one in out.items()}
-                self.parts.append(Part(row, any_of(out).shape[-1] - self.excerpts.overhang))
-                yield out
+            held = sound.held(clip_id) if isinstance(sound, Featured) else None
+            if held is not None:
+                self._shapes = sound.shapes  # type: ignore[attr-defined]
+            for place, waveform in enumerate(sound.parts(clip_id)):
+                if held is not None:
+                    rows = held[place]
+                else:
+                    waveform = self.excerpts.fitted(waveform, sound.rate)
+                    if mirror:
+                        around = [(0, 0)] * (waveform.ndim - 1) + [(mirror, mirror)]
+                        waveform = np.pad(waveform, around, mode="reflect")
+                    made = part_features(front_end, waveform, context.device)
+                    rows, self._shapes = packed(made)
+                self.parts.append(Part(row, len(rows) - self.excerpts.overhang))
+                yield rows
 
     def features(self, part: int, start: int = 0, length: int | None = None) -> Any:
         """Features [C, F, T] of a part, from frame ``start``, filled where it is shorter."""
@@ -138,12 +145,7 @@ class FeatureTrack:
                 whole = self._flat[first : first + total * self._rows]
                 fill = self._by_front_end(whole.reshape(total, self._rows))
             rows = np.concatenate([rows, np.tile(fill, (length - (stop - start), 1))])
-        out, at = {}, 0
-        for name, (channels, bands) in self._shapes.items():
-            piece = rows[:, at : at + channels * bands].T
-            out[name] = piece.reshape(channels, bands, length)
-            at += channels * bands
-        return out[""] if self._single else out
+        return unpacked(rows, self._shapes)
 
     def _by_front_end(self, rows: np.ndarray) -> np.ndarray:
         """The minimum of each front end's features, at each of its rows."""
@@ -172,7 +174,9 @@ class Examples:
         self._places: list[tuple[int, int | None]] = []
         for place, part in enumerate(track.parts):
             starts: Sequence[int | None] = (None,)
-            if excerpts.train == "windows":
+            if excerpts.train == "start":
+                starts = (0,)
+            elif excerpts.train == "windows":
                 starts = excerpts.starts(part.units, length, grid)
             self._places += [(place, start) for start in starts]
         self.clip = np.array([track.parts[part].clip for part, _ in self._places], np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ FSD_SCORED = "FSDKaggle2018.meta/test_post_competition_scoring_clips.csv"
 
 def sound(path: Path, channels: int = 1, seconds: float = 0.1) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(len(path.name)).standard_normal((round(RATE * seconds), channels))
+    generator = np.random.default_rng(zlib.crc32(path.name.encode()))
+    noise = generator.standard_normal((round(RATE * seconds), channels))
     soundfile.write(path, 0.1 * noise, RATE, subtype="PCM_16")
 
 

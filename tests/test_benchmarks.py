@@ -40,6 +40,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -
         ("memory.py", ["store's memory in 2 processes", "store's memory in 4 processes"]),
         ("stage_two.py", ["exact event thresholds", "ensemble selection", "logistic regression"]),
         ("null_claims.py --only mean,exact", ["mean claims", "exact claims"]),
+        ("interval_coverage.py", ["accuracy, no groups, covered", "AUC, 10 groups of 12, null cl"]),
         ("plain_loop.py", ["mean difference our refit - plain loop"]),
         ("plain_loop.py --fixed", ["mean difference ours - plain loop"]),
         ("plain_loop.py --versus-none", ["mean difference VAT - none"]),

@@ -133,6 +133,10 @@ def test_reproduce_sets_the_papers_table_beside_ours(whole: RunDir, task4_folder
     with open(whole.root / "rep" / "table.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == len(table["rows"])
     assert [line["protocol"] for line in openings(run)] == ["paper"]
+    trained, held_out = run.plan.splits["folds"][0]
+    assert trained + held_out == 24
+    assert f"{trained} labelled clips trained, {held_out} were held out" in done.stdout
+    assert "unlabelled ones" not in done.stdout  # without VAT nothing reads them
 
 
 def test_predict_names_what_the_run_itself_predicted(whole: RunDir, task4_folder: Path) -> None:

@@ -12,6 +12,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from systems import registry, testing
 from systems.bags import BagOfWords, descriptors
+from systems.clip_features import OfWaveform
 from systems.context import Context
 from systems.data.dataset import ClipSet
 from systems.data.prepare import Waveforms
@@ -31,7 +32,9 @@ def moments(waveform: np.ndarray, rate: int) -> np.ndarray:
     return np.array([waveform.mean(), waveform.std(), len(waveform) / rate])
 
 
-SYSTEM = EstimatorSystem(rate=RATE, features=moments, estimator=lambda seed: LogisticRegression())
+SYSTEM = EstimatorSystem(
+    features=OfWaveform(RATE, moments), estimator=lambda seed: LogisticRegression()
+)
 
 
 def fitted(

@@ -121,15 +121,14 @@ def test_an_epoch_is_judged_by_its_events(root: Path) -> None:
     assert fewer.crossed_step == 1
 
 
-def test_what_gives_no_frames_cannot_be_searched_by_events(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_is_asked_for_judges_and_what_gives_no_frames_cannot_be_judged_by_events(
+    root: Path,
 ) -> None:
-    from search_spaces import SearchSpace
-
-    space = SearchSpace("event_f1", "max", ())
-    monkeypatch.setattr("search_spaces.load", lambda *about: space)
-    asked = options(root, "strong_folds", stack="none", set={})
+    asked = options(root, "strong_folds", stack="none", set={}, metric="event_er")
     plan: Plan = make_plan(asked)[0]
-    assert plan.metric == "event_f1"
+    assert (plan.metric, plan.mode) == ("event_er", "min")
+    tagger = Options(
+        system="fakepaper/tagger", dataset="strong_folds", storage=str(root), metric="event_f1"
+    )
     with pytest.raises(UserError, match="reads events, and fakepaper/tagger gives clip_scores"):
-        make_plan(Options(system="fakepaper/tagger", dataset="strong_folds", storage=str(root)))
+        make_plan(tagger)

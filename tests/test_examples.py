@@ -30,7 +30,8 @@ def store(tmp_path: Path) -> WaveformStore:
     waves[0] *= 5
     waves[1] *= 0.01
     waves.tofile(folder / "waveforms.f32")
-    index = {"clips": [[f"c{i}", i * RATE, (i + 1) * RATE] for i in range(12)]}
+    places = [[f"c{i}", i * RATE, (i + 1) * RATE] for i in range(12)]
+    index = {"clips": places, "digests": [f"{i:x}" for i in range(12)]}
     (folder / "index.json").write_text(json.dumps(index))
     return WaveformStore(str(folder), RATE)
 

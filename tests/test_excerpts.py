@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from systems.context import Context
 from systems.data.prepare import Kept, Waveforms
-from systems.excerpts import Excerpts, Join, joined, overlapped
+from systems.excerpts import Excerpts, Join, blended, covering, joined, overlapped
 from systems.frontend.scale import Scale
 from systems.listening import Hearing, Model
 from systems.outputs import Outputs
@@ -158,13 +159,84 @@ def test_windows_of_features_are_those_of_the_sound_where_frames_do_not_overlap(
         torch.testing.assert_close(a.frames, b.frames)
 
 
-@pytest.mark.parametrize("frames", [0, LENGTH // HOP])
-def test_a_whole_clip_is_heard_at_once(frames: int) -> None:
-    for waveform, heard in zip(CLIPS.values(), said(Excerpts(frames=frames)), strict=True):
-        padded = np.pad(waveform, (0, 333 - len(waveform)))  # to the longest of its batch
-        alone = Said()(Pairs()(torch.from_numpy(padded)[None]))
-        torch.testing.assert_close(heard.clip, alone.clip[0])
-        assert heard.frames.shape == (333 // HOP, 2)
+POLICIES = {
+    "whole": Excerpts(),
+    "whole features": Excerpts(frames=LENGTH // HOP),
+    "whole features, filled with their minimum": Excerpts(frames=LENGTH // HOP, short="minimum"),
+    "windows": Excerpts(predict="windows"),
+    "windows of features": Excerpts(frames=LENGTH // HOP, predict="windows", rest="pad"),
+    "a vote": Excerpts(predict="windows", hop=0.5, rest="drop", mean="vote"),
+    "a series": Excerpts(predict="windows", hop=0.5, mean="overlap"),
+}
+
+
+@pytest.mark.parametrize(
+    ("policy", "prepare"), [*((name, None) for name in POLICIES), ("whole", cut_in_two)]
+)
+def test_a_clip_is_heard_alike_alone_and_beside_longer_ones(policy: str, prepare: Any) -> None:
+    """Nor is anything longer than a training excerpt held at once."""
+    excerpts = POLICIES[policy]
+    heard = replace(hearing(excerpts, prepare), frame=1 if excerpts.of_features else HOP)
+    if excerpts.mean == "overlap":
+        heard = replace(heard, grid=HOP)
+    lengths = []
+
+    class Watched(Said):
+        def forward(self, x: Tensor) -> Outputs:
+            lengths.append(x.shape[-1])
+            return super().forward(x)
+
+    model = Model(Pairs(), Scale((1, 2, 8)), Watched(), made_once=excerpts.of_features)
+
+    def of(ids: Any) -> list[Any]:
+        return list(heard.listen(model, heard.track(model, ids, Context()), Context()))
+
+    for clip_id, beside in zip(IDS, of(IDS), strict=True):
+        (alone,) = of((clip_id,))
+        for name, value in vars(alone).items():
+            there = getattr(beside, name)
+            assert (value is None) == (there is None)
+            if value is not None:
+                torch.testing.assert_close(there, value)
+    assert {*lengths} == {LENGTH // HOP}
+
+
+@pytest.mark.parametrize("activation", ["none", "softmax"])
+def test_a_whole_clip_is_the_windows_that_cover_it(activation: Any) -> None:
+    """Frames of it are what each frame's own sound is; a tag's score is the largest."""
+    heard = replace(hearing(Excerpts()), frame=HOP)
+    model = Model(Pairs(), Scale((1, 2, 8)), Said(), activation)
+    found = list(heard.listen(model, heard.track(model, IDS, Context()), Context()))
+    for waveform, one in zip(CLIPS.values(), found, strict=True):
+        n = max(len(waveform), LENGTH)
+        last = (n - LENGTH) // HOP * HOP
+        starts = sorted({*range(0, last, LENGTH // 2), last})
+        padded = torch.from_numpy(np.pad(waveform, (0, n - len(waveform))))
+        outputs = Said()(Pairs()(torch.stack([padded[s : s + LENGTH] for s in starts])))
+        scores = model.scores(outputs)
+        join = scores.clip.mean(0) if activation == "softmax" else scores.clip.amax(0)
+        torch.testing.assert_close(one.clip, join)
+        frames = model.scores(Said()(Pairs()(padded[None]))).frames[0]
+        assert len(frames) == n // HOP
+        torch.testing.assert_close(one.frames, frames)
+
+
+def test_windows_that_cover_a_part_lose_at_most_a_frame() -> None:
+    for length, step, frame in itertools.product((10, 24), (3, 6, 9), (1, 3)):
+        for total in range(1, 80):
+            starts = covering(total, length, step, frame)
+            assert starts[0] == 0
+            assert all(start % frame == 0 for start in starts)
+            assert all(0 < b - a <= step for a, b in itertools.pairwise(starts))
+            if total > length:
+                assert total - frame < starts[-1] + length <= total
+            else:
+                assert starts == (0,)
+
+
+def test_blended_windows_are_weighted_by_a_triangle() -> None:
+    found = blended([np.zeros((4, 1)), np.ones((4, 1))], (0, 2))
+    assert found[:, 0] == pytest.approx([0, 0, 0.25, 0.75, 1, 1])
 
 
 def test_series_of_windows_are_the_mean_where_they_overlap() -> None:

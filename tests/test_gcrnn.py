@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from systems import config as configs
+from systems import registry
 from systems.nets.attention import AttentionOver, AttentionPooling
 from systems.nets.crnn import Crnn
 from systems.papers.gcrnn_vat import GcrnnConfig, gcrnn
@@ -75,6 +77,19 @@ def test_padded_clips_give_what_they_give_alone(over: AttentionOver, convolution
             torch.testing.assert_close(said.frames[i, :length], alone.frames[0], atol=1e-5, rtol=0)
             torch.testing.assert_close(attention[i, :length], attentions[-1][0], atol=1e-5, rtol=0)
             assert not attention[i, length:].any()
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_with_and_without_vat_take_the_same_steps(quick: bool) -> None:
+    """Table 1 sets them side by side: the loss term is all that differs."""
+    found = []
+    for name in ("gcrnn_vat", "gcrnn_vat/gcrnn"):
+        entry = registry.get(name)
+        training = configs.replace(entry.config, entry.quick if quick else {}).training
+        found.append((training.steps(1578), training.labelled, training.epochs))
+        assert bool(training.unlabelled) == (name == "gcrnn_vat")
+    assert found[0] == found[1]
+    assert quick or found[0][0] == 106
 
 
 def test_wrong_settings_are_refused() -> None:

@@ -81,7 +81,7 @@ def test_what_counts_chooses_and_scores_and_all_is_predicted(protocol: str, root
         assert read_json(trial.result)["value"] == pytest.approx(accuracy(whole, VERIFIED))
         curve = [line["accuracy"] for line in trial.read_metrics() if line["fold"] == 0]
         assert max(curve) == pytest.approx(accuracy(parts[0], VERIFIED))
-    counted, rows = load_counts(run.validation_counts)
+    counted, _, rows = load_counts(run.validation_counts)
     assert set(counted) == verified
     assert all(len(counts) == len(verified) for row in rows for counts in row.counts.values())
     for row in read_json(run.results)["stack"]:

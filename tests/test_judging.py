@@ -11,20 +11,7 @@ from scipy.stats import norm
 
 from orchestrator.stacking.judging import Judgement, compared, holm, judge, z_test
 from systems.metrics import clip_metric
-from systems.metrics.intervals import Difference, Interval, bootstrap, paired_bootstrap
-from systems.metrics.tagging import macro_f1_of_counts, tag_counts
-
-
-def test_the_quick_bootstrap_is_the_plain_one_to_the_last_digit() -> None:
-    members, targets = stacked.noisy(0, clips=90)
-    counts = tag_counts(targets.values, members.scores[:, 0] > 0.5)
-    other = tag_counts(targets.values, members.scores[:, 1] > 0.5)
-    assert bootstrap(counts, macro_f1_of_counts, 200) == bootstrap(
-        counts, macro_f1_of_counts, 200, sums=False
-    )
-    assert paired_bootstrap(counts, other, macro_f1_of_counts, 200) == paired_bootstrap(
-        counts, other, macro_f1_of_counts, 200, sums=False
-    )
+from systems.metrics.intervals import Difference, Interval
 
 
 def test_the_z_test_is_the_papers() -> None:

@@ -140,7 +140,7 @@ def test_members_are_noted_by_every_metric_of_their_rows(
     ids = tuple(f"clip{i}" for i in range(30))
     targets = Targets.of(values, labels, own, weights=weights)
     note(run, OutOfFold(members, Members(("0", "1"), ids, CLASSES, scores), targets, (1, 1)))
-    counted, rows = load_counts(run.validation_counts)
+    counted, _, rows = load_counts(run.validation_counts)
     assert counted == ids[:25]
     assert [row.key for row in rows] == ["best, out of fold", "trial 1, out of fold"]
     noted = read_json(run.members)["members"]
@@ -172,7 +172,7 @@ def test_an_epoch_a_trial_and_stage_two_value_scores_of_classes_alike() -> None:
     assert of_epoch == pytest.approx(expected)
     _, targets = validation_targets(dataset, splits, "clip_macro_f1")
     assert targets.rows(targets.folds == 0).worth(scores) == of_epoch
-    assert clip_interval("clip_macro_f1", truth, scores, seen.kind).value == of_epoch
+    assert clip_interval("clip_macro_f1", truth, scores, None, seen.kind).value == of_epoch
     # And an epoch is chosen so: the second's largest scores are all right, none is above 0.5.
     right = (0.3 * truth + 0.1).astype(np.float32)
     rows = targets.rows(targets.folds == 0)

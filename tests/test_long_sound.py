@@ -1,4 +1,4 @@
-"""Sound that is longer than a system takes: its windows, joined."""
+"""Files longer than a training clip, and what lies over the ends of windows."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from scored import noise
 
 from orchestrator.models import sound
 from orchestrator.models.inference import Models, Predictor
-from orchestrator.models.sound import join, windows
 from orchestrator.plan.stage import Manner
 from orchestrator.stacking.families import learner
 from systems.context import Context
 from systems.data.dataset import Event
+from systems.data.prepare import Waveforms
 from systems.data.store import load_mono
 from systems.postprocessing.decoding import Decoding, decode
 
@@ -28,7 +28,7 @@ def best(bundles: dict[str, Path]) -> Predictor:
     return Predictor.load(bundles["best"])
 
 
-def test_a_long_file_is_the_mean_of_its_windows_at_any_rate(
+def test_a_long_file_is_what_the_clip_is_at_any_rate(
     best: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "long.flac"
@@ -36,44 +36,35 @@ def test_a_long_file_is_the_mean_of_its_windows_at_any_rate(
     samples, rate = soundfile.read(path, dtype="float32")
     member = best.members[0].first
     mono = load_mono(samples.T, rate, 16_000)
-    step = 12  # frames: half of 16000 samples in hops of 664
-    starts = range(0, len(mono) - 16_000 + step * 664, step * 664)
-    cuts = [mono[start : start + 16_000] for start in starts]
-    clips, frames = member.score(cuts, Context())
-    total, weight = np.zeros((900, 10)), np.zeros((900, 1))
-    for place, scores in enumerate(frames):
-        for t, row in enumerate(scores):
-            w = min(t + 0.5, len(scores) - t - 0.5)
-            total[place * step + t] += w * row
-            weight[place * step + t] += w
-    whole = (total / np.maximum(weight, 1e-9))[: int(np.ceil(35 * 16_000 / 664))]
-    middle = {"thresholds": np.median(whole, axis=0).tolist(), "medians": [9] * 10}
-    decided = replace(best, members=(Models((member.with_decision(middle),), {}),))
+    clips = Waveforms(16_000, {"short": mono[:9000], "long": mono})
+    scores = member.predict(("long",), {"audio": clips}, Context()).frame_scores[0]
+    middle = {"thresholds": np.median(scores, axis=0).tolist(), "medians": [9] * 10}
+    decided = member.with_decision(middle)
+    clip = decided.predict(("short", "long"), {"audio": clips}, Context()).rows([1])
 
     monkeypatch.setattr(sound, "BLOCK", 50_001)
-    found = decided.predict_files([path])[0]
+    predictor = replace(best, members=(Models((decided,), {}),))
+    found = predictor.predict_files([path])[0]
     assert found.duration == 35.0
-    assert np.abs(np.array(list(found.tags.values())) - clips.max(axis=0)).max() < 1e-5
-    decoding = Decoding(tuple(middle["thresholds"]), (9,) * 10)
-    expected = decode(whole.astype(np.float32), decoding, best.classes, 664 / 16_000, 35.0)
-    assert [event[:3] for event in found.events] == [tuple(event) for event in expected]
+    assert np.abs(np.array(list(found.tags.values())) - clip.clip_scores[0]).max() < 1e-5
+    assert [event[:3] for event in found.events] == [tuple(event) for event in clip.events[0]]
     assert len(found.events) > 10
-    assert decided.predict_waveform(samples.T, rate, str(path)) == found
+    assert predictor.predict_waveform(samples.T, rate, str(path)) == found
 
 
 @dataclass(frozen=True)
 class Loudness:
-    """A system that hears one class: a frame's score is its mean amplitude. One second, 10 ms."""
+    """A system that hears one class: a frame's score is its mean amplitude, every 10 ms."""
 
     rate: int = 8000
-    samples: int = 8000
     frame_hop: float = 0.01
+    frame_start: float = 0.0
+    channels = "mono"
 
     def score(self, waveforms: Any, context: Any) -> tuple[np.ndarray, np.ndarray]:
-        assert max(map(len, waveforms)) <= self.samples
-        rows = [np.pad(w, (0, self.samples - len(w))) for w in waveforms]
-        frames = np.abs(np.stack(rows)).reshape(len(rows), -1, 80).mean(axis=2)[..., None]
-        return frames.max(axis=1), frames
+        rows = [np.pad(w, (0, -len(w) % 80)) for w in waveforms]
+        frames = [np.abs(row).reshape(-1, 80).mean(axis=1)[:, None] for row in rows]
+        return np.stack([one.max(axis=0) for one in frames]), frames
 
     def timed(self, frames: np.ndarray, duration: float) -> tuple[np.ndarray, tuple[Event, ...]]:
         kept = frames[: int(np.ceil(duration / self.frame_hop))]
@@ -115,19 +106,3 @@ def test_snapshots_of_the_only_folds_training_are_heard() -> None:
     predictor = Predictor(loud().about, (models,), made, Context())
     found = predictor.predict_waveform(np.full((1, 8000), 0.6, np.float32), 8000)
     assert found.tags["loud"] == pytest.approx(0.6)
-
-
-def test_windows_overlap_by_half_and_reach_the_end() -> None:
-    sound = np.arange(25, dtype=np.float32)
-    for size in (1, 3, 7, 25):
-        blocks = [sound[start : start + size] for start in range(0, 25, size)]
-        cut = list(windows(blocks, 10, 5))
-        assert [w[0] for w in cut] == [0, 5, 10, 15]
-        assert [len(w) for w in cut] == [10, 10, 10, 10]
-    assert [len(w) for w in windows([sound[:10]], 10, 5)] == [10]
-    assert [len(w) for w in windows([sound[:11]], 10, 5)] == [10, 6]
-
-
-def test_joined_windows_are_weighted_by_a_triangle() -> None:
-    joined = join([np.zeros((4, 1)), np.ones((4, 1))], 2)
-    assert joined[:, 0] == pytest.approx([0, 0, 0.25, 0.75, 1, 1])

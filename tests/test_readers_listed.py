@@ -98,7 +98,7 @@ def test_missing_and_unreadable_tables_are_named(case: Case, root: Path) -> None
     (root / case.train_table).write_bytes(text.replace("label", "l\u00e4bel").encode("latin-1"))
     found = refusal(case, root)
     assert f"{other}: is missing" in found
-    assert f"{case.train_table}: cannot be read as a table in UTF-8" in found
+    assert f"{case.train_table}: line 1: byte 0xe4 is no UTF-8" in found
     (root / case.train_table).write_text(text.replace("label", "tag"))
     assert f"{case.train_table}: has no column" in refusal(case, root)
     assert ".wav" not in refusal(case, root)  # what follows from a missing table is not told

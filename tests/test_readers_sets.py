@@ -73,7 +73,7 @@ def test_lists_that_contradict_the_table_are_told(case: Case, tmp_path: Path) ->
     assert f"{last} is in no list" in text
     edit(test, lambda rows: [*rows, lines[-1]])
     text = refusal(case, root)  # the other clips of that place still train
-    assert "'paris-10' trains too" in text
+    assert "is of group 'paris-10', as test/" in text
 
 
 @pytest.mark.parametrize("given", ["", "outer"])
@@ -118,7 +118,7 @@ def test_speakers_of_mask_are_groups_where_they_are_known(tmp_path: Path) -> Non
     assert Counter(c.group for c in dataset.part("train")) == {"train0": 4, "train1": 4}
     assert dataset.clips[0].columns == {"speaker": "train0"}
     edit(path, lambda lines: [line.replace("devel0", "train0") for line in lines])
-    with pytest.raises(UserError, match="'train0' trains too"):
+    with pytest.raises(UserError, match="is of group 'train0', as devel/"):
         load("mask", tmp_path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -77,6 +78,26 @@ def test_loss_is_the_mean_of_both_sides() -> None:
     marked = -(np.log(1 - 1e-6) + np.log(1e-6)) / 2  # runs 0-2 (all true), 6-8 (all false)
     rest = -np.log(1 - 2 / 4)  # frames 3, 4 are true, 5, 9 are not
     assert refined.losses[0] == pytest.approx((marked + rest) / 2)
+
+
+def test_samples_may_count_alike_whatever_their_label() -> None:
+    """The paper leaves the averaging open; here it decides which threshold is chosen."""
+    truth, loud, soft = map(_mask, ("111011111010", "010010010000", "010011111100"))
+    scores = _scores(loud, 0.9, 0.1)
+    scores[soft & ~loud] = 0.4
+    averages: tuple[Literal["labels", "samples"], ...] = ("labels", "samples")
+    chosen = [
+        refine(
+            np.array([[0.9]]), [scores], _share_of(truth),
+            Refinement("target", (0.3, 0.5), (1,), average=average),
+        )
+        for average in averages
+    ]  # fmt: skip
+    assert [refined.decoding.thresholds for refined in chosen] == [(0.3,), (0.5,)]
+    # At 0.5 three runs of a frame, each true; of the nine other frames six are.
+    heard, rest = -np.log(1 - 1e-6), -np.log(1 - 6 / 9)
+    assert chosen[1].losses[0] == pytest.approx((3 * heard + rest) / 4)
+    assert (heard + rest) / 2 > chosen[0].losses[0]  # what the labels' means make of it
 
 
 def test_ties_go_to_the_smaller_median_then_the_first_threshold() -> None:

@@ -13,6 +13,7 @@ from reported import NO_PLOTS, Page, example, interrupted, rendered, said, train
 
 from orchestrator.cli.words import outcome_lines
 from orchestrator.report import html, tables, words
+from orchestrator.report.notes import notes
 from orchestrator.scoring.score import score
 from systems.kinds import Truth
 from systems.metrics import METRICS, metric, words_of
@@ -166,7 +167,9 @@ def test_scores_of_each_metric_stand_on_the_page(own: str, labels: Any, dense: s
     predictions = Predictions.of(
         tuple(map(str, range(60))), truth.classes, **{dense: truth.values + r.normal(size=(60, 3))}
     )
-    scored = score(predictions, truth, own, {"half=1": ("first half", np.arange(30))})
+    scored = score(
+        predictions, truth, own, predictions.clip_ids, {"half=1": ("first half", np.arange(30))}
+    )
     results = example()
     results["run"].update(metric=own, mode=metric(own).mode)
     row = {**results["test"]["rows"][0], **scored.to_json(), "refinement": None}
@@ -188,6 +191,17 @@ def test_scores_of_each_metric_stand_on_the_page(own: str, labels: Any, dense: s
     assert f"{half['value']:.3f}".replace("-", "−") in text
     (line,) = outcome_lines(results)
     assert f"{own} {value['value']:.3f}" in line
+
+
+def test_few_groups_and_rare_classes_are_named() -> None:
+    results = example()
+    before = " ".join(notes(results))
+    results["judging"]["rows"] = {"clips": 60, "groups": 7, "rare": {"Blender": 3}}
+    results["test"]["rare"] = {"Frying": 0}
+    added = " ".join(note for note in notes(results) if note not in before)
+    for what in ("validation: 7 groups", "Blender (3)", "Frying (0)", "drawn whole"):
+        assert what in added, what
+    assert "test: 160" not in added  # clips enough, each its own
 
 
 def test_a_copy_with_other_clips_is_not_the_papers_data() -> None:

@@ -149,14 +149,19 @@ JUDGES = {
 }
 
 
-def made_run(folder: Path, truth: Truth, predictions: Predictions, own: str, order: Any) -> RunDir:
-    """A run directory with the counts of one model alone, its clips in some order."""
+def made_run(
+    folder: Path, truth: Truth, predictions: Predictions, own: str, order: Any, groups: int = 0
+) -> RunDir:
+    """A run directory with the counts of one model alone, its clips in some order; each is its own
+    group, or one of some."""
     run = RunDir(folder)
     counts = {name: array[order] for name, array in counted(predictions, truth, own).items()}
     about = {"who": "trial 0, refitted", "variant": "plain", "learner": None, "best": True}
     run.write_plan(make_plan(folder.name))
     run.test_counts.parent.mkdir(parents=True)
-    save_counts(run.test_counts, [predictions.clip_ids[i] for i in order], [about], [counts])
+    ids = [predictions.clip_ids[i] for i in order]
+    of = [f"g{i % groups}" for i in order] if groups else ids
+    save_counts(run.test_counts, ids, of, [about], [counts])
     return run
 
 
@@ -197,12 +202,26 @@ def test_compare_pairs_the_same_clips_in_whatever_order(tmp_path: Path) -> None:
         assert row["difference"] == {"value": 0, "low": 0, "high": 0, "p_not_better": 1}
 
 
+@pytest.mark.usefixtures("plans")
+def test_compare_draws_groups_whole(tmp_path: Path) -> None:
+    truth, one, two = classes()
+    order = np.arange(len(one.clip_ids))
+    found = []
+    for groups in (0, 2):
+        runs = [made_run(tmp_path / f"{name}{groups}", truth, said, "accuracy", order, groups)
+                for name, said in (("two", two), ("one", one))]  # fmt: skip
+        found.append(comparing.compare(*runs)["rows"][0]["difference"])
+    assert found[0]["value"] == found[1]["value"] > 0
+    assert found[0]["p_not_better"] < 0.01
+    assert found[1]["p_not_better"] > 0.05  # two groups say little
+
+
 def test_a_class_is_scored_by_what_has_the_largest_score() -> None:
     truth, one, _ = classes(6)
     assert one.clip_scores is not None
     y, said = truth.values.argmax(axis=1), one.clip_scores.argmax(axis=1)
     assert (one.clip_scores.max(axis=1) < 0.5).any(), "thresholds would do as well"
-    found = score(one, truth, "accuracy")
+    found = score(one, truth, "accuracy", one.clip_ids)
     assert list(found.metrics) == ["accuracy", "uar", "map_at_3", "clip_macro_f1"]
     assert found.metrics["accuracy"]["value"] == pytest.approx(judges.accuracy_score(y, said))
     f1 = judges.f1_score(y, said, average=None)
@@ -222,20 +241,20 @@ def test_a_class_is_scored_by_what_has_the_largest_score() -> None:
 
 def test_events_are_scored_as_tags_and_in_time_and_the_own_metric_comes_first() -> None:
     truth, one, _ = events()
-    found = score(one, truth, "clip_macro_f1")
+    found = score(one, truth, "clip_macro_f1", one.clip_ids)
     assert list(found.metrics) == ["clip_macro_f1", "event_f1", "event_er"]
     assert found.metrics["event_f1"]["value"] == pytest.approx(event_f1(truth, one), abs=1e-9)
     assert list(found.classes["class1"]) == ["clip_f1", "event_f1", "event_er"]
-    own = score(one, truth, "clip_map")
+    own = score(one, truth, "clip_map", one.clip_ids)
     assert list(own.metrics) == ["clip_map", "clip_macro_f1", "event_f1", "event_er"]
     assert own.classes["class1"]["ap"] == pytest.approx(1.0)
     silent = Predictions.of(one.clip_ids, one.classes, clip_scores=one.clip_scores)
-    assert list(score(silent, truth, "clip_macro_f1").metrics) == ["clip_macro_f1"]
+    assert list(score(silent, truth, "clip_macro_f1", one.clip_ids).metrics) == ["clip_macro_f1"]
 
 
 def test_values_and_rankings_are_scored_by_their_own_metrics() -> None:
     truth, one, _ = values()
-    found = score(one, truth, "rmse")
+    found = score(one, truth, "rmse", one.clip_ids)
     assert list(found.metrics) == ["pcc", "ccc", "rmse"]
     assert found.metrics["rmse"]["value"] == pytest.approx(rmse(truth, one))
     assert one.clip_values is not None
@@ -246,7 +265,7 @@ def test_values_and_rankings_are_scored_by_their_own_metrics() -> None:
     relevant = kind("relevance").truth(labels, ("q0", "q1"), ("a", "b", "c"))
     ranking = np.array([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1]])
     said = Predictions.of(("q0", "q1"), ("a", "b", "c"), ranking=ranking)
-    found = score(said, relevant, "mrr")
+    found = score(said, relevant, "mrr", said.clip_ids)
     assert found.metrics["mrr"]["value"] == pytest.approx((1 / 2 + 1) / 2)
     assert found.metrics["ranking_map"]["value"] == pytest.approx((1 / 2 + (1 + 2 / 3) / 2) / 2)
     assert found.classes == {}

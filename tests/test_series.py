@@ -88,7 +88,7 @@ def test_metrics_of_series_are_the_libraries(
         assert metric(name).value(counts) == pytest.approx(value), name
         # Epoch scores are rows of steps.
         assert clip_metric(name, "series", truth.lengths)(truth.values, v) == pytest.approx(value)
-        interval = clip_interval(name, truth.values, v, "series", truth.lengths)
+        interval = clip_interval(name, truth.values, v, None, "series", truth.lengths)
         assert interval.low <= interval.value <= interval.high
     by_output = metric("mean_pcc").by_class
     assert by_output is not None

@@ -109,7 +109,7 @@ def test_scores_are_the_libraries(honest: RunDir) -> None:
         assert set(said[name]["classes"]) == set(OUTPUTS)
         chest = np.corrcoef(truth[:, 0], every[:, 0])[0, 1]
         assert said[name]["classes"]["chest"]["pcc"] == pytest.approx(chest, abs=1e-6)
-    ids, rows = load_counts(honest.test_counts)
+    ids, _, rows = load_counts(honest.test_counts)
     assert ids == tuple(TEST)
     assert all(row.counts["pcc"].shape == (3, 2, 6) for row in rows)
 

@@ -225,7 +225,7 @@ def test_a_gain_is_judged_over_recordings() -> None:
         rows = np.concatenate([steps[i] for i in r.integers(len(LENGTHS), size=len(LENGTHS))])
         drawn.append(pcc(targets.values[rows], theirs[rows]))
     low, high = np.percentile(drawn, [2.5, 97.5])
-    interval = metric("pcc").interval(metric("pcc").count(truth, theirs))
+    interval = metric("pcc").interval(metric("pcc").count(truth, theirs), None)
     assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.05)
 
 

@@ -63,7 +63,7 @@ def test_tune_trains_a_system_by_its_name(
         config = configs.from_dict(type(entry.config), values)
         assert config.network.width == (best.config or {})["network.width"]
         fitted = entry.build(config).load(Path(folder) / "model")
-        silence = np.zeros(fitted.samples, np.float32)
+        silence = np.zeros(fitted.length, np.float32)
         assert np.isfinite(fitted.score([silence], Context())[0]).all()
 
 

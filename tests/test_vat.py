@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -135,6 +136,23 @@ def test_passes_leave_norm_statistics_and_dropout_alone(
     tracked = [k for k, v in network.state_dict().items() if not torch.equal(before[k], v)]
     assert any("num_batches_tracked" in key for key in tracked)
     assert any("running_mean" in key for key in tracked)
+
+
+def test_passes_multiply_in_float32() -> None:
+    """Not in TF32, cuDNN's default: a step of the power iteration would be rounded away."""
+    backends: Any = torch.backends
+    products = backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul
+    before = [of.fp32_precision for of in products]
+    seen = []
+
+    class Watched(nn.Module):
+        def forward(self, x: Tensor) -> Outputs:
+            seen.append({of.fp32_precision for of in products})
+            return Outputs(torch.sigmoid(x.flatten(1)), None)
+
+    vat_loss(Watched(), torch.randn(2, 1, 2, 2), Vat(power_iterations=2))
+    assert seen == [{"ieee"}] * 4  # the clip, two iterations, the step
+    assert [of.fp32_precision for of in products] == before
 
 
 def test_passes_end_after_an_error(network: Crnn) -> None:

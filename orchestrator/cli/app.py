@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer import Argument, Option
 
-from orchestrator.plan.options import Changes, Options, StackOptions
+from orchestrator.cli.asked import asked_by, changes_of, count_of, options_of
+from orchestrator.cli.outlet import outlets
+from orchestrator.cli.searching import search
+from orchestrator.plan.options import StackOptions
 from systems import DEFAULT_SYSTEM
 from systems.errors import UserError, unknown
+from systems.machine import settle
 
 app = typer.Typer(
     add_completion=False,
@@ -21,8 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Published audio systems: sweep, stack and compare them with the papers.",
 )
-
-CHANGES = {field.name for field in fields(Changes)}
 
 # Options that several commands share.
 System = Annotated[str, Option(help="PAPER or PAPER/SYSTEM.")]
@@ -32,6 +33,13 @@ DataSet = Annotated[
 Data = Annotated[str | None, Option(help="Folder of the data set; of table, its CSV.")]
 SkipBroken = Annotated[
     bool, Option("--skip-broken", help="Leave broken audio files out; the report lists them.")
+]
+Metric = Annotated[
+    str | None,
+    Option(help="What judges epochs and trials. (default: the search space's, or the data set's)"),
+]
+SkipShared = Annotated[
+    bool, Option("--skip-shared", help="Leave labelled clips out that the test part has too.")
 ]
 Budget = Annotated[
     str | None,
@@ -89,10 +97,7 @@ ByFold = Annotated[
         help="A meta-learner for each fold, over its own rows and models. (default: one for all)",
     ),
 ]
-DryRun = Annotated[
-    bool,
-    Option("--dry-run", help="Print the plan and what it would take; start nothing."),
-]
+DryRun = Annotated[bool, Option("--dry-run", help="Print the plan and its cost; start nothing.")]
 Run = Annotated[str, Argument(metavar="RUN", help="A run's folder, or its name under --storage.")]
 
 
@@ -103,6 +108,7 @@ def run(
     dataset: DataSet = None,
     data: Data = None,
     skip_broken: SkipBroken = False,
+    skip_shared: SkipShared = False,
     trials: Annotated[
         str | None,
         Option(help="Trials in all; with --resume also +N more. (default: 8 (quick) or 50)"),
@@ -111,6 +117,7 @@ def run(
         str | None,
         Option(help="Time of the whole run: 2h, 90m, 1h30m; the search ends at a share of it."),
     ] = None,
+    metric: Metric = None,
     budget: Budget = None,
     max_epochs: MaxEpochs = None,
     set_: Set = None,
@@ -146,9 +153,9 @@ def run(
     from orchestrator.cli import commands
 
     if resume:
-        asked = _asked(context)
-        raise typer.Exit(commands.resume(resume, storage, _changes(asked), asked, dry_run))
-    raise typer.Exit(commands.run(_options(context, trials=_count(trials)), dry_run))
+        asked = asked_by(context)
+        raise typer.Exit(commands.resume(resume, storage, changes_of(asked), asked, dry_run))
+    raise typer.Exit(commands.run(options_of(context, trials=count_of(trials)), dry_run))
 
 
 @app.command()
@@ -158,7 +165,10 @@ def train(
     dataset: DataSet = None,
     data: Data = None,
     skip_broken: SkipBroken = False,
+    skip_shared: SkipShared = False,
     seeds: Annotated[int, Option(help="Trainings, each with a seed of its own.")] = 1,
+    metric: Metric = None,
+    protocol: Protocol = "honest",
     budget: Budget = None,
     max_epochs: MaxEpochs = None,
     set_: Set = None,
@@ -177,7 +187,7 @@ def train(
     """Train the published point (or --set) once, without a search; score and report it."""
     from orchestrator.cli import commands
 
-    raise typer.Exit(commands.run(_options(context, purpose="train", trials=seeds), dry_run))
+    raise typer.Exit(commands.run(options_of(context, purpose="train", trials=seeds), dry_run))
 
 
 @app.command()
@@ -187,6 +197,7 @@ def reproduce(
     dataset: DataSet = None,
     data: Data = None,
     skip_broken: SkipBroken = False,
+    skip_shared: SkipShared = False,
     seeds: Annotated[int, Option(help="Trainings of each system.")] = 1,
     budget: Budget = None,
     max_epochs: MaxEpochs = None,
@@ -206,12 +217,12 @@ def reproduce(
     """Set a paper's own table (its systems and decision variants) beside ours."""
     from orchestrator.cli import commands
 
-    asked = _asked(context)
+    asked = asked_by(context)
     for option in ("paper", "name"):
         asked.pop(option, None)
     if "seeds" in asked:
         asked["trials"] = asked.pop("seeds")
-    raise typer.Exit(commands.reproduce(paper, _options(context, trials=seeds), asked))
+    raise typer.Exit(commands.reproduce(paper, options_of(context, trials=seeds), asked))
 
 
 @app.command()
@@ -246,8 +257,7 @@ def stack(
 
     named = {f.name for f in fields(StackOptions)} & set(context.params) - {"runs"}
     given = {name: context.params[name] for name in named}
-    options = StackOptions(runs=runs or (), systems=system or (), **given)
-    raise typer.Exit(commands.stack(options))
+    raise typer.Exit(commands.stack(StackOptions(runs=runs or (), systems=system or (), **given)))
 
 
 @app.command()
@@ -289,6 +299,9 @@ def predict(
     from orchestrator.cli import commands
 
     commands.predict(run, storage, files, model, format_, output, device)
+
+
+app.command()(search)
 
 
 @app.command()
@@ -340,60 +353,22 @@ def clean(
     commands.clean(storage, stores, dry_run)
 
 
-def _options(context: typer.Context, **more: Any) -> Options:
-    """The options of a run from those of a command, each by its own name."""
-    given = {name.rstrip("_"): value for name, value in context.params.items()}
-    named = {field.name for field in fields(Options)} & set(given)
-    pairs = {name: _pairs(f"--{name}", given.get(name) or ()) for name in ("set", "space")}
-    return Options(**{**{name: given[name] for name in named}, **pairs, **more})
-
-
-def _asked(context: typer.Context) -> dict[str, Any]:
-    """The options that stand on the command line."""
-
-    def is_written(name: str) -> bool:
-        source = context.get_parameter_source(name)
-        return source is not None and source.name == "COMMANDLINE"
-
-    written = {name.rstrip("_"): value for name, value in context.params.items()
-               if is_written(name)}  # fmt: skip
-    return {name: v for name, v in written.items() if name not in ("resume", "dry_run")}
-
-
-def _changes(asked: Mapping[str, Any]) -> Changes:
-    """What of the options may change where a run is gone on with."""
-    given = {name: value for name, value in asked.items() if name in CHANGES}
-    trials = given.pop("trials", None)
-    if trials is not None and trials.startswith("+") and trials[1:].isdigit():
-        return Changes(more_trials=int(trials[1:]), **given)
-    return Changes(trials=_count(trials), **given)
-
-
-def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
-    """``key=value`` texts as a mapping. Raises UserError where one is none."""
-    for text in texts:
-        if "=" not in text:
-            raise UserError(f"{option} {text}: write key=value.")
-    return {key: value for key, _, value in (text.partition("=") for text in texts)}
-
-
-def _count(trials: str | None) -> int | None:
-    if trials is not None and not trials.isdigit():
-        raise UserError(f"--trials takes a number (with --resume also +N), not '{trials}'.")
-    return None if trials is None else int(trials)
-
-
 def main() -> None:
     """Entry point: a user's mistake ends in one message and exit code 2."""
-    arguments = sys.argv[1:]
+    with outlets():
+        try:
+            settle()
+            _run(sys.argv[1:])
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+
+
+def _run(arguments: list[str]) -> None:
     commands = [c.callback.__name__ for c in app.registered_commands if c.callback]
     is_option = bool(arguments) and arguments[0].startswith("-") and arguments[0] != "--help"
     if is_option or (not arguments and Path(sys.argv[0]).name == "run.py"):
         arguments = ["run", *arguments]
-    try:
-        if arguments and arguments[0] not in (*commands, "--help"):
-            raise unknown("command", arguments[0], commands)
-        app(args=arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    if arguments and arguments[0] not in (*commands, "--help"):
+        raise unknown("command", arguments[0], commands)
+    app(args=arguments)

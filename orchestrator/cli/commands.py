@@ -99,6 +99,9 @@ def _code(interrupted: bool) -> int:
 
 def compare(first: str, second: str, storage: str, output: str | None) -> None:
     """Print what differs between two runs, and by how much."""
+    from orchestrator.report.notes import FEW_GROUPS
+    from orchestrator.report.results import without_nan
+    from orchestrator.report.words import count
     from orchestrator.scoring.compare import compare
 
     found = compare(find_run(first, storage), find_run(second, storage))
@@ -114,8 +117,15 @@ def compare(first: str, second: str, storage: str, output: str | None) -> None:
             f"{row['second']:.3f} | {d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]",
             markup=False,
         )
+    few = {row["part"]: row["groups"] for row in found["rows"] if row["groups"] < FEW_GROUPS}
+    for part, groups in few.items():
+        console.print(
+            f"{part}: {count(groups, 'group')} of clips. Intervals are widened for so few, and "
+            "remain rough; of one group there is none.",
+            markup=False,
+        )
     if output:
-        write_json(Path(output), found)
+        write_json(Path(output), without_nan(found))
 
 
 def predict(

@@ -128,9 +128,8 @@ class Terminal(Progress):
         row.ended = True
         ended = sum(other.ended for other in self.rows.values())
         self._bar.update(self._task, completed=ended)
-        self.say(
-            f"trial {number} {state} after epoch {row.step}  best {row.best:.3f}  {detail}".rstrip()
-        )
+        epochs = f" after epoch {row.step}  best {row.best:.3f}" if row.step else ""
+        self.say(f"trial {number} {state}{epochs}  {detail}".rstrip())
 
     def counter(self, text: str, total: int) -> Callable[[int, int], None]:
         """Start a phase and return what reports its count."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ from systems.config import short
 if TYPE_CHECKING:  # a command that only lists loads neither
     from orchestrator.plan.plan import Plan
     from orchestrator.planning.estimate import Estimate
+
+MOST, LONGEST = 50, 40  # classes that a plan names, and letters of each
 
 
 def plan_lines(plan: Plan) -> list[str]:
@@ -24,6 +26,7 @@ def plan_lines(plan: Plan) -> list[str]:
         ("data", f"{plan.dataset} {plan.data or '(embedded)'}  fingerprint {plan.fingerprint}"),
         *((f"  {part}", f"{about['clips']} clips, labels: {about['labels']}")
           for part, about in plan.parts.items()),
+        ("  classes", _named(plan.classes)),
         *(("  note", note) for note in plan.notes),
         *(("  left out", f"{path} {why}") for path, why in plan.skipped),
         ("splits", f"{plan.splits['protocol']}: {len(plan.splits['folds'])} fold(s)"
@@ -44,6 +47,13 @@ def plan_lines(plan: Plan) -> list[str]:
         *_search_lines(plan),
     ]  # fmt: skip
     return [f"{name:<28} {value}".rstrip() for name, value in lines]
+
+
+def _named(classes: Sequence[str]) -> str:
+    """How many classes there are, and the names of the first."""
+    names = [name if len(name) <= LONGEST else f"{name[:LONGEST]}..." for name in classes[:MOST]]
+    more = f", and {len(classes) - MOST} more" if len(classes) > MOST else ""
+    return f"{len(classes)}: {', '.join(names)}{more}"
 
 
 def _search_lines(plan: Plan) -> list[tuple[str, str]]:
@@ -129,9 +139,12 @@ def _who(row: Mapping[str, Any]) -> str:
 
 
 def _scores(metrics: Mapping[str, Any]) -> str:
-    return "  ".join(
-        f"{name} {s['value']:.3f} [{s['low']:.3f}, {s['high']:.3f}]" for name, s in metrics.items()
-    )
+    return "  ".join(f"{name} {s['value']:.3f}{_bounds(s)}" for name, s in metrics.items())
+
+
+def _bounds(score: Mapping[str, Any]) -> str:
+    """An interval; of a single group of clips there is none."""
+    return "" if score["low"] is None else f" [{score['low']:.3f}, {score['high']:.3f}]"
 
 
 def _time(seconds: float) -> str:

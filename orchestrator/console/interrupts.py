@@ -1,4 +1,5 @@
-"""Interruptions: SIGINT, SIGTERM and SIGUSR1 ask a run to end after the running epoch."""
+"""Interruptions: SIGINT, SIGTERM, SIGUSR1 and a terminal that is closed (SIGHUP) ask a run to end
+after the running epoch."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import Any
 
 from systems.errors import UserError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class Interrupted(Exception):
@@ -27,10 +28,13 @@ class Stop:
     def install(self) -> Stop:
         """Take the signals; what an earlier handler did with them is over until :meth:`restore`.
 
-        Only a process's main thread may: elsewhere nothing is taken.
+        Only a process's main thread may: elsewhere nothing is taken. Under ``nohup`` a closed
+        terminal stays without effect.
         """
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
+                if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                    continue
                 before = signal.signal(number, self._handle)
                 self._before.setdefault(number, before)
         return self

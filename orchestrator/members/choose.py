@@ -13,7 +13,7 @@ from orchestrator.members.rows import Member, OutOfFold, members_of, selected_va
 from orchestrator.members.seen import Snapshots
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.variants import decision_variants, variants_of
-from orchestrator.runs.counts import counted, save_counts
+from orchestrator.runs.counts import counted, save_counts, sizes
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.search.study import Search
@@ -75,6 +75,7 @@ def note(run: RunDir, rows: OutOfFold) -> None:
     plan = run.plan
     judged = np.flatnonzero(rows.targets.counted())
     truth = rows.targets.truth(plan.classes)
+    groups = [rows.targets.groups[row] for row in judged]
     counts = [
         {name: all_[judged] for name, all_ in counted(said, truth, plan.metric).items()}
         for said in map(rows.said, range(len(rows.members)))
@@ -82,11 +83,13 @@ def note(run: RunDir, rows: OutOfFold) -> None:
     save_counts(
         run.validation_counts,
         [rows.clip_ids[row] for row in judged],
+        groups,
         [{"who": member.name, "variant": "out of fold", "learner": None,
           "best": place == rows.best}
          for place, member in enumerate(rows.members)],
         counts,
     )  # fmt: skip
+    own = [metric(plan.metric).interval(of[plan.metric], groups) for of in counts]
     write_json(
         run.members,
         {
@@ -100,12 +103,13 @@ def note(run: RunDir, rows: OutOfFold) -> None:
                         for fold in range(len(member.plan.splits["folds"]))
                     ],
                     "last_step": last_step,
-                    "out_of_fold": metric(plan.metric).interval(of_member[plan.metric])._asdict(),
+                    "out_of_fold": interval._asdict(),
                 }
-                for member, last_step, of_member in zip(
-                    rows.members, rows.last_steps, counts, strict=True
+                for member, last_step, interval in zip(
+                    rows.members, rows.last_steps, own, strict=True
                 )
-            ]
+            ],
+            "judged": sizes(rows.targets.rows(judged).truth(plan.classes), groups),
         },
     )
 

@@ -248,6 +248,7 @@ def view(
         lengths=_lengths(first, labels),
         frames=of_all("frame_scores"),
         frame_hops=tuple(one.frame_hop for one in predictions),
+        frame_starts=tuple(one.frame_start for one in predictions),
         durations=tuple(clips[i].duration for i in first.clip_ids),
         about=tuple(clips[i].columns for i in first.clip_ids),
         events=of_all("events"),
@@ -286,7 +287,8 @@ def pooled(member: Member, folds: int) -> Predictions:
         if crossed.exists():
             honest = Predictions.load(crossed)
             own = replace(own, frame_scores=honest.frame_scores, frame_hop=honest.frame_hop,
-                          clip_scores=honest.clip_scores, events=honest.events)  # fmt: skip
+                          frame_start=honest.frame_start, clip_scores=honest.clip_scores,
+                          events=honest.events)  # fmt: skip
         parts.append(own)
     return Predictions.concatenate(parts)
 

@@ -15,7 +15,7 @@ from systems.errors import CannotFit, UserError
 from systems.kinds import Truth
 from systems.kinds.series import by_lengths
 from systems.metrics import clip_metric, metric
-from systems.postprocessing.decoding import Decoding, align_frames, decode
+from systems.postprocessing.decoding import Decoding, align_frames, decode, finest
 from systems.predictions import Predictions
 
 Kind = Literal[
@@ -67,6 +67,7 @@ class Members:
         lengths: T of each clip of a series; ``None``: a row a clip.
         frames: per member N arrays [T, K] of frame scores.
         frame_hops: seconds a frame stands for, of each member.
+        frame_starts: s at which its first frame begins; none: with the clip.
         durations: of the clips in s, N.
         about: the clips' free columns, N (of a file outside a data set: none).
         embeddings: per member [N, E].
@@ -85,6 +86,7 @@ class Members:
     scores: Scores
     frames: tuple[tuple[np.ndarray, ...] | None, ...] | None = None
     frame_hops: tuple[float, ...] = ()
+    frame_starts: tuple[float, ...] = ()
     durations: tuple[float, ...] = ()
     about: tuple[Mapping[str, Any], ...] = ()
     embeddings: tuple[np.ndarray | None, ...] | None = None
@@ -156,6 +158,7 @@ class Members:
             scores=self.scores[:, chosen],
             frames=some(self.frames),
             frame_hops=some(self.frame_hops) if self.frame_hops else (),
+            frame_starts=some(self.frame_starts) if self.frame_starts else (),
             embeddings=some(self.embeddings),
             frame_embeddings=some(self.frame_embeddings),
             epochs=some(self.epochs),
@@ -178,6 +181,13 @@ class Members:
         own = {m for m, events in enumerate(self.events or ()) if events is not None}
         return sorted(own.union(self.with_frames()))
 
+    @property
+    def frame_start(self) -> float:
+        """s at which the first of the aligned frames begins."""
+        timed = self.with_frames()
+        starts = [self.frame_starts[m] for m in timed] if self.frame_starts else []
+        return finest([self.frame_hops[m] for m in timed], starts)[1]
+
     def mean_frames(self) -> tuple[tuple[np.ndarray, ...], float]:
         """The mean frame scores of the members that give any, N arrays [T, K], at the finest hop,
         and that hop in s."""
@@ -197,8 +207,9 @@ class Members:
         if frames is None:
             raise CannotFit(f"{self.names[member]} tells of no time.")
         plain = Decoding.plain(len(self.classes))
+        start = self.frame_starts[member] if self.frame_starts else 0.0
         return tuple(
-            decode(scores, plain, self.classes, self.frame_hops[member], seconds)
+            decode(scores, plain, self.classes, self.frame_hops[member], seconds, start)
             for scores, seconds in zip(frames, self.durations, strict=True)
         )
 
@@ -225,6 +236,7 @@ class Members:
             self,
             frames=tuple(frames.get(m) for m in range(len(self.names))),
             frame_hops=(hop,) * len(self.names),
+            frame_starts=(self.frame_start,) * len(self.names),
             of_folds=None if of_folds is None else tuple(one.at_one_hop() for one in of_folds),
         )
 
@@ -238,9 +250,11 @@ class Members:
         frames = [one for one in self.frames or () if one is not None]
         if not frames:
             raise CannotFit("the members say nothing about time.")
-        hops = [self.frame_hops[m] for m in self.with_frames()]
+        timed = self.with_frames()
+        hops = [self.frame_hops[m] for m in timed]
+        starts = [self.frame_starts[m] for m in timed] if self.frame_starts else []
         clips = zip(*frames, strict=True)
-        return tuple(align_frames(clip, hops) for clip in clips), min(hops)
+        return tuple(align_frames(clip, hops, starts) for clip in clips), min(hops)
 
 
 @dataclass(frozen=True)

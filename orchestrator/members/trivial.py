@@ -116,11 +116,14 @@ def note(run: RunDir, rows: TrivialRows, targets: Targets) -> None:
         run.trivial,
         {
             "words": found.words,
-            "searched": _interval(name, counts[searched]),
-            "out_of_fold": _interval(name, counts[counted]),
+            "searched": _interval(name, counts, targets, searched),
+            "out_of_fold": _interval(name, counts, targets, counted),
         },
     )
 
 
-def _interval(name: str, counts: np.ndarray) -> Mapping[str, float]:
-    return metric(name).interval(counts)._asdict()
+def _interval(
+    name: str, counts: np.ndarray, targets: Targets, inside: np.ndarray
+) -> Mapping[str, float]:
+    groups = [targets.groups[row] for row in np.flatnonzero(inside)]
+    return metric(name).interval(counts[inside], groups)._asdict()

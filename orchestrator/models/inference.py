@@ -1,11 +1,9 @@
 """What a bundle says about any audio file.
 
-Sound longer than a training clip is cut into windows of that length which overlap by half. A
-frame's score is the mean over the windows that hold it, weighted by a triangle that falls from a
-window's middle to its ends, where the network sees least around a frame. Events are decoded once,
-over all frames, so that one which spans a cut stays one. A tag's score is its largest over windows,
-a class's the mean. A system whose own policy cuts sound into windows hears the whole file. Of a
-series there are no tags and no events but values at each step.
+A file is heard as a clip of the data set is (:meth:`systems.listening.Hearing.listen`): what is
+longer than a training clip in windows of that length, whatever lies beside it. Events are decoded
+once, over all frames, so that one which spans a cut stays one. Of a series there are no tags and no
+events but values at each step.
 
 A stack's tag scores are its meta-learner's, of the members' tag scores, and so are its events where
 it tells of any. Else its events are those of the first member that gives frames, but only of the
@@ -14,10 +12,8 @@ classes that the stack's tags hold for present. Where no member gives frames the
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +22,7 @@ import torch
 
 from orchestrator.members.seen import Members, per_member
 from orchestrator.models.bundle import FORMAT, model_folder
-from orchestrator.models.sound import BrokenSound, file_blocks, fitted_to, join, windows
+from orchestrator.models.sound import FileSound, MemorySound
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import snapshot_of
 from orchestrator.stacking.families import load_learner
@@ -35,18 +31,14 @@ from systems import config as configs
 from systems import registry
 from systems.context import Context
 from systems.data.dataset import Event
-from systems.data.files import Files, broken_lines, examine
-from systems.data.store import load_mono
-from systems.errors import UserError, unknown
+from systems.data.files import BrokenSound, Files, broken_lines, examine
+from systems.errors import UserError, shown, unknown
 from systems.kinds import Kind, above_threshold, kind, largest
 from systems.postprocessing.decoding import align_frames
 from systems.postprocessing.pooling import mean_of
 from systems.system import Fitted
 
-BATCH = 16  # windows that are scored at once
-
-
-Blocks = Callable[[int], Iterator[np.ndarray]]  # a rate in Hz -> mono sound [S], piece by piece
+Sound = FileSound | MemorySound
 
 
 class ScoredEvent(NamedTuple):
@@ -77,7 +69,7 @@ class FilePrediction:
     """What a model says about one file: its length in s, a score for each class, timed events.
 
     ``events``: ``None`` of a model that says nothing about time. ``series``: of a model of series,
-    which says nothing else.
+    which says nothing else. ``ranked``: whether ``tags`` are the items of a gallery.
     """
 
     file: str
@@ -87,6 +79,7 @@ class FilePrediction:
 
     exclusive: bool = False
     series: FileSeries | None = None
+    ranked: bool = False
 
     def events_as_json(self) -> list[dict[str, Any]] | None:
         """The events as objects."""
@@ -197,9 +190,8 @@ class Predictor:
         found, torn = [], []
         for name in map(str, paths):
             try:
-                blocks = partial(file_blocks, name, seconds[name])
-                found.append(self._predict(name, blocks, seconds[name]))
-            except BrokenSound as error:
+                found.append(self._predict(shown(name), FileSound(name, seconds[name])))
+            except (BrokenSound, OSError) as error:
                 torn.append((name, str(error)))
         _refuse(torn, len(names))
         return found
@@ -221,17 +213,12 @@ class Predictor:
             )
         if not np.isfinite(samples).all():
             raise UserError(f"the sound {file} holds samples that are not finite.")
-        duration = samples.shape[1] / rate
+        return self._predict(file, MemorySound(samples.astype(np.float32, copy=False), rate))
 
-        def blocks(wanted: int) -> Iterator[np.ndarray]:
-            mono = load_mono(samples.astype(np.float32, copy=False), rate, wanted)
-            return fitted_to([mono], round(duration * wanted))
-
-        return self._predict(file, blocks, duration)
-
-    def _predict(self, file: str, blocks: Blocks, duration: float) -> FilePrediction:
-        said = [self._member(models, blocks, duration) for models in self.members]
-        view = self._view(said, duration, blocks)
+    def _predict(self, file: str, sound: Sound) -> FilePrediction:
+        said = [self._member(models, sound) for models in self.members]
+        duration = sound.seconds
+        view = self._view(said, sound)
         rows = view.scores[:, 0] if self.learner is None else self.learner.predict(view)
         if self._kind.ragged:
             series = FileSeries(min(view.frame_hops), self.classes, rows)
@@ -239,7 +226,7 @@ class Predictor:
         clip, own = rows[0], None if self.learner is None else self.learner.events(view)
         tags = {label: float(score) for label, score in zip(self.classes, clip, strict=True)}
         events = self._scored_events(view, clip, own)
-        return FilePrediction(file, duration, tags, events, self._exclusive)
+        return FilePrediction(file, duration, tags, events, self._exclusive, None, self._kind.ranks)
 
     def _scored_events(
         self, view: Members, clip: np.ndarray, own: tuple[tuple[Event, ...], ...] | None
@@ -248,18 +235,20 @@ class Predictor:
         timed = view.with_frames()
         if not timed:
             return None
-        (frames,), hop = view.only(timed[:1]).mean_frames()
+        of = view.only(timed[:1])
+        frames = of.mean_frames()[0][0]
         if own is not None:
             assert self.learner is not None
             fused = self.learner.fused_frames(view)
-            mean, hop = self.learner.sees(view).mean_frames()
-            events, frames = own[0], (fused or mean)[0]
+            of = self.learner.sees(view)
+            events, frames = own[0], (fused or of.mean_frames()[0])[0]
         elif self.learner is None:
             events = view.events_of(timed[0])[0]
         else:
             events = view.gated_events(timed[0], clip[None])[0]
+        hop, start = of.aligned_frames()[1], of.frame_start
         return tuple(
-            ScoredEvent(*e, _event_score(frames[:, self.classes.index(e.label)], e, hop))
+            ScoredEvent(*e, _event_score(frames[:, self.classes.index(e.label)], e, hop, start))
             for e in events
         )
 
@@ -271,35 +260,37 @@ class Predictor:
     def _exclusive(self) -> bool:
         return self._kind.exclusive
 
-    def _member(self, models: Models, blocks: Blocks, duration: float) -> _Member:
+    def _member(self, models: Models, sound: Sound) -> _Member:
         """What a member says of a whole file: the mean of its models, and each."""
-        length = round(duration * models.first.rate) / models.first.rate
-        scored = [self._score(model, blocks(model.rate)) for model in models.main]
+        scored = [self._score(model, sound) for model in models.main]
+        length = round(sound.seconds * models.first.rate) / models.first.rate
         each = tuple(
             _said(model, clip, frames, length)
             for model, (clip, frames) in zip(models.main, scored, strict=True)
         )
         clips = [clip for clip, _ in scored if clip is not None]
         clip = self._mean(np.stack(clips)) if clips else None
-        hops = [model.frame_hop for model in models.main if model.frame_hop is not None]
+        speaking = [model for model in models.main if model.frame_hop is not None]
+        hops = [model.frame_hop or 0.0 for model in speaking]
+        starts = [model.frame_start for model in speaking]
         timed = [frames for _, frames in scored if frames is not None]
-        frames = self._mean(align_frames(timed, hops).swapaxes(0, 1)) if timed else None
+        frames = self._mean(align_frames(timed, hops, starts).swapaxes(0, 1)) if timed else None
         mean = _said(models.first, clip, frames, length)
-        epochs = {e: self._score(m, blocks(m.rate))[0] for e, m in models.epochs.items()}
+        epochs = {e: self._score(m, sound)[0] for e, m in models.epochs.items()}
         return _Member(mean, each, {e: clip for e, clip in epochs.items() if clip is not None})
 
     def _mean(self, scores: np.ndarray) -> np.ndarray:
         """The mean over a member's models [F, ...]."""
         return mean_of(scores, self.about["mean_of_folds"], self._exclusive).astype(np.float32)
 
-    def _view(self, said: Sequence[_Member], duration: float, blocks: Blocks) -> Members:
+    def _view(self, said: Sequence[_Member], sound: Sound) -> Members:
         """What a meta-learner sees of one file."""
         columns, rate = None, self.members[0].first.rate
-        length = round(duration * rate) / rate
+        length = round(sound.seconds * rate) / rate
         if self.learner and "columns" in (*self.learner.takes, *self.learner.uses):
             from systems.frontend.statistics import mfcc_statistics
 
-            columns = mfcc_statistics(np.concatenate(list(blocks(rate))), rate)[None]
+            columns = mfcc_statistics(sound.at(rate), rate)[None]
         epochs = [one.epochs for one in said]
         whole = self._seen([one.mean for one in said], epochs, None, length)
         of_folds = tuple(
@@ -332,32 +323,17 @@ class Predictor:
                 None if ragged or one.frames is None else (one.frames,) for one in said
             ),
             frame_hops=tuple(models.first.frame_hop or 0.0 for models in self.members),
+            frame_starts=tuple(models.first.frame_start for models in self.members),
             durations=(length,),
             events=per_member(None if one.events is None else (one.events,) for one in said),
             epochs=asked if any(asked) else None,
             labels=self.about["label_kind"],
         )
 
-    def _score(
-        self, member: Fitted, blocks: Iterable[np.ndarray]
-    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def _score(self, member: Fitted, sound: Sound) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Clip scores [K] and frame scores [T, K], if any, of a whole file by one member."""
-        if member.samples is None:  # it hears sound of any length, by a policy of its own
-            scores, own = member.score([np.concatenate(list(blocks))], self.context)
-            return None if scores is None else scores[0], None if own is None else own[0]
-        hop = round((member.frame_hop or 1 / member.rate) * member.rate)  # samples
-        step = max(1, member.samples // 2 // hop)  # frames
-        cut = windows(blocks, member.samples, step * hop)
-        clips: list[np.ndarray] = []
-        frames: list[np.ndarray] = []
-        while batch := list(itertools.islice(cut, BATCH)):
-            clip, frame = member.score(batch, self.context)
-            clips.extend(() if clip is None else clip)
-            frames.extend(() if frame is None else frame)
-        timed = join(frames, step) if frames else None
-        if not clips:
-            return None, timed
-        return np.mean(clips, axis=0) if self._exclusive else np.max(clips, axis=0), timed
+        clips, frames = member.score([sound.at(member.rate, member.channels)], self.context)
+        return None if clips is None else clips[0], None if frames is None else frames[0]
 
 
 def _said(
@@ -367,9 +343,11 @@ def _said(
     return _Said(clip, None, None) if frames is None else _Said(clip, *model.timed(frames, length))
 
 
-def _event_score(scores: np.ndarray, event: Any, hop: float) -> float:
-    start, stop = round(event.onset / hop), int(np.ceil(event.offset / hop - 1e-6))
-    return float(scores[start : max(stop, start + 1)].mean())
+def _event_score(scores: np.ndarray, event: Any, hop: float, start: float) -> float:
+    """The mean score of the frames that stand for an event; the first begins at ``start`` s."""
+    first = max(0, round((event.onset - start) / hop))
+    stop = int(np.ceil((event.offset - start) / hop - 1e-6))
+    return float(scores[first : max(stop, first + 1)].mean())
 
 
 def _refuse(broken: Sequence[tuple[str, str]], count: int) -> None:

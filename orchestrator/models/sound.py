@@ -1,96 +1,102 @@
-"""Sound of any length: blocks of a file, and windows over them."""
+"""The sound of any file, as the waveform store has that of clips."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Iterator
 
 import numpy as np
-import soundfile
 import soxr
 
-from systems.data.files import LENGTH_TOLERANCE
-from systems.data.store import load_mono
+from systems.data.files import LENGTH_TOLERANCE, BrokenSound, Levels, blocks
+from systems.data.store import COUNT, Channels, mixed, to_mono, too_many
+from systems.errors import UserError
 
-BLOCK = 1 << 18  # samples of a file that are read at once
-
-
-class BrokenSound(Exception):
-    """Sound that cannot be used, and why."""
+BLOCK = 1 << 18  # samples of a file that are decoded at once
 
 
-def windows(blocks: Iterable[np.ndarray], length: int, step: int) -> Iterator[np.ndarray]:
-    """Windows [length] of sound that comes in blocks [S], one every ``step`` samples.
+class FileSound:
+    """A file's sound, mono or stereo at any rate. Of hours of it some blocks are in memory; the
+    rest lies in an unnamed file whose pages are the kernel's to keep or to drop."""
 
-    The last one ends where the sound does and may be shorter; sound no longer than a window is one.
-    """
-    held = np.zeros(0, np.float32)
-    for block in blocks:
-        held = np.concatenate([held, block])
-        while len(held) > length:
-            yield held[:length]
-            held = held[step:]
-    yield held
+    def __init__(self, path: str, stated: float) -> None:
+        self.path, self.stated = path, stated  # s, as its header or a look at it says
+        self._at: dict[tuple[int, Channels], np.ndarray] = {}
+        self.seconds = 0.0
 
+    def at(self, rate: int, channels: Channels = "mono") -> np.ndarray:
+        """Samples [S] or [2, S] at a rate in Hz; ``seconds`` is then known.
 
-def join(frames: Sequence[np.ndarray], step: int) -> np.ndarray:
-    """Frame scores [T, K] of windows that start every ``step`` frames as those of the whole.
+        Raises:
+            BrokenSound: it cannot be decoded, or is nothing that can be judged.
+            OSError: it cannot be read, or there is no room for it.
+        """
+        if (rate, channels) not in self._at:
+            count = COUNT[channels]
+            with tempfile.TemporaryFile() as file:
+                for block in self._resampled(rate, channels):
+                    file.write(np.ascontiguousarray(block, np.float32).tobytes())
+                samples = round(self.seconds * rate) * count
+                file.truncate(samples * 4)  # cut or filled, as the waveform store does it
+                flat = np.memmap(file, np.float32, "r") if samples else np.zeros(0, np.float32)
+                self._at[rate, channels] = flat if count == 1 else flat.reshape(-1, count).T
+        return self._at[rate, channels]
 
-    Where windows overlap it is their mean, weighted by a triangle over each window.
-    """
-    if len(frames) == 1:
-        return frames[0]
-    length, classes = frames[0].shape
-    ramp = np.arange(length) + 0.5
-    triangle = np.minimum(ramp, ramp[::-1])[:, None]
-    total = np.zeros(((len(frames) - 1) * step + length, classes))
-    weight = np.zeros((len(total), 1))
-    for start, scores in zip(itertools.count(0, step), frames, strict=False):
-        total[start : start + length] += triangle * scores
-        weight[start : start + length] += triangle
-    return (total / weight).astype(np.float32)
+    def _resampled(self, rate: int, channels: Channels) -> Iterator[np.ndarray]:
+        """Blocks, time first, as the waveform store resamples the whole: soxr gives the same bits
+        either way."""
+        stream, count = None, COUNT[channels]
+        for block, source_rate in self._mixed(channels):
+            if source_rate == rate:
+                yield block
+                continue
+            if stream is None:
+                stream = soxr.ResampleStream(
+                    source_rate, rate, count, dtype="float32", quality="VHQ"
+                )
+            yield stream.resample_chunk(block)
+        if stream is not None:
+            nothing = np.zeros((0, count) if count > 1 else 0, np.float32)
+            yield stream.resample_chunk(nothing, last=True)
 
-
-def file_blocks(path: str, seconds: float, rate: int) -> Iterator[np.ndarray]:
-    """The file's sound, mono at a rate, in blocks [S].
-
-    Raises:
-        BrokenSound: it cannot be decoded, ends before its header says, or is not finite.
-    """
-    with soundfile.SoundFile(path) as file:
-        mono = _mono_blocks(file, seconds)
-        yield from fitted_to(_resampled(mono, file.samplerate, rate), round(seconds * rate))
-
-
-def _mono_blocks(file: soundfile.SoundFile, seconds: float) -> Iterator[np.ndarray]:
-    done = 0
-    try:
-        for block in file.blocks(BLOCK, dtype="float32", always_2d=True):
+    def _mixed(self, channels: Channels) -> Iterator[tuple[np.ndarray, int]]:
+        done, rate, levels = 0, 1, Levels()
+        for block, rate in blocks(self.path, BLOCK):
             if not np.isfinite(block).all():
                 raise BrokenSound("holds samples that are not finite")
+            if why := too_many(block.T, channels):
+                raise BrokenSound(why)
+            sound = mixed(block.T, rate, rate, channels)
+            levels.add(block.T, to_mono(sound))
             done += len(block)
-            yield load_mono(block.T, file.samplerate, file.samplerate)
-    except soundfile.LibsndfileError as error:
-        raise BrokenSound(f"cannot be decoded: {error.error_string}") from error
-    decoded = done / file.samplerate
-    if abs(decoded - seconds) > LENGTH_TOLERANCE:
-        raise BrokenSound(f"decodes to {decoded:.3f} s instead of {seconds:.3f} s (truncated?)")
+            yield np.ascontiguousarray(sound.T), rate
+        self.seconds = done / rate
+        if abs(self.seconds - self.stated) > LENGTH_TOLERANCE:
+            what = f"decodes to {self.seconds:.3f} s instead of {self.stated:.3f} s"
+            raise BrokenSound(f"{what} (truncated?)")
+        if why := levels.fault():
+            raise BrokenSound(why)
 
 
-def _resampled(blocks: Iterable[np.ndarray], source_rate: int, rate: int) -> Iterator[np.ndarray]:
-    """Blocks as :func:`load_mono` resamples the whole: soxr gives the same bits either way."""
-    if source_rate == rate:
-        yield from blocks
-        return
-    stream = soxr.ResampleStream(source_rate, rate, 1, dtype="float32", quality="VHQ")
-    for block in blocks:
-        yield stream.resample_chunk(block)
-    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+class MemorySound:
+    """Samples [C, S] at a rate in Hz, mono or stereo at any rate."""
 
+    def __init__(self, samples: np.ndarray, rate: int) -> None:
+        self.samples, self.rate = samples, rate
+        self.seconds = samples.shape[1] / rate
+        self._at: dict[tuple[int, Channels], np.ndarray] = {}
 
-def fitted_to(blocks: Iterable[np.ndarray], samples: int) -> Iterator[np.ndarray]:
-    """Blocks cut or padded to so many samples, as the waveform store does it."""
-    for block in blocks:
-        yield block[:samples]
-        samples -= min(samples, len(block))
-    yield np.zeros(samples, np.float32)
+    def at(self, rate: int, channels: Channels = "mono") -> np.ndarray:
+        """Samples [S] or [2, S] at a rate in Hz.
+
+        Raises:
+            UserError: more channels than a system of stereo hears.
+        """
+        if why := too_many(self.samples, channels):
+            raise UserError(f"the sound {why}.")
+        if (rate, channels) not in self._at:
+            samples = round(self.seconds * rate)
+            made = mixed(self.samples, self.rate, rate, channels)[..., :samples]
+            missing = [(0, 0)] * (made.ndim - 1) + [(0, samples - made.shape[-1])]
+            self._at[rate, channels] = np.pad(made, missing)
+        return self._at[rate, channels]

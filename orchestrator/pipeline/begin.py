@@ -15,6 +15,7 @@ from orchestrator.runs.storage import full_disk_is_told, writable
 from systems.data.dataset import Dataset
 from systems.data.splits import Splits
 from systems.errors import UserError
+from systems.machine import settle
 
 
 def begin(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits, progress: Progress) -> bool:
@@ -46,6 +47,7 @@ def go_on(folder: RunDir, changes: Changes, progress: Progress) -> bool:
 
 def drive(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits, progress: Progress) -> bool:
     """Drive a run with this plan, whatever of it is there; returns whether it came to its end."""
+    settle()
     progress.planned(plan)
     check_address(plan.ray_address)
     with full_disk_is_told(folder), folder.drive(), Stop() as stop:

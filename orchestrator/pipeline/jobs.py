@@ -21,9 +21,10 @@ from orchestrator.stacking.families import learner
 from orchestrator.stacking.statistics import clip_statistics
 from orchestrator.training.job import Job
 from systems.data.dataset import Dataset
-from systems.data.prepare import Sound, prepared
+from systems.data.prepare import Sound
 from systems.data.splits import Splits
-from systems.data.store import WaveformStore, open_store, store_key
+from systems.data.store import store_key
+from systems.sounds import heard_by, open_sounds
 
 
 class Jobs:
@@ -107,9 +108,12 @@ def _stores(
 ) -> dict[str, Sound]:
     """The sound of some clips as each input of a run's trials takes it."""
     inputs = stored_inputs(plan)
-    rates = tuple(dict.fromkeys(one.rate for one in inputs.values()))
+    clips = [clip for clip in dataset.clips if clip.clip_id in {*ids}]
+    asked = dict.fromkeys(
+        (heard_by(one, inputs.values(), clips), one.rate, one.channels) for one in inputs.values()
+    )
     # Noted first: `clean` leaves alone what a run reads, also while it is being built.
-    key = {"stores": [store_key(dataset, ids, rate) for rate in rates]}
+    key = {"stores": [store_key(dataset, *one) for one in asked]}
     if not run.store.exists() or read_json(run.store) != key:
         write_json(run.store, key)
 
@@ -125,11 +129,4 @@ def _stores(
             stop.check()
             yield result
 
-    def opened(rate: int) -> WaveformStore:
-        counter = progress.counter(f"waveform store: {len(ids)} clips at {rate} Hz", len(ids))
-        return open_store(dataset, ids, rate, run.root / "store", ray_map, counter)
-
-    stores = {rate: opened(rate) for rate in rates}
-    return {
-        key: prepared(stores[one.rate], one.prepare, ids, ray_map) for key, one in inputs.items()
-    }
+    return open_sounds(dataset, ids, inputs, run.root / "store", ray_map, progress.counter)

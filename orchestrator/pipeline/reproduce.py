@@ -20,6 +20,7 @@ from orchestrator.planning.resolve import make_plan
 from orchestrator.report import reproduce as tables
 from orchestrator.runs.rundir import RunDir
 from orchestrator.runs.storage import root_of, writable
+from orchestrator.training.job import inputs_of
 from systems import registry
 from systems.config import short
 from systems.registry import Fusion
@@ -68,7 +69,7 @@ def reproduce(
         folders.append(folder)
     plan, address = folders[0].plan, trainings[0].entry.paper
     rows = tables.table(address, folders)
-    notes = _conditions(plan, plan.entry())
+    notes = [*_conditions(plan, plan.entry()), *_trained([folder.plan for folder in folders])]
     about = {"paper": address, "runs": [folder.path.name for folder in folders],
              "seeds": plan.trials, "dataset": plan.dataset, "budget": plan.budget.text,
              "notes": notes}  # fmt: skip
@@ -147,3 +148,25 @@ def _conditions(plan: Plan, entry: registry.Entry) -> list[str]:
         scaled = (f"{k} {short(a)} -> {short(b)}" for k, (a, b) in plan.scaled.items())
         notes.append(f"the budget {plan.budget.text} is not the paper's: {', '.join(scaled)}")
     return notes
+
+
+def _trained(plans: Sequence[Plan]) -> list[str]:
+    """How many clips the scored models learnt from: papers seldom hold any out."""
+    systems: dict[str, list[str]] = {}
+    for plan in plans:
+        if plan.purpose != "stack":
+            systems.setdefault(_clips(plan), []).append(plan.entry().address)
+    return [f"{', '.join(dict.fromkeys(names))}: {clips}" for clips, names in systems.items()]
+
+
+def _clips(plan: Plan) -> str:
+    trained, held_out = plan.splits["folds"][0]
+    inputs = inputs_of(plan, plan.trial_config(plan.first_trial)).values()
+    roles = {role for one in inputs for role in one.roles}
+    unlabelled = sum(n for role, n in plan.splits["unlabelled"].items() if role in roles)
+    folds = "" if len(plan.splits["folds"]) == 1 else ", a model of each of the folds"
+    if plan.final_is_refit():
+        labelled = f"{trained + held_out} labelled clips trained"
+    else:
+        labelled = f"{trained} labelled clips trained, {held_out} were held out{folds}"
+    return f"{labelled}; {unlabelled} unlabelled ones" if unlabelled else labelled

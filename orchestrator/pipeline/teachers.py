@@ -214,4 +214,5 @@ def _of_rows(ids: Sequence[str], said: Mapping[str, Said], like: Predictions) ->
     for kind in said[ids[0]]:
         rows = [said[i][kind] for i in ids]
         kinds[kind] = np.stack(rows) if kind.startswith("clip") else tuple(rows)
-    return Predictions.of(ids, like.classes, frame_hop=like.frame_hop, **kinds)
+    kinds |= {"frame_hop": like.frame_hop, "frame_start": like.frame_start}
+    return Predictions.of(ids, like.classes, **kinds)

@@ -29,7 +29,7 @@ from systems.errors import unknown
 # Keys beside those of the configuration, as `soundsweep run` calls them.
 DEFAULTS: dict[str, Any] = {
     "dataset": None, "data": None, "budget": None, "max_epochs": None, "seed": 0,
-    "storage": "runs", "skip_broken": False,
+    "storage": "runs", "skip_broken": False, "skip_shared": False,
 }  # fmt: skip
 Report = Callable[[dict[str, float], Path], None]  # metrics, and the folder of the checkpoint
 
@@ -151,8 +151,7 @@ def _sounds(plan: Any, dataset: Any, splits: Any, storage: str) -> dict[str, Any
     from orchestrator.planning.sound import stored_clips
     from orchestrator.runs.storage import root_of
     from orchestrator.training.job import inputs_of
-    from systems.data.prepare import prepared
-    from systems.data.store import open_store
+    from systems.sounds import open_sounds
 
     root = root_of(storage)
 
@@ -160,10 +159,5 @@ def _sounds(plan: Any, dataset: Any, splits: Any, storage: str) -> dict[str, Any
         return map(function, items)  # in this trial's own process and CPUs
 
     ids = stored_clips(plan, dataset, splits)
-
-    def opened(one: Any) -> Any:
-        store = open_store(dataset, ids, one.rate, root / "store", one_by_one, lambda *_: None)
-        return prepared(store, one.prepare, ids, one_by_one)
-
     inputs = inputs_of(plan, plan.trial_config(plan.first_trial))
-    return {name: opened(one) for name, one in inputs.items()}
+    return open_sounds(dataset, ids, inputs, root / "store", one_by_one)

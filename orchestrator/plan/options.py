@@ -21,7 +21,8 @@ class Options:
     ``log:1e-4:1e-2``, ``float:0:1``, ``int:1:8`` or ``one-of:a,b``. ``purpose``: ``search`` sweeps
     the space; ``train`` trains the published point alone, ``trials`` times with seeds of their own,
     each once. ``repeat``: a search without a space: its trials are trainings of the published point
-    that differ in their seeds. ``system`` may be a node, ``PAPER/SYSTEM#VARIANT``.
+    that differ in their seeds. ``metric``: what judges trials, instead of the space's or the data
+    set's own. ``system`` may be a node, ``PAPER/SYSTEM#VARIANT``.
     ``protocol_of``: the fusion whose protocol a member takes under ``--protocol paper``.
     """
 
@@ -30,10 +31,12 @@ class Options:
     dataset: str | None = None
     data: str | None = None
     skip_broken: bool = False
+    skip_shared: bool = False
     trials: int | None = None
     time_budget: str | None = None
     budget: str | None = None
     max_epochs: int | None = None
+    metric: str | None = None
     set: Mapping[str, Any] = field(default_factory=dict)
     space: Mapping[str, str] = field(default_factory=dict)
     concurrency: int | None = None
@@ -82,11 +85,13 @@ class StackOptions:
 class Changes:
     """What may change where a run is gone on with; ``None`` leaves it as it is.
 
-    ``trials``: in all; ``more_trials``: beside those that are planned.
+    ``trials``: in all; ``more_trials``: beside those that are planned. ``data``: where the data
+    set lies now, the same as its fingerprint shows.
     """
 
     trials: int | None = None
     more_trials: int | None = None
+    data: str | None = None
     time_budget: str | None = None
     concurrency: int | None = None
     mlflow: str | None = None

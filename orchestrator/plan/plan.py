@@ -86,6 +86,7 @@ class Plan:
     ray_address: str | None = None
     mixed_precision: bool = False
     skip_broken: bool = False
+    skip_shared: bool = False
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     members: tuple[MemberRef, ...] = ()  # of a stack over several runs

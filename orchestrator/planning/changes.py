@@ -15,7 +15,7 @@ from systems.config import short
 from systems.errors import UserError
 
 # What goes beside --resume, as the command line calls it.
-CHANGEABLE = ("trials", "storage", "time_budget", "concurrency", "mlflow", "ray_address")
+CHANGEABLE = ("trials", "data", "storage", "time_budget", "concurrency", "mlflow", "ray_address")
 
 
 def changed(plan: Plan, changes: Changes) -> Plan:
@@ -31,6 +31,8 @@ def changed(plan: Plan, changes: Changes) -> Plan:
         if total < plan.trials:
             raise UserError(f"--trials {total}: the run has {plan.trials} trials already.")
         new["trials"] = total
+    if changes.data is not None:
+        new["data"] = str(Path(changes.data).expanduser().absolute())
     if changes.time_budget is not None:
         new["time_budget"] = parse_duration(changes.time_budget)
     if changes.concurrency is not None:
@@ -77,6 +79,4 @@ def _planned(plan: Plan, option: str) -> Any:
 def _is_planned(plan: Plan, option: str, value: Any) -> bool:
     if option == "system":
         return registry.get(value).address == plan.system
-    if option == "data":
-        return str(Path(value).expanduser().resolve()) == plan.data
     return bool(value == _planned(plan, option))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from systems.errors import UserError, unknown
 from systems.kinds import contained
 from systems.metrics import metric, searchable
 
+LONGEST_NAME = 200  # bytes of a run's name: what is made of it must be a file's name, of 255
 ANY_TASK = "any"  # of a data set that fits every system whose labels it has
 
 
@@ -118,6 +120,11 @@ def check_stage(
         raise unknown("protocol", protocol, PROTOCOLS)
     if name is not None and (Path(name).name != name or name == ".."):
         raise UserError(f"--name {name}: a name is one folder's name, without '/'.")
+    if name is not None and len(os.fsencode(name)) > LONGEST_NAME:
+        raise UserError(
+            f"--name {name[:20]}...: a name takes at most {LONGEST_NAME} bytes, this has "
+            f"{len(os.fsencode(name))}."
+        )
 
 
 def check_address(address: str | None) -> None:

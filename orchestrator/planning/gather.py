@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -48,9 +49,10 @@ def gather(
 
 
 def _of_name(name: str, top_k: int | None, root: Path, mlflow: str | None) -> list[MemberRef]:
-    for path in (Path(name).expanduser(), root / name):
-        if (path / "plan.json").exists():
-            return best_of(RunDir(path.resolve()), top_k)
+    with contextlib.suppress(OSError):  # a name that no file can have: too long, say
+        for path in (Path(name).expanduser(), root / name):
+            if (path / "plan.json").exists():
+                return best_of(RunDir(path.resolve()), top_k)
     if not MLFLOW_ID.fullmatch(name):
         raise UserError(f"no run '{name}': no folder with a plan.json, below {root} or elsewhere, "
                         "and no MLflow run id.")  # fmt: skip

@@ -29,6 +29,7 @@ from orchestrator.planning.checks import (
     check_options,
     validation_labels,
 )
+from orchestrator.planning.classes import class_notes
 from orchestrator.planning.duration import parse_duration
 from orchestrator.planning.learners import stack_names
 from orchestrator.planning.sound import stored_inputs
@@ -37,10 +38,13 @@ from systems import config as configs
 from systems import data, registry
 from systems.budget import make_budget
 from systems.data.dataset import Dataset
+from systems.data.drawn import drawn
 from systems.data.protocol import Judged, Protocol
 from systems.data.splits import Splits, judged_by, make_splits
 from systems.errors import UserError
 from systems.kinds import kind
+from systems.machine import cores
+from systems.metrics import metric
 
 QUICK_TRIALS, PAPER_TRIALS = 8, 50
 
@@ -57,12 +61,13 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
     """
     entry = registry.get(options.system)
     name, folder = dataset_of(options, entry)
-    dataset = data.load(name, folder, options.skip_broken)
+    dataset = data.load(name, folder, options.skip_broken, options.skip_shared)
     check_kinds(entry, dataset)
     by_paper = options.protocol == "paper"
     protocol = registry.find(options.protocol_of or options.system).protocol
-    judged, note = judged_by(dataset, protocol, by_paper)
     split_by = protocol if by_paper else None
+    dataset = drawn(dataset, split_by, options.seed)
+    judged, note = judged_by(dataset, protocol, by_paper)
     splits = _splits(dataset, options.seed, options.purpose, split_by, judged)
     config, set_keys = _config(options, name)
     space = _space(options, entry, dataset, config, set_keys)
@@ -123,8 +128,9 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         ray_address=options.ray_address,
         mixed_precision=resources.gpus > 0,
         skip_broken=options.skip_broken,
+        skip_shared=options.skip_shared,
         skipped=dataset.skipped,
-        notes=tuple(filter(None, (*dataset.notes, note, *splits.notes))),
+        notes=tuple(filter(None, (*dataset.notes, *class_notes(dataset), note, *splits.notes))),
         versions=_versions(),
         git_commit=_git_commit(),
     )
@@ -136,9 +142,15 @@ def reload(plan: Plan) -> tuple[Dataset, Splits]:
     """The data set and splits of an earlier plan.
 
     Raises:
-        UserError: the data is not what it was.
+        UserError: the data is not what it was, or not where it was.
     """
-    dataset = data.load(plan.dataset, plan.data, plan.skip_broken)
+    if plan.data is not None and not Path(plan.data).exists():
+        raise UserError(
+            f"the data of the run '{plan.name}', {plan.data}, is not there. Where it has moved: "
+            f"soundsweep run --resume {plan.name} --data PATH."
+        )
+    read = data.load(plan.dataset, plan.data, plan.skip_broken, plan.skip_shared)
+    dataset = drawn(read, plan.split_by, plan.seed)
     if dataset.fingerprint() != plan.fingerprint:
         raise UserError(
             f"the data set {plan.dataset} in {plan.data} has changed since the run '{plan.name}' "
@@ -176,7 +188,7 @@ def describe_splits(splits: Splits) -> dict[str, Any]:
 def dataset_of(options: Options, entry: registry.Entry) -> tuple[str, str | None]:
     """The name and the folder of the data set that a system is to learn from."""
     name = options.dataset or (entry.dataset if options.data else entry.embedded())
-    folder = None if options.data is None else str(Path(options.data).expanduser().resolve())
+    folder = None if options.data is None else str(Path(options.data).expanduser().absolute())
     return name, folder
 
 
@@ -202,6 +214,8 @@ def _space(
     options: Options, entry: registry.Entry, dataset: Dataset, config: Any, set_keys: set[str]
 ) -> SearchSpace:
     space = search_spaces.load(entry.address, entry.config, dataset.name, _own_metric(dataset))
+    if options.metric is not None:
+        space = replace(space, metric=options.metric, mode=metric(options.metric).mode)
     changed = [search_spaces.parse_parameter(f"{k}={text}") for k, text in options.space.items()]
     for parameter in changed:
         value = configs.get(config, parameter.key)
@@ -246,8 +260,7 @@ def _resources(options: Options, entry: registry.Entry) -> Resources:
     workers = options.workers_per_trial
     if workers > 1 and not entry.traits.data_parallel:
         raise UserError(f"{entry.address} cannot train data-parallel: --workers-per-trial 1.")
-    cores = os.cpu_count() or 1
-    slots = max(1, cores // (options.cpus_per_trial * workers))
+    slots = max(1, cores() // (options.cpus_per_trial * workers))
     if gpus > 0 and torch.cuda.is_available():
         slots = max(1, min(slots, int(torch.cuda.device_count() / (gpus * workers))))
     return Resources(options.concurrency or slots, options.cpus_per_trial, gpus, workers)

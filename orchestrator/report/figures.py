@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image as Pixels
+
+from orchestrator.report.lettering import Canvas
 
 DPI = 160
 QUICK = 2  # zlib's level: twice as quick as the default, files a tenth larger
@@ -98,7 +99,7 @@ def render_made(make: Callable[[], Figure], size: Size, alt: str, path: Path) ->
 def _png(figure: Figure) -> bytes:
     """The figure's pixels. ``savefig`` would draw it twice, first to lay it out."""
     figure.set_dpi(DPI)
-    canvas = FigureCanvasAgg(figure)
+    canvas = Canvas(figure)
     canvas.draw()
     buffer = io.BytesIO()
     pixels = Pixels.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba())

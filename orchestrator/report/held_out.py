@@ -7,8 +7,7 @@ from typing import Any
 from orchestrator.runs.counts import load_counts
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
-from orchestrator.scoring.score import by_class
-from systems.metrics import metric
+from orchestrator.scoring.score import by_class, intervals
 
 
 def held_out_rows(run: RunDir) -> list[dict[str, Any]]:
@@ -18,17 +17,17 @@ def held_out_rows(run: RunDir) -> list[dict[str, Any]]:
     """
     if not run.members.exists() or not run.validation_counts.exists():
         return []
-    _, scored = load_counts(run.validation_counts)
+    stored = load_counts(run.validation_counts)
     members = read_json(run.members)["members"]
     rows = [
         {
             "trial": member["trial"],
             "learner": None,
             "best": one.best,
-            "metrics": {m: metric(m).interval(c)._asdict() for m, c in one.counts.items()},
+            "metrics": intervals(one.counts, stored.groups),
             "classes": by_class(one.counts, run.plan.classes),
         }
-        for member, one in zip(members, scored, strict=True)
+        for member, one in zip(members, stored.rows, strict=True)
     ]
     for name in run.plan.stage.learners:
         path = run.learner(name).scores

@@ -119,8 +119,8 @@ def page(results: Mapping[str, Any], plots: Plots, sounds: Sequence[str | None])
         best=best["number"] if best else None,
         keys=parameter_keys(results),
         value_axis=_axis(_board_bounds(board, results.get("trivial"))),
-        stack_axis=_axis([0.0] + [x["versus_best"][k] for x in results["stack"]
-                                  for k in ("low", "high")]),
+        stack_axis=_axis([0.0, *filter(is_finite, (x["versus_best"][k] for x in results["stack"]
+                                                   for k in ("low", "high")))]),
         tested=[_scored_part(part) for part in scored_parts(results)],
         seeds=over_seeds(results),
         refined=[(r, found) for r in rows if (found := decoders(r, run["classes"]))],

@@ -11,15 +11,18 @@ from orchestrator.report.tables import (
     is_stack,
     is_training,
     over_seeds,
+    scored_parts,
     scored_rows,
 )
 from orchestrator.report.words import count, duration, interval, setting
+
+FEW_GROUPS = 20
 
 
 def notes(results: Mapping[str, Any]) -> list[str]:
     """What a reader must know before comparing any figure."""
     found = [_skipped_note, _budget_note, _set_note, _moved_note, _time_note, _trivial_note,
-             _selection_note, _interval_note, _opening_note, _protocol_note,
+             _selection_note, _interval_note, _few_note, _rare_note, _opening_note, _protocol_note,
              _transductive_note]  # fmt: skip
     texts = [_data_note(results), *results["run"]["notes"]]
     texts += [note(results) for note in found]
@@ -204,15 +207,48 @@ def _selection_note(results: Mapping[str, Any]) -> str:
 
 
 def _interval_note(results: Mapping[str, Any]) -> str:
+    grouped = any(rows["groups"] < rows["clips"] for _, rows in _scored(results))
+    over = "groups of clips (speaker, place, recording: drawn whole)" if grouped else "clips"
     if any(row["trainings"] > 1 for row in over_seeds(results)):
         return (
-            "Intervals in brackets are 95 % bootstrap intervals over clips and hold for one "
+            f"Intervals in brackets are 95 % bootstrap intervals over {over} and hold for one "
             "trained model; figures with ± are the standard deviation over seeds."
         )
     return (
-        "Intervals are 95 % bootstrap intervals over clips. They hold for the trained model as it "
-        "is; how much another training with another seed would differ is not in them."
+        f"Intervals are 95 % bootstrap intervals over {over}. They hold for the trained model as "
+        "it is; how much another training with another seed would differ is not in them."
     )
+
+
+def _few_note(results: Mapping[str, Any]) -> str:
+    few = [f"{whose}: {count(rows['groups'], what)}" for whose, rows in _scored(results)
+           for what in ["group" if rows["groups"] < rows["clips"] else "clip"]
+           if rows["groups"] < FEW_GROUPS]  # fmt: skip
+    if not few:
+        return ""
+    return (
+        f"Few independent groups of clips are behind the figures ({'; '.join(few)}). The intervals "
+        f"are widened for so few, but below {FEW_GROUPS} they remain rough, and of one group there "
+        "is none."
+    )
+
+
+def _rare_note(results: Mapping[str, Any]) -> str:
+    rare = [f"{whose}: {', '.join(f'{name} ({n})' for name, n in rows['rare'].items())}"
+            for whose, rows in _scored(results) if rows["rare"]]  # fmt: skip
+    if not rare:
+        return ""
+    return (
+        f"Classes that fewer than ten scored clips have ({'; '.join(rare)}): their values, and "
+        "what they add to a mean over classes, are chance to a large part. A class that no clip "
+        "has is in no mean."
+    )
+
+
+def _scored(results: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The clips that figures are of: whose they are, and how many, in how many groups."""
+    found = [("validation", results["judging"]["rows"])] if results["judging"]["rows"] else []
+    return found + [(part["part"], part) for part in scored_parts(results)]
 
 
 def _opening_note(results: Mapping[str, Any]) -> str:

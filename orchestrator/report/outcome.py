@@ -189,8 +189,8 @@ def comparison_in_words(results: Mapping[str, Any]) -> str:
         else ""
     )
     return (
-        f"p is the share of bootstrap draws over clips in which a meta-learner is not better (the "
-        "larger of two where one is by fusing); "
+        "p is the share of bootstrap draws over groups of clips in which a meta-learner is not "
+        "better, made larger for few groups (the larger of two where one is by fusing); "
         f"{count(among, 'comparison')}{earlier} corrected by Holm's method. A gain is claimed "
         f"where the corrected p is below {level}.{hopeless}{second}"
     )

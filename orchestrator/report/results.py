@@ -25,13 +25,14 @@ from systems.metrics.intervals import DRAWS
 SCHEMA = 1
 # Of the plan: it stands elsewhere in the results, or is no one's affair but the run's.
 NOT_SHOWN = ("stage", "first_trial", "members", "required", "mlflow", "ray_address", "search_share",
-             "skip_broken")  # fmt: skip
+             "skip_broken", "skip_shared")  # fmt: skip
 
 
 def collect(run: RunDir) -> dict[str, Any]:
     """All results of a run so far; also written to its results.json."""
     plan = run.plan
     scores = read_json(run.scores) if run.scores.exists() else None
+    members = read_json(run.members) if run.members.exists() else {}
     trials = trial_rows(run)
     stack = stack_rows(run)
     results = {
@@ -39,9 +40,9 @@ def collect(run: RunDir) -> dict[str, Any]:
         "run": _about(plan),
         "trials": trials,
         "trivial": read_json(run.trivial) if run.trivial.exists() else None,
-        "members": read_json(run.members)["members"] if run.members.exists() else [],
+        "members": members.get("members", []),
         "stack": stack,
-        "judging": {"level": LEVEL, "draws": DRAWS},
+        "judging": {"level": LEVEL, "draws": DRAWS, "rows": members.get("judged")},
         "refused": refused(run, plan.stage.learners),
         "stage": read_json(run.diagnostics) if stack and run.diagnostics.exists() else None,
         "test": scores,

@@ -107,8 +107,8 @@ def _gain(results: Mapping[str, Any], rows: Sequence[Row], path: Path) -> Image:
 def _draw_gain(rows: Sequence[Row], metric: str, figure: Figure) -> None:
     axes = figure.subplots()
     x = [row["members"] for row in rows]
-    axes.fill_between(x, [r["low"] for r in rows], [r["high"] for r in rows],
-                      color=THEME.series[0], alpha=0.18, linewidth=0)  # fmt: skip
+    low, high = (np.array([row[key] for row in rows], float) for key in ("low", "high"))
+    axes.fill_between(x, low, high, color=THEME.series[0], alpha=0.18, linewidth=0)  # fmt: skip
     axes.plot(x, [row["value"] for row in rows], color=THEME.series[0], marker="o", markersize=4)
     axes.set_xlabel("members in the mean, best first")
     axes.set_title(metric, loc="left", fontsize=10, fontweight="bold")

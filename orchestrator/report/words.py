@@ -144,8 +144,8 @@ def count(n: int, noun: str) -> str:
 
 def signed_interval(difference: Mapping[str, Any], digits: int = 3) -> str:
     """A difference with its interval."""
-    low, high = (signed(difference[key], digits) for key in ("low", "high"))
-    return f"{signed(difference['value'], digits)} [{low}, {high}]"
+    value, low, high = (signed(difference[key], digits) for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]" if is_finite(difference["low"]) else value
 
 
 def when(created: str) -> str:

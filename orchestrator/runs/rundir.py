@@ -28,7 +28,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,6 +145,13 @@ class TrialDir:
         if paths:
             max(paths, key=lambda path: int(path.stem)).unlink()
 
+    def forget_failure(self, generation: int) -> None:
+        """Take a failure back that was not the trial's, and this driver's attempts with it."""
+        self.result.unlink(missing_ok=True)
+        for path in (self.path / "attempts").glob("*.json"):
+            if read_json(path).get("generation") == generation:
+                path.unlink()
+
     def end_attempt(self, attempt: int, about: Mapping[str, Any]) -> None:
         """Add how an attempt ended."""
         path = self.path / "attempts" / f"{attempt}.json"
@@ -228,7 +235,7 @@ class RunDir:
         from orchestrator.plan.plan import Plan
 
         try:
-            return Plan.from_json(read_json(self.plan_file))
+            return Plan.from_json(self._with_runs(read_json(self.plan_file), self._found))
         except FileNotFoundError:
             raise UserError(
                 f"the run {self.path} is not there any more: it has no plan.json."
@@ -241,8 +248,23 @@ class RunDir:
 
     def write_plan(self, plan: Plan) -> None:
         """Write what is asked for from now on."""
-        write_json(self.plan_file, plan.to_json())
+        write_json(self.plan_file, self._with_runs(plan.to_json(), self._name_of))
         self.plan = plan
+
+    def _with_runs(self, plan: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+        """A plan in JSON with the runs that it names changed: its members', and what it requires.
+
+        In the file those of the same root stand by their names, so that the root may be moved.
+        """
+        members = [{**member, "run": change(member["run"])} for member in plan.get("members", ())]
+        required = {name: change(run) for name, run in plan.get("required", {}).items()}
+        return {**plan, "members": members, "required": required}
+
+    def _found(self, run: str) -> str:
+        return str(self.root / run)  # an absolute path stays as it is
+
+    def _name_of(self, run: str) -> str:
+        return Path(run).name if Path(run).parent == self.root else run
 
     @property
     def root(self) -> Path:

@@ -30,9 +30,10 @@ def writable(root: Path) -> None:
 def find_run(name: str | Path, storage: str | Path) -> RunDir:
     """The run of this folder or name. Raises UserError where there is none."""
     candidates = [Path(name).expanduser(), Path(storage).expanduser() / name]
-    for path in candidates:
-        if (path / "plan.json").exists():
-            return RunDir(path.resolve())
+    with contextlib.suppress(OSError):  # a name that no file can have: too long, say
+        for path in candidates:
+            if (path / "plan.json").exists():
+                return RunDir(path.resolve())
     raise UserError(
         f"no run '{name}': neither {candidates[0]} nor {candidates[1]} has a plan.json."
     )

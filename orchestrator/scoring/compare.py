@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ def compare(first: RunDir, second: RunDir) -> dict[str, Any]:
 
     Returns:
         ``settings``: what was asked for otherwise, key -> (first, second); ``rows``: part, who,
-        metric, its mode (``min``: less is better), both values, and the paired difference with its
-        95 % interval (bootstrap over clips). A part whose clips differ, such as the validation
-        clips of a search with folds and of a training with a hold-out, has no rows.
+        metric, its mode (``min``: less is better), clips and their groups, both values, and the
+        paired difference with its 95 % interval (bootstrap over groups of clips). A part whose
+        clips differ, such as the validation clips of a search with folds and of a training with a
+        hold-out, has no rows.
 
     Raises:
         UserError: the runs are not of the same data and classes, or one has scored nothing.
@@ -56,14 +58,14 @@ def _counts(run: RunDir, part: str) -> Path:
 
 
 def _rows(part: str, first: Path, second: Path) -> list[dict[str, Any]]:
-    (ids, ours), (other_ids, others) = load_counts(first), load_counts(second)
-    if set(ids) != set(other_ids):
+    ours, theirs = load_counts(first), load_counts(second)
+    if set(ours.clip_ids) != set(theirs.clip_ids):
         return []  # a search's folds and a training's hold-out: no pairs
-    order = np.array([other_ids.index(clip_id) for clip_id in ids])
-    by_key = {row.key: row for row in others}
+    order = np.array([theirs.clip_ids.index(clip_id) for clip_id in ours.clip_ids])
+    by_key = {row.key: row for row in theirs.rows}
     return [
-        _difference(part, row, by_key[row.key], order, name)
-        for row in ours
+        _difference(part, row, by_key[row.key], order, ours.groups, name)
+        for row in ours.rows
         if row.key in by_key
         for name in row.counts
         if name in by_key[row.key].counts
@@ -71,7 +73,7 @@ def _rows(part: str, first: Path, second: Path) -> list[dict[str, Any]]:
 
 
 def _difference(
-    part: str, first: Scored, second: Scored, order: np.ndarray, name: str
+    part: str, first: Scored, second: Scored, order: np.ndarray, groups: Sequence[str], name: str
 ) -> dict[str, Any]:
     about = metric(name)
     a, b = first.counts[name], second.counts[name][order]
@@ -80,9 +82,11 @@ def _difference(
         "who": first.key,
         "metric": name,
         "mode": about.mode,
+        "clips": len(a),
+        "groups": len(set(groups)),
         "first": about.value(a),
         "second": about.value(b),
-        "difference": about.difference(b, a)._asdict(),
+        "difference": about.difference(b, a, groups)._asdict(),
     }
 
 

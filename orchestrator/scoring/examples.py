@@ -14,6 +14,7 @@ import torch
 
 from systems.data.dataset import Event
 from systems.data.prepare import Sound
+from systems.data.store import to_mono
 from systems.files import whole
 from systems.frontend.log_mel import LogMel, LogMelFrontEnd
 from systems.kinds import Truth, kind
@@ -116,6 +117,8 @@ def _said(truth: Truth, true: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
         values = {name: float(value) for name, value in zip(classes, true, strict=True)}
         said = {name: float(value) for name, value in zip(classes, scores, strict=True)}
         return {**none, "tags": said, "true_values": values}
+    if about.ranks:  # among the items that the query searches
+        scores = np.where(np.isnan(true), -np.inf, scores)
     there, found = true > 0.5, about.decide(scores[None])[0]
     return {
         "true_tags": [classes[k] for k in np.flatnonzero(there)],
@@ -139,17 +142,19 @@ def _times(events: Sequence[Event]) -> list[list[Any]]:
 
 
 def _write_sound(path: Path, waveform: np.ndarray, rate: int) -> None:
-    """A mono 16-bit FLAC, written aside and renamed; made softer only where it would clip."""
+    """A 16-bit FLAC, written aside and renamed; made softer only where it would clip."""
     peak = max(1.0, float(np.abs(waveform).max(initial=0.0)))
     with whole(path) as temporary:
-        soundfile.write(temporary, waveform / peak, rate, format="FLAC", subtype="PCM_16")
+        soundfile.write(temporary, (waveform / peak).T, rate, format="FLAC", subtype="PCM_16")
 
 
 def _picture(store: Sound, clip_id: str) -> Mapping[str, Any]:
     hop = max(store.rate // 50, round(store.duration(clip_id) * store.rate / WIDEST))
     front_end = LogMelFrontEnd(LogMel(rate=store.rate, hop=hop))
     with torch.no_grad():
-        features = front_end(torch.from_numpy(np.array(store[clip_id]))[None])[0, 0].numpy()
+        features = front_end(torch.from_numpy(np.array(to_mono(store[clip_id])))[None])[
+            0, 0
+        ].numpy()
     low, high = np.percentile(features, [5, 99.8])
     scaled = np.clip((features - low) / max(high - low, 1e-6), 0, 1)
     data = base64.b64encode((255 * scaled).astype(np.uint8).tobytes()).decode()

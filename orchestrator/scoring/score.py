@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,24 +30,26 @@ class Score:
 
 
 def score(
-    predictions: Predictions, truth: Truth, own: str,
+    predictions: Predictions, truth: Truth, own: str, groups: Sequence[str],
     subsets: Mapping[str, tuple[str, np.ndarray]] | None = None,
 ) -> Score:  # fmt: skip
     """Predictions of N clips by all metrics that they answer, the run's ``own`` included.
 
-    ``subsets``: key -> name and clips [n] by place.
+    ``groups``: of each clip. ``subsets``: key -> name and clips [n] by place.
     """
     counts = counted(predictions, truth, own)
     some = {}
     for key, (name, rows) in (subsets or {}).items():
         mine = {of: all_[rows] for of, all_ in counts.items()}
-        some[key] = {"name": name, "clips": len(rows), "metrics": _values(mine),
+        of_rows = [groups[row] for row in rows]
+        some[key] = {"name": name, "clips": len(rows), "metrics": intervals(mine, of_rows),
                      "classes": by_class(mine, truth.classes)}  # fmt: skip
-    return Score(counts, _values(counts), by_class(counts, truth.classes), some)
+    return Score(counts, intervals(counts, groups), by_class(counts, truth.classes), some)
 
 
-def _values(counts: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    return {name: metric(name).interval(c)._asdict() for name, c in counts.items()}
+def intervals(counts: Mapping[str, np.ndarray], groups: Sequence[str]) -> dict[str, Any]:
+    """Value and 95 % interval by metric, of counts [N, ...] of clips of these groups."""
+    return {name: metric(name).interval(c, groups)._asdict() for name, c in counts.items()}
 
 
 def by_class(

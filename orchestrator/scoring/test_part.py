@@ -9,7 +9,7 @@ import numpy as np
 
 from orchestrator.members.rows import OutOfFold
 from orchestrator.members.seen import Members
-from orchestrator.runs.counts import save_counts
+from orchestrator.runs.counts import save_counts, sizes
 from orchestrator.runs.files import write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.scoring.candidates import (
@@ -31,7 +31,7 @@ from systems.data.subsets import subset_rows
 from systems.kinds import kind
 
 NOTHING: dict[str, Any] = {"part": None, "label_kind": "none", "openings": 0, "clips": 0,
-                           "rows": [], "examples": []}  # fmt: skip
+                           "groups": 0, "rare": {}, "rows": [], "examples": []}  # fmt: skip
 
 
 def score_test_once(
@@ -82,7 +82,7 @@ def _score_part(
     """The scores of one part, and the candidates, which a paper may have fitted on it."""
     plan, members = run.plan, test.rows(places)
     names = [candidate.in_ledger(plan) for candidate in candidates]
-    labels, openings = open_test_labels(run, dataset, part, names)
+    labels, openings = open_test_labels(run, dataset, part, store.digest, names)
     truth = kind(labels.kind).truth(labels, members.clip_ids, plan.classes)
     main = part == plan.test_parts[0]
     if plan.stage.fitted_on == "test" and main:
@@ -91,15 +91,17 @@ def _score_part(
         getattr(data.reader(plan.dataset), "SUBSETS", {}), dataset, labels, members.clip_ids
     )
     said = [candidate.predictions.rows(places) for candidate in candidates]
-    scores = [score(one, truth, plan.metric, subsets) for one in said]
+    group_of = {clip.clip_id: clip.group for clip in dataset.part(part)}
+    groups = [group_of[clip_id] for clip_id in members.clip_ids]
+    scores = [score(one, truth, plan.metric, groups, subsets) for one in said]
     scored = [{**c.about, **s.to_json()} for c, s in zip(candidates, scores, strict=True)]
     counts = run.test_counts if main else run.further_counts(part)
-    save_counts(counts, members.clip_ids, scored, [one.counts for one in scores])
+    save_counts(counts, members.clip_ids, groups, scored, [one.counts for one in scores])
     if trivial is not None:
-        own = score(trivial.predictions.rows(places), truth, plan.metric, subsets)
+        own = score(trivial.predictions.rows(places), truth, plan.metric, groups, subsets)
         scored.append({**trivial.about, **own.to_json()})
-    found = {"part": part, "label_kind": labels.kind, "openings": openings, "clips": len(places),
-             "rows": scored, "examples": []}  # fmt: skip
+    found = {"part": part, "label_kind": labels.kind, "openings": openings,
+             **sizes(truth, groups), "rows": scored, "examples": []}  # fmt: skip
     if main:
         found["examples"] = choose_examples(
             said[0], truth, scores[0].counts, store, run.path / "examples"

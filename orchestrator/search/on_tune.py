@@ -17,6 +17,7 @@ from ray.tune.search import Searcher
 
 from orchestrator.plan.plan import Resources
 from orchestrator.runs.files import disk_is_full
+from orchestrator.search.last_words import last_words
 from orchestrator.search.ray_session import start_ray
 from orchestrator.search.referee import Referee
 from orchestrator.search.study import MOST_ATTEMPTS
@@ -29,16 +30,23 @@ class StudySearcher(Searcher):
     def __init__(self, referee: Referee) -> None:
         super().__init__(metric="metric", mode="max")
         self.referee = referee
+        self._number: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> Any:
         self.referee.stop.install()  # Tune always puts a handler of its own for SIGUSR1 there
         found = self.referee.next()
-        return Searcher.FINISHED if found is None else {"number": found[0], "params": found[1]}
+        if found is None:
+            return Searcher.FINISHED
+        self._number[trial_id] = found[0]
+        return {"number": found[0], "params": found[1]}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing: outcomes are told where they are reported, and an interruption is none."""
+        """Only that a trial's processes are all lost: outcomes are told where they are reported,
+        and an interruption is none."""
+        if error:
+            self.referee.gave_up(self._number[trial_id])
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its searcher into snapshots that are not read back."""
@@ -71,7 +79,8 @@ class StudyScheduler(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """A process was lost; Tune starts another one unless it was the last attempt."""
-        self.referee.progress.say(f"trial {trial.config['number']} lost its process")
+        told = str(trial.get_error() or "").rpartition("Failure # ")[2]  # the last of several
+        self.referee.lost(trial.config["number"], last_words(told))
 
 
 def _run(config: dict[str, Any], trial: Any, shared: Any) -> None:

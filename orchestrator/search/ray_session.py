@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import ray
 from ray._private.services import get_ray_address_from_environment
+from ray.job_config import JobConfig
 
 from orchestrator.console.interrupts import Stop
 from systems.errors import UserError
+from systems.machine import cores, own_code
 
 # Our own signal handler, no loggers beside ours, no usage statistics. All are read when Ray starts
 # or when it runs a sweep; nothing is set before.
@@ -43,6 +47,45 @@ def prepare_environment() -> None:
     os.environ.update(ENVIRONMENT)
 
 
+class _OwnCode(JobConfig):
+    """Workers import what the driver does. Ray would have them look first in the folder that one
+    stands in: an older checkout there, or a file named like a package, would be what trains."""
+
+    def _serialize(self) -> str:
+        self._py_driver_sys_path = own_code()
+        return super()._serialize()
+
+
+# What Ray adds to its folder, at most: the address of a socket, of which Linux takes 107 bytes.
+SOCKET, LONGEST = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store", 107
+
+
+def temp_folder() -> str:
+    """Ray's folder on this machine: its usual one, or one where its sockets' paths are short enough
+    and nobody else is in the way.
+
+    Raises:
+        UserError: there is none.
+    """
+    for folder in _temp_folders():
+        base = folder if os.path.isdir(folder) else os.path.dirname(folder)
+        fits = len(os.fsencode(folder)) + len(SOCKET) <= LONGEST
+        if fits and os.access(base, os.W_OK | os.X_OK):
+            return folder
+    raise UserError(
+        "Ray finds no folder for its sockets: each of its paths takes at most "
+        f"{LONGEST - len(SOCKET)} bytes and must be writable. Tried: {', '.join(_temp_folders())}. "
+        "Name a short one: RAY_TMPDIR=/folder."
+    )
+
+
+def _temp_folders() -> Iterator[str]:
+    usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    for base in dict.fromkeys((usual, "/tmp", "/var/tmp", "/dev/shm")):
+        yield os.path.join(base, "ray")
+        yield os.path.join(base, f"ray-{os.getuid()}")
+
+
 def start_ray(cpus: int, stop: Stop, address: str | None = None) -> None:
     """Connect to the Ray cluster at an address, or start a local Ray with at least these CPUs.
 
@@ -50,7 +93,8 @@ def start_ray(cpus: int, stop: Stop, address: str | None = None) -> None:
     ``RAY_ADDRESS`` names), as under ``ray submit``, and a Ray of the run's own where there is none.
 
     Raises:
-        UserError: nothing answers at the address, or it does not let us in.
+        UserError: nothing answers at the address, or it does not let us in; or this machine lets
+            no Ray be started.
     """
     prepare_environment()
     if ray.is_initialized():
@@ -63,16 +107,31 @@ def start_ray(cpus: int, stop: Stop, address: str | None = None) -> None:
         "log_to_driver": False,
         "logging_level": logging.ERROR,
         "configure_logging": False,
+        "job_config": _OwnCode(),
     }
     if address is None:  # Ray has no public way to ask; only with "auto" it uses a cluster's token
         found = get_ray_address_from_environment(None, None)  # type: ignore[arg-type]
         address = "auto" if found else "local"
     if address == "local":
-        cores = max(cpus, os.cpu_count() or 1)
-        ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
+        _start(max(cpus, cores()), quiet)
     else:
         _connect(address, quiet)
     stop.install()  # Ray has put handlers of its own in their place
+
+
+def _start(cpus: int, quiet: dict[str, Any]) -> None:
+    folder = temp_folder()
+    home = os.path.expanduser("~")
+    if not os.access(home, os.W_OK) and not os.path.exists(os.path.join(home, ".ray/auth_token")):
+        # Ray would write a token there; its own processes take it from here as well.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    try:
+        ray.init(address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **quiet)
+    except OSError as error:
+        raise UserError(
+            f"Ray cannot be started on this machine (its folder is {folder}): {error}. Without it: "
+            "--ray-address none."
+        ) from error
 
 
 def _connect(address: str, quiet: dict[str, Any]) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.console.interrupts import Stop
 from orchestrator.console.progress import Progress
 from orchestrator.runs.clock import Clock
-from orchestrator.search.study import Search
+from orchestrator.search.study import MOST_ATTEMPTS, Search
 
+SAME = 3  # trials that one error ends at their first step before the machine is blamed
 OUT_OF_TIME = "time budget"  # why a trial was stopped that the pruner did not stop
 
 
@@ -30,6 +32,9 @@ class Referee:
         self.search, self.total, self.stop, self.progress = search, total, stop, progress
         self.clock = clock
         self._left_running = search.running()
+        self._works = False  # whether a trial has come to a report now, of no earlier driver's
+        self._lost: dict[int, str] = {}  # what the last lost process of a trial ended with
+        self.held: dict[int, str] = {}  # causes of trials that failed before any report
 
     def next(self) -> tuple[int, dict[str, Any]] | None:
         """The next trial, first those that a kill left running; ``None`` where there is none."""
@@ -51,6 +56,9 @@ class Referee:
         if "outcome" in result:
             self._settle(number, result)
             return True
+        if not self._works and self._is_new(number, result):
+            self._works = True
+            self.release()
         if "fold" in result:  # a later fold: alive, but never judged
             self.progress.fold(number, result["fold"], result["step"])
         else:
@@ -78,8 +86,54 @@ class Referee:
         elif result["outcome"] == "halted":  # no fault of its own: it stays running, for --resume
             self.stop.fail(f"trial {number}: {result['cause']}")
         else:
-            self.search.fail(number, result["cause"])
-            self.progress.ended(number, "failed", result["cause"])
+            self._fail(number, result["cause"])
+
+    def _is_new(self, number: int, result: Mapping[str, Any]) -> bool:
+        """Whether an epoch is trained now; a resumed trial first tells again what it had."""
+        known = self.search.trials()[number].intermediate_values
+        return "fold" in result or result["step"] not in known
+
+    def lost(self, number: int, cause: str) -> None:
+        """A process of a trial was lost; another one may follow."""
+        self._lost[number] = cause
+        self.progress.say(f"trial {number} lost its process: {cause}")
+
+    def gave_up(self, number: int) -> None:
+        """A trial's process was lost as often as may be; of an interrupted run it was ended."""
+        if not self.stop.requested:
+            cause = self._lost.get(number, "no cause is known")
+            self._fail(number, f"its process was lost {MOST_ATTEMPTS} times: {cause}")
+
+    def _fail(self, number: int, cause: str) -> None:
+        """A trial failed; before any trial has come to a report, that may be the machine's fault.
+
+        Then it is held. The same error in all trials is none of theirs: it ends the search, as a
+        full disk does, and they stay running, for ``--resume``.
+        """
+        self.progress.ended(number, "failed", cause)
+        if self._works:
+            self.search.fail(number, cause)
+            return
+        self.held[number] = cause
+        alike = [n for n, other in self.held.items() if _kind(other) == _kind(cause)]
+        if len(alike) >= min(SAME, self.total):
+            who = f"trial{'s' if len(alike) > 1 else ''} {', '.join(map(str, alike))}"
+            self.stop.fail(
+                f"{who} ended before the first epoch, each with the same error: {cause}. It is "
+                "taken for a fault of the machine or its set-up, and of no trial: mend it, then "
+                "resume the run."
+            )
+
+    def release(self) -> None:
+        """What was held counts as the trials' own failure."""
+        for number in sorted(self.held):
+            self.search.fail(number, self.held[number])
+        self.held.clear()
+
+
+def _kind(cause: str) -> str:
+    """A cause without the numbers in it: process ids, sizes, addresses."""
+    return re.sub(r"(0x)?[0-9a-f]*[0-9][0-9a-f]*", "#", cause)
 
 
 def is_over(search: Search, clock: Clock) -> bool:

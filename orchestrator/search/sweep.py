@@ -37,6 +37,7 @@ def search(
         )
         referee = Referee(study, plan.trials, stop, progress, clock)
         sweep(run_trial, job, referee, plan.resources, plan.ray_address, run.path)
+        _settle_held(run, referee, stop)
     clock.note()
     for number in study.running():
         if len(run.trial(number).attempts()) >= MOST_ATTEMPTS and not stop.requested:
@@ -52,6 +53,15 @@ def search(
         causes = map(cause_of, study.trials())
         first = next((cause for cause in causes if cause), "no trial ended")
         raise UserError(f"no trial of {run.path} completed. The first cause: {first}")
+
+
+def _settle_held(run: RunDir, referee: Referee, stop: Stop) -> None:
+    """Trials that failed before any came to a report: of a halted search they are as if never
+    begun, else they have failed."""
+    if stop.cause is None:
+        referee.release()
+    for number in referee.held:
+        run.trial(number).forget_failure(run.generation)
 
 
 def sweep(

@@ -121,13 +121,24 @@ def _starter(
 
 
 def _cause(job: Job, error: BaseException) -> str:
-    inner = getattr(error, "cause", None) or error
+    inner = getattr(error, "cause", None)
+    if inner is None and job.plan.ray_address != IN_PROCESS:
+        from orchestrator.search.last_words import last_words
+
+        return f"its process was lost: {last_words(str(error))}"
+    inner = inner or error
     return disk_is_full(inner, Path(job.run)) or cause_in_words(inner)
 
 
 def on_ray(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
-    """A ``map`` over Ray tasks; results come as they are done."""
+    """A ``map`` over Ray tasks; results come as they are done.
+
+    Raises:
+        UserError: what a task raises that its user can mend, or its process was lost.
+    """
     import ray
+
+    from orchestrator.search.last_words import last_words
 
     remote: Any = ray.remote(lambda shared, item: shared(item))
     shared = ray.put(function)
@@ -140,3 +151,8 @@ def on_ray(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any
             except ray.exceptions.RayTaskError as error:
                 cause = error.cause
                 raise cause if isinstance(cause, UserError) else error from None
+            except ray.exceptions.RayError as error:
+                raise UserError(
+                    f"a process that reads the sound was lost: {last_words(str(error))}. What is "
+                    "done is kept: resume the run."
+                ) from error

@@ -46,6 +46,7 @@ def correlation(rows: OutOfFold) -> list[list[float]]:
     """
     errors = rows.scores - rows.targets.values[:, None]
     flat = np.moveaxis(errors, 1, 0).reshape(errors.shape[1], -1)
+    flat = flat[:, ~np.isnan(flat).any(axis=0)]  # items that a query does not search
     with np.errstate(divide="ignore", invalid="ignore"):
         found = np.atleast_2d(np.corrcoef(flat))
     return [[float(value) if np.isfinite(value) else 0.0 for value in row] for row in found]
@@ -60,6 +61,7 @@ def gain(rows: OutOfFold) -> list[dict[str, float]]:
                 rows.targets.metric,
                 rows.targets.values,
                 rows.scores[:, :count].mean(axis=1),
+                rows.targets.groups,
                 rows.targets.kind,
                 rows.targets.lengths,
             )._asdict(),

@@ -1,10 +1,11 @@
 """What a meta-learner is worth: its score, its gain over the best single member, and how sure.
 
-A gain is claimed where three things hold at once, by the paired bootstrap over clips: the learner
-is better than the best member; it is better than the same learner on that member alone, where it
-betters one member too (thresholds, calibration: that is no fusing); and it is surely better than
-the trivial row, which hears nothing. Of several learners the p-values are corrected for their
-number (Holm 1979). Beside them stands the one-tailed z-test of two proportions of mask_panns_mixup.
+A gain is claimed where three things hold at once, by the paired bootstrap over groups of clips:
+the learner is better than the best member; it is better than the same learner on that member alone,
+where it betters one member too (thresholds, calibration: that is no fusing); and it is surely
+better than the trivial row, which hears nothing. Of several learners the p-values are corrected for
+their number (Holm 1979). Beside them stands the one-tailed z-test of two proportions of
+mask_panns_mixup.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class Compared:
 
 
 def judge(
-    name: str, truth: Truth, said: Any, reference: Any, *,
+    name: str, truth: Truth, said: Any, reference: Any, groups: Sequence[str] | None = None, *,
     alone: Any = None, betters_one: str = "", trivial: Any = None, trivial_words: str = "",
 ) -> Judgement:  # fmt: skip
     """What a learner said against what the best single member did, by a metric.
@@ -124,6 +125,7 @@ def judge(
         truth: of N clips.
         said, reference: the field of predictions that the metric reads: scores [N, K], or the
             events of each clip.
+        groups: of each clip, which the bootstrap draws whole; ``None``: each is its own.
         alone: what the same learner says when it sees the best member alone; ``None`` where that is
             not told.
         betters_one: what of the learner betters a single member too.
@@ -131,15 +133,15 @@ def judge(
     """
     about = metric(name)
     ours, theirs = about.count(truth, said), about.count(truth, reference)
-    value = about.interval(ours)
+    value = about.interval(ours, groups)
     z_p = z_test(value.value, about.value(theirs), len(ours)) if name in PROPORTIONS else None
     by_fusing, versus_trivial = (
-        None if other is None else about.difference(ours, about.count(truth, other))
+        None if other is None else about.difference(ours, about.count(truth, other), groups)
         for other in (alone, trivial)
     )
     return Judgement(
-        name, value, about.difference(ours, theirs), z_p, by_fusing, betters_one, versus_trivial,
-        trivial_words,
+        name, value, about.difference(ours, theirs, groups), z_p, by_fusing, betters_one,
+        versus_trivial, trivial_words,
     )  # fmt: skip
 
 
@@ -173,7 +175,7 @@ def compared(
     """Each learner's gain as it stands among all: it is claimed where p, corrected, is below 0.05
     and the learner beats the trivial row.
 
-    ``p`` is the share of bootstrap draws in which the learner is not better; ``earlier`` are those
+    ``p`` is that of the bootstrap draws in which the learner is not better; ``earlier`` are those
     of learners that were judged on the same rows before and are not shown.
     """
     p_values = [judged.p for judged in judgements.values()]

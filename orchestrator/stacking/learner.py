@@ -91,7 +91,7 @@ class Learner(ABC):
             return None
         hop, plain = min(members.frame_hops), Decoding.plain(len(members.classes))
         return tuple(
-            decode(scores, plain, members.classes, hop, seconds)
+            decode(scores, plain, members.classes, hop, seconds, members.frame_start)
             for scores, seconds in zip(fused, members.durations, strict=True)
         )
 

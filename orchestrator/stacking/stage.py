@@ -220,9 +220,10 @@ def _judged(
     if final.judged_by:
         events = rows.seen.events_of(best)
         reference = tuple(events[row] for row in counted)
+    targets = rows.targets.rows(counted)
     return judge(
-        name, rows.targets.rows(counted).truth(plan.classes), said(fused_rows),
-        reference if final.judged_by else said(rows.said(best)), alone=said(alone),
+        name, targets.truth(plan.classes), said(fused_rows),
+        reference if final.judged_by else said(rows.said(best)), targets.groups, alone=said(alone),
         betters_one=final.betters_one, trivial=said(trivial.said if trivial else None),
         trivial_words=trivial.words if trivial else "",
     )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.rundir import RunDir
+from orchestrator.tracking.moved import own_artifacts
 from orchestrator.tracking.names import VIEW, metric_name, table_page
 from systems.errors import UserError
 
@@ -54,7 +55,7 @@ def open_experiment(client: Any, run: RunDir) -> str:
 def _create(client: Any, name: str, run: RunDir) -> Any:
     # By default artifacts would go to the folder that a process happens to be in.
     plan = run.plan
-    location = None if plan.mlflow else (run.root.resolve() / "mlartifacts").as_uri()
+    location = None if plan.mlflow else own_artifacts(run)
     try:
         client.create_experiment(name, artifact_location=location)
     except Exception:

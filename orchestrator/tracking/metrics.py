@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -110,5 +111,5 @@ def score_metrics(pieces: tuple[str, ...], score: Mapping[str, Any]) -> dict[str
     return {
         metric_name(*pieces, *(() if key == "value" else (key,))): value
         for key, value in score.items()
-        if value is not None
+        if value is not None and math.isfinite(value)  # of one group there is no interval
     }

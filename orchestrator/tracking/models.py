@@ -47,7 +47,7 @@ class Models:
         if None in digests:  # cleaned away
             return
         digest = hashlib.sha256(str(digests).encode()).hexdigest()[:32]
-        if shown.get(LOGGED) == digest:
+        if shown.get(LOGGED) == digest and self._is_there(run_id):
             return
         delete_models(self.client, self.experiment, run_id)
         logged = self.client.create_logged_model(
@@ -66,6 +66,13 @@ class Models:
         ]
         self.client.log_batch(run_id, metrics, synchronous=True)
         self.client.set_tag(run_id, LOGGED, digest)
+
+    def _is_there(self, run_id: str) -> bool:
+        """Whether a run's model is in the store with its files."""
+        found = self.client.search_logged_models([self.experiment], f"source_run_id = '{run_id}'")
+        return bool(found) and all(
+            self.client.list_logged_model_artifacts(model.model_id) for model in found
+        )
 
 
 def delete_models(client: Any, experiment: str, run_id: str) -> None:

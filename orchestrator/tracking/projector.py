@@ -20,6 +20,7 @@ from orchestrator.tracking.client import NOWHERE, tracking_uri, without_password
 from orchestrator.tracking.record import signature
 from orchestrator.tracking.sync import sync
 from systems.errors import UserError
+from systems.machine import own_code
 
 INTERVAL = 5.0  # seconds between two syncs beside a driver
 PATIENCE = 120.0  # seconds that a driver waits at its end for the last sync
@@ -96,12 +97,11 @@ class Projector:
 
 
 def _environment() -> dict[str, str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    here = Path(__file__).resolve().parents[2]
-    if here.name not in ("site-packages", "dist-packages"):  # a checkout that may not be installed
-        paths = [str(here), environment.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    return environment
+    paths = filter(None, [*own_code(), os.environ.get("PYTHONPATH")])
+    return {
+        **os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8:backslashreplace",
+    }  # fmt: skip
 
 
 def follow(run: RunDir, interval: float = INTERVAL, pipe: IO[bytes] | None = None) -> int:

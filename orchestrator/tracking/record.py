@@ -1,7 +1,7 @@
 """What the last sync of a run left in its ``tracking.json``, so that the next one need not look.
 
-A sync that finds the files of the run as they were, and in the store as many runs as it left,
-opens nothing: neither mlflow nor torch is imported.
+A sync that finds the files of the run as they were, and in the store as many runs as it left with
+their artifacts, opens nothing: neither mlflow nor torch is imported.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
+from orchestrator.tracking.moved import artifacts_are_there
 from orchestrator.tracking.names import TAG, table_page
 
 FILE = "tracking.json"
@@ -74,7 +75,9 @@ def noted(run: RunDir, state: str, uri: str, models: Iterable[str]) -> Synced | 
     except (OSError, ValueError, KeyError, TypeError):  # none, or one of another version
         return None
     run_id = read_json(run.plan_file)["run_id"]
-    return synced if _runs_in(uri, run_id) == 1 + synced.children else None
+    if _runs_in(uri, run_id) != 1 + synced.children or not artifacts_are_there(uri, run_id):
+        return None
+    return synced
 
 
 def _runs_in(uri: str, run_id: str) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any
 from orchestrator.plan.plan import Plan
 from orchestrator.tracking.batches import finite, merged, point_batches, rest_batches
 from orchestrator.tracking.models import delete_models, digest_of
+from orchestrator.tracking.moved import ARTIFACT
 from orchestrator.tracking.names import SYNCED, TAG
 from orchestrator.tracking.views import View
 
@@ -57,14 +58,20 @@ class Store:
         self._set_status(run.info, view)
         return run_id
 
-    def put_artifacts(self, view: View, run_id: str) -> None:
-        """Upload files and folders whose contents are not those that were uploaded last."""
+    def put_artifacts(self, view: View, run_id: str, *, verify: bool) -> None:
+        """Upload files and folders whose contents are not those that were uploaded last.
+
+        ``verify``: also those whose upload is not there any more, whatever the tags say.
+        """
         from mlflow.entities import RunTag
 
         shown, uploaded = self.runs[view.key].data.tags, []
+        claimed = any(tag.startswith(ARTIFACT) for tag in shown)
+        there = self._artifacts(run_id) if verify and claimed else None
         for path in view.artifacts:
-            digest, tag = digest_of(path), f"{TAG}artifact.{path.name}"
-            if digest is None or shown.get(tag) == digest:
+            digest, tag = digest_of(path), f"{ARTIFACT}{path.name}"
+            is_there = there is None or path.name in there
+            if digest is None or (shown.get(tag) == digest and is_there):
                 continue
             uploaded.append(RunTag(tag, digest))
             if path.is_dir():
@@ -73,6 +80,9 @@ class Store:
                 self.client.log_artifact(run_id, str(path))
         if uploaded:
             self.client.log_batch(run_id, tags=uploaded, synchronous=True)
+
+    def _artifacts(self, run_id: str) -> set[str]:
+        return {file.path for file in self.client.list_artifacts(run_id)}
 
     def tags(self, view: View) -> dict[str, str]:
         """The tags that a run had before it was put."""

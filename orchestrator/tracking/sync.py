@@ -98,6 +98,7 @@ def sync(run: RunDir, *, driving: bool | None = None, models: Sequence[str] = ()
 def _put(uri: str, run: RunDir, driven: bool, models: Sequence[str]) -> Synced:
     from orchestrator.tracking.experiment import experiment_name, open_experiment
     from orchestrator.tracking.models import LOGGED, MODEL, Models
+    from orchestrator.tracking.moved import follow_root
     from orchestrator.tracking.names import TAG
     from orchestrator.tracking.store import Store
     from orchestrator.tracking.views import best_models, read_views
@@ -108,6 +109,8 @@ def _put(uri: str, run: RunDir, driven: bool, models: Sequence[str]) -> Synced:
     for name in set(models) - set(there):
         raise unknown("model of a run whose test part is scored:", name, there)
     wanted = {*best_models(plan, views), *models}
+    if plan.mlflow is None:
+        follow_root(run)
     client = make_client(uri)
     experiment = open_experiment(client, run)
     store = Store(client, experiment, plan)
@@ -115,7 +118,7 @@ def _put(uri: str, run: RunDir, driven: bool, models: Sequence[str]) -> Synced:
     ids = [parent, *(store.put(view, parent) for view in views[1:])]
     logged = Models(client, experiment, run)
     for view, run_id in zip(views, ids, strict=True):  # last, as they need a store of their own
-        store.put_artifacts(view, run_id)
+        store.put_artifacts(view, run_id, verify=not driven)
         shown = store.tags(view)
         if view.model is not None and (view.model in wanted or LOGGED in shown):
             logged.put(view, run_id, shown)

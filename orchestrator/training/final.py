@@ -15,7 +15,7 @@ from orchestrator.training.job import Job, Task
 from orchestrator.training.trained import trained
 from systems import config as configs
 from systems.context import Context
-from systems.postprocessing.decoding import align_frames
+from systems.postprocessing.decoding import align_frames, finest
 from systems.postprocessing.pooling import Mean, mean_of
 from systems.postprocessing.refinement import Refinement
 from systems.predictions import Predictions
@@ -106,10 +106,13 @@ def merged_folds(
 ) -> Predictions:  # fmt: skip
     """The mean of several models' predictions of the same clips; events as ``decided`` has them."""
     first = folds[0]
-    kinds: dict[str, Any] = {"frame_hop": min(fold.frame_hop for fold in folds)}
-    clips = [fold.clip_scores for fold in folds if fold.clip_scores is not None]
-    if clips:
-        kinds["clip_scores"] = mean_of(np.stack(clips), mean, exclusive)
+    hop, start = finest([fold.frame_hop for fold in folds], [fold.frame_start for fold in folds])
+    kinds: dict[str, Any] = {"frame_hop": hop, "frame_start": start}
+    for name in ("clip_scores", "clip_values", "ranking"):
+        said = [one for fold in folds if (one := getattr(fold, name)) is not None]
+        if said:
+            scored = name == "clip_scores"
+            kinds[name] = mean_of(np.stack(said), mean if scored else "arithmetic", exclusive)
     if all(fold.frame_scores is not None for fold in folds):
         timed = [
             decided.timed(frames, sounds["audio"].duration(clip_id))
@@ -128,10 +131,10 @@ def _mean_frames(
     folds: Sequence[Predictions], kind: str, mean: Mean, exclusive: bool
 ) -> tuple[np.ndarray, ...]:
     """The mean over models of their frames, N arrays [T, K] at the finest hop."""
-    hops = [fold.frame_hop for fold in folds]
+    hops, starts = [fold.frame_hop for fold in folds], [fold.frame_start for fold in folds]
     rows = zip(*(getattr(fold, kind) for fold in folds), strict=True)
     return tuple(
-        mean_of(align_frames(row, hops).swapaxes(0, 1), mean, exclusive).astype(np.float32)
+        mean_of(align_frames(row, hops, starts).swapaxes(0, 1), mean, exclusive).astype(np.float32)
         for row in rows
     )
 

@@ -88,7 +88,7 @@ def _keep_validation(job: Job, fold: int, trial: TrialDir, fitted: Fitted) -> No
         Predictions.of(
             clips.clip_ids, job.plan.classes, fold,
             frame_scores=tuple(frames for frames, _ in timed),
-            events=events_of(timed), frame_hop=fitted.frame_hop,
+            events=events_of(timed), frame_hop=fitted.frame_hop, frame_start=fitted.frame_start,
             clip_scores=torch.stack(history.crossed_clips).numpy(),
         ).with_data(
             fingerprint=job.plan.fingerprint, splits=job.plan.splits["digest"]

@@ -94,11 +94,13 @@ def _train_folds(
     plan = job.plan
     config = plan.trial_config(params)
     write_json(trial.config, {"params": params, "config": json.loads(configs.to_json(config))})
-    counts, best_steps = [], []
+    counts, groups, best_steps = [], list[str](), []
     for fold in range(plan.splits["searched"]):
         best_steps.append(train_fold(job, trial.number, fold, report))
-        counts.append(_counts(job, trial, fold))
-    value, low, high = metric(plan.metric).interval(np.concatenate(counts))
+        of_fold, groups_of_fold = _counts(job, trial, fold)
+        counts.append(of_fold)
+        groups += groups_of_fold
+    value, low, high = metric(plan.metric).interval(np.concatenate(counts), groups)
     return {"outcome": "complete", "value": value, "interval": [low, high],
             "best_steps": best_steps}  # fmt: skip
 
@@ -141,8 +143,8 @@ def read_epoch_scores(trial: TrialDir, fold: int) -> np.ndarray:
     return scores
 
 
-def _counts(job: Job, trial: TrialDir, fold: int) -> np.ndarray:
-    """What the run's metric counts on the clips of a fold that it is of [n, ...]."""
+def _counts(job: Job, trial: TrialDir, fold: int) -> tuple[np.ndarray, list[str]]:
+    """What the run's metric counts on the clips of a fold that it is of [n, ...]; their groups."""
     data, about = job.folds[fold], metric(job.plan.metric)
     assert data.validation is not None
     counts = about.counts(data.truth(), Predictions.load(trial.predictions(fold)))
@@ -150,4 +152,5 @@ def _counts(job: Job, trial: TrialDir, fold: int) -> np.ndarray:
         raise UserError(
             f"{job.plan.system} gives no {about.reads(data.kind)}, which {about.name} reads."
         )
-    return counts[data.validation.counting()]
+    counting = data.validation.counting()
+    return counts[counting], [data.validation.groups[row] for row in counting]

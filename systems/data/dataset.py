@@ -77,7 +77,8 @@ class Labels:
     ``values[clip_id]`` is, by kind: ``class`` a name; ``tags`` a tuple of names; ``events`` a tuple
     of :class:`Event`; ``sequence`` a tuple of names in order (or several such references);
     ``values`` a number or D of them; ``series`` an array [T, D]; ``direction`` degrees;
-    ``relevance`` a tuple of item ids. ``columns[clip_id]`` holds columns that are published with
+    ``relevance`` a tuple of item ids of all that are searched, or item id -> 1 or 0 of those that
+    this query searches. ``columns[clip_id]`` holds columns that are published with
     the labels and no earlier, such as ``usage`` (the public or private part of a leaderboard).
     """
 
@@ -198,6 +199,15 @@ class Dataset:
         record()
         return self.sealed[part]()
 
+    def sealed_digest(self, part: str, sound: Callable[[str], str]) -> str:
+        """A digest of what a sealed part is: its sound, of which ``sound`` gives a clip's digest,
+        and its labels, whatever the clips are called and wherever they lie. Nothing else of the
+        labels leaves."""
+        labels = self.sealed[part]()
+        lines = [f"{sound(c.clip_id)}|{_canonical(labels.values[c.clip_id], labels.kind)}"
+                 for c in self.part(part)]  # fmt: skip
+        return hashlib.sha256("\n".join((labels.kind, *sorted(lines))).encode()).hexdigest()[:32]
+
     def fingerprint(self) -> str:
         """A digest of classes, parts, and name, size and time of change of each item and table."""
         digest = hashlib.sha256()
@@ -206,6 +216,15 @@ class Dataset:
         for clip in self.clips:
             digest.update(f"{clip.clip_id}|{clip.part}|{clip.role}\n".encode())
         return digest.hexdigest()[:16]
+
+
+def _canonical(value: Any, kind: LabelKind) -> str:
+    """A label as text: the order of tags or events tells nothing."""
+    if isinstance(value, np.ndarray):
+        return hashlib.sha256(np.asarray(value, float).tobytes()).hexdigest()
+    if isinstance(value, tuple) and kind != "sequence":
+        return repr(sorted(value))
+    return repr(value)
 
 
 def rows_of_clips(clips: np.ndarray, lengths: Sequence[int] | None) -> np.ndarray:
@@ -225,6 +244,7 @@ class ClipSet:
     (``None``: a row a clip). ``columns`` are the clips' free columns, N. ``judged`` [N]: the clips
     that metrics are of and that choose epochs; ``None``: all. ``events``: of each clip, where the
     labels are timed. ``weights`` [N]: of a clip in the loss; ``None``: all count the same.
+    ``groups``: of each clip, N, which intervals draw whole.
     """
 
     clip_ids: tuple[str, ...]
@@ -234,6 +254,7 @@ class ClipSet:
     judged: np.ndarray | None = None
     events: tuple[tuple[Event, ...], ...] | None = None
     weights: np.ndarray | None = None
+    groups: tuple[str, ...] = ()
 
     def counting(self) -> np.ndarray:
         """The places [n] of the clips that metrics are of."""
@@ -253,6 +274,7 @@ class ClipSet:
         return ClipSet(
             of(self.clip_ids), of(self.targets, rows_of_clips(where, self.lengths)),
             of(self.lengths), of(self.columns), of(self.judged), of(self.events), of(self.weights),
+            of(self.groups),
         )  # fmt: skip
 
     def __len__(self) -> int:

@@ -6,16 +6,18 @@ carry tags or nothing; the test and evaluation parts carry timed events and are 
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from systems.data.dataset import Clip, Dataset, Event, LabelKind, Labels, Role, event_fault
+from systems.data.delimited import TableFault, read_table
+from systems.data.events import event_notes, once
 from systems.data.files import Broken, Files, examine, identity, refusal
+from systems.data.listed import Row
 from systems.errors import UserError, nearest
 
 NAME = "dcase2018_task4"
@@ -61,8 +63,6 @@ COLUMNS: dict[LabelKind, tuple[str, ...]] = {
     "none": ("filename",),
     "events": ("filename", "onset", "offset", "event_label"),
 }
-
-Row = dict[str, str]
 
 
 def read(folder: str | None, skip_broken: bool = False) -> Dataset:
@@ -123,13 +123,18 @@ def _dataset(
         source=files,
         tables=tuple(identity(path) for path in metadata if path.exists()),
         skipped=skipped,
+        notes=tuple(
+            note
+            for part in sealed
+            for note in event_notes(_by_clip(part, tables[part]), f"events of part {part}", False)
+        ),
     )
 
 
 def _root(folder: str | None) -> Path:
     if folder is None:
         raise UserError(f"{NAME} lies on disk: name its folder with --data. Expected:\n{LAYOUT}")
-    given = Path(folder).expanduser().resolve()
+    given = Path(folder).expanduser().absolute()  # what a link names, not where it leads
     for root in (given, given / "dataset"):
         if (root / "metadata").is_dir():
             return root
@@ -142,21 +147,37 @@ def _root(folder: str | None) -> Path:
 
 
 def _table(root: Path, part: str, faults: list[str]) -> list[Row]:
-    """The rows of a part's table; none where it cannot be used, of which the faults tell."""
+    """The rows of a part's table; none where it cannot be used, of which the faults tell.
+
+    A row may end early where a clip has no events.
+    """
     table, _, kind, required = PARTS[part]
     name, path = f"metadata/{table}.csv", root / "metadata" / f"{table}.csv"
-    if not path.exists():
+    try:
+        read = read_table(path, "\t")
+    except FileNotFoundError:
         faults += [f"{name} is missing"] if required else []
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file, delimiter="\t")
-        rows = list(reader)
-    missing = [name for name in COLUMNS[kind] if name not in (reader.fieldnames or ())]
+    except TableFault as fault:
+        faults.append(f"{name} {fault}")
+        return []
+    missing = [column for column in COLUMNS[kind] if column not in read.header]
     if missing:
         faults.append(f"{name} has no column {', '.join(missing)} (columns are TAB-separated)")
         return []
+    lines = list(read.lines)
+    for number, cells in read.uneven:
+        if len(cells) < len(read.header):
+            lines.append((number, [*cells, *[""] * (len(read.header) - len(cells))]))
+            continue
+        hint = "; labels are separated by commas or semicolons" if kind == "tags" else ""
+        faults.append(f"{name} line {number}: {read.wrong_length(cells)}{hint}")
+    rows = [
+        Row(name, f"{name} line {number} ({cells[0]})", dict(zip(read.header, cells, strict=True)))
+        for number, cells in sorted(lines)
+    ]
     counts = Counter(row["filename"] for row in rows)
-    twice = [name for name, count in counts.items() if count > 1]
+    twice = [clip for clip, count in counts.items() if count > 1]
     if twice and kind != "events":
         faults.append(f"{name} lists clips more than once: {', '.join(twice)}")
     return rows
@@ -177,36 +198,41 @@ def _tags(rows: list[Row]) -> Labels:
 
 def _weak_labels(row: Row) -> list[str]:
     """The tags of a clip: published tables have commas and semicolons between them."""
-    return [name.strip() for name in re.split("[,;]", row.get("event_labels") or "")]
+    return [name.strip() for name in re.split("[,;]", row["event_labels"])]
 
 
 def _events(part: str, rows: tuple[Row, ...]) -> Labels:
+    return Labels("events", {i: once(events) for i, events in _by_clip(part, rows).items()})
+
+
+def _by_clip(part: str, rows: Sequence[Row]) -> dict[str, list[Event]]:
     values: dict[str, list[Event]] = {f"{part}/{row['filename']}": [] for row in rows}
     for row in rows:
-        if row.get("event_label"):
-            values[f"{part}/{row['filename']}"].append(
-                Event(float(row["onset"]), float(row["offset"]), row["event_label"])
-            )
-    return Labels("events", {clip_id: tuple(events) for clip_id, events in values.items()})
+        if row["event_label"]:
+            event = Event(float(row["onset"]), float(row["offset"]), row["event_label"])
+            values[f"{part}/{row['filename']}"].append(event)
+    return values
 
 
 def _label_faults(tables: dict[str, list[Row]], seconds: dict[str, float]) -> list[str]:
     """Labels that are in no list of classes, and events that do not lie in their clips."""
     wrong: list[str] = []
     for part, rows in tables.items():
-        for number, row in enumerate(rows, start=2):
-            where = f"metadata/{PARTS[part][0]}.csv line {number} ({row['filename']})"
-            if part == "weak":
-                names = _weak_labels(row)
-            else:
-                names = [row["event_label"]] if row.get("event_label") else []
+        if PARTS[part][2] == "none":
+            continue
+        for row in rows:
+            names = _weak_labels(row) if part == "weak" else [row["event_label"]]
+            if part != "weak" and not row["event_label"]:
+                if row["onset"] or row["offset"]:
+                    wrong.append(f"{row.where}: times without a label")
+                continue
             wrong += [
-                f"{where}: '{n}' is no class{nearest(n, CLASSES)}"
+                f"{row.where}: '{n}' is no class{nearest(n, CLASSES)}"
                 for n in names
                 if n not in CLASSES
             ]
-            if part in ("test", "eval") and row.get("event_label"):
+            if part != "weak":
                 duration = seconds.get(f"{part}/{row['filename']}", math.inf)
                 why = event_fault(row["onset"], row["offset"], duration)
-                wrong += [f"{where}: {why}"] if why else []
+                wrong += [f"{row.where}: {why}"] if why else []
     return wrong

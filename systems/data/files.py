@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,18 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from systems.errors import UserError
+from systems.data.compressed import contents, opened
+from systems.errors import UserError, shown
 
 Broken = tuple[tuple[str, str], ...]  # (path, why)
 
-# Some readers take durations from a table that rounds them.
+# Some readers take durations from a table that rounds them; codecs fill their last block.
 LENGTH_TOLERANCE = 0.01  # s
+BLOCK = 1 << 22  # samples that are decoded at once
+# Full scale is 1. What lies beyond this is no loud sound but another scale.
+HIGHEST_PEAK = 100.0
+# A mix to mono below this share of its channels, in amplitude, is what cancelling left.
+CANCELLED = 1e-3
 # libsndfile cuts the length to what is there and tells its log alone: "data : 9600 (should be 44)".
 SIZE_LINE = re.compile(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")
 # Programs that write into a pipe cannot go back: they leave such a size for "until the end".
@@ -29,6 +35,10 @@ MEND = (
     "Mend or remove them (and their rows), or pass --skip-broken to leave them out (they are "
     "listed in the report)."
 )
+
+
+class BrokenSound(Exception):
+    """Sound that cannot be used, and why."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +53,10 @@ class Files:
         path = self.where(clip_id)
         try:
             return _decode(path)
-        except (soundfile.LibsndfileError, OSError) as error:
-            raise UserError(f"{path} cannot be read: {_text(error)}") from error
+        except BrokenSound as error:
+            raise UserError(f"{shown(path)} {error}") from error
+        except OSError as error:
+            raise UserError(f"{shown(path)} cannot be read: {error.strerror}") from error
 
     def identity(self) -> Iterable[str]:
         for clip_id in self.paths:
@@ -75,9 +87,54 @@ def fault(samples: np.ndarray, rate: int, seconds: float) -> str:
         return f"decodes to {decoded:.3f} s instead of {seconds:.3f} s (truncated?)"
     if not np.isfinite(samples).all():
         return "holds samples that are not finite"
-    if np.ptp(samples.mean(axis=0)) == 0:
-        return "is silent (all samples are equal)"
-    return ""
+    levels = Levels()
+    levels.add(samples, samples.mean(axis=0))
+    return levels.fault() or ("is silent (all samples are equal)" if levels.silent else "")
+
+
+class Levels:
+    """The lowest and highest samples of some sound, added piece by piece: of each channel, and of
+    their mix to mono."""
+
+    def __init__(self) -> None:
+        self._lowest: np.ndarray | None = None
+        self._highest: np.ndarray | None = None
+
+    def add(self, samples: np.ndarray, mono: np.ndarray) -> None:
+        """Samples [C, S] that are finite, and their mix [S]."""
+        low = np.append(samples.min(axis=1), mono.min())
+        high = np.append(samples.max(axis=1), mono.max())
+        self._lowest = low if self._lowest is None else np.minimum(low, self._lowest)
+        self._highest = high if self._highest is None else np.maximum(high, self._highest)
+
+    @property
+    def _ranges(self) -> np.ndarray:
+        assert self._lowest is not None
+        assert self._highest is not None
+        return self._highest - self._lowest
+
+    @property
+    def silent(self) -> bool:
+        """Whether the mix never changes."""
+        return bool(self._ranges[-1] == 0)
+
+    def fault(self) -> str:
+        """Why sound of such levels cannot be used, or an empty string."""
+        if self._lowest is None or self._highest is None:
+            return ""
+        peak = max(-self._lowest.min(), self._highest.max())
+        if peak > HIGHEST_PEAK:
+            return (
+                f"has a peak of {peak:g}, where full scale is 1: integers that were stored as "
+                "floats? Divide them by their full scale (32768 of 16 bits)"
+            )
+        *channels, mono = self._ranges
+        if max(channels) > 0 and mono <= CANCELLED * max(channels):
+            return (
+                f"cancels itself: its {len(channels)} channels are mixed to mono by their mean, "
+                "and are in antiphase. Invert one of them, or keep one alone"
+            )
+        return ""
 
 
 def examine(
@@ -99,8 +156,10 @@ def examine(
         try:
             seconds, why = _header(path)
             return seconds, why or (fault(*_decode(path), seconds) if decode else "")
-        except (soundfile.LibsndfileError, OSError) as error:
-            return 0.0, f"cannot be read: {_text(error)}"
+        except (BrokenSound, soundfile.LibsndfileError) as error:
+            return 0.0, _text(error)
+        except OSError as error:
+            return 0.0, f"cannot be read: {error.strerror}"
 
     with ThreadPoolExecutor(8) as pool:
         checked = dict(zip(files.paths, pool.map(check, files.paths), strict=True))
@@ -109,36 +168,87 @@ def examine(
 
 
 def _header(path: str) -> tuple[float, str]:
-    """Length in seconds by the header, and why the file cannot be used, or an empty string."""
+    """Length in seconds, and why the file cannot be used, or an empty string.
+
+    The length is the header's where it is exact. Where it is none or an estimate, the sound itself
+    says it.
+    """
+    found = contents(path)
+    if found.fault:
+        return 0.0, found.fault
+    seconds = 0.0
+    for piece in found.pieces:
+        length, why = _length(piece)
+        if why:
+            return 0.0, why
+        seconds += length
+    return seconds, ""
+
+
+def _length(piece: Any) -> tuple[float, str]:
     try:
-        sound = soundfile.SoundFile(path)
+        sound = soundfile.SoundFile(opened(piece))
     except soundfile.LibsndfileError as error:
         return 0.0, f"is no audio file (libsndfile: {_text(error)})"
     with sound:
         if sound.frames == 0:
             return 0.0, "holds no samples"
-        if sound.frames >= UNKNOWN_FRAMES:
-            return 0.0, "does not say how long it is: write it again"
+        if sound.frames >= UNKNOWN_FRAMES or not sound.seekable():
+            return sum(map(len, _read(sound, 1 << 16))) / sound.samplerate, ""
+        seconds = sound.frames / sound.samplerate
         size = SIZE_LINE.search(sound.extra_info)
         if size and int(size[2]) < int(size[1]) < UNKNOWN_SIZE:
-            return 0.0, f"is truncated: {size[2]} of {size[1]} bytes of sound are there"
-        if not _has_last_frame(sound):
+            missing = (int(size[1]) - int(size[2])) / max(int(size[2]), 1) * seconds
+            if missing > LENGTH_TOLERANCE:
+                return 0.0, f"is truncated: {size[2]} of {size[1]} bytes of sound are there"
+        if not _reaches(sound, sound.frames - 1 - round(LENGTH_TOLERANCE * sound.samplerate)):
             return 0.0, "is truncated: its header says more than is there"
-        return sound.frames / sound.samplerate, ""
+        return seconds, ""
 
 
-def _has_last_frame(sound: Any) -> bool:
+def _reaches(sound: Any, frame: int) -> bool:
     """Whether a compressed file reaches as far as its header says; cheap, since it seeks."""
     try:
-        sound.seek(sound.frames - 1)
+        sound.seek(max(0, frame))
         return len(sound.read(1)) == 1
     except soundfile.LibsndfileError:
         return False
 
 
+def blocks(path: str, size: int = BLOCK) -> Iterator[tuple[np.ndarray, int]]:
+    """All sound of a file, whatever its header says of its length: [S, C] float32, and Hz.
+
+    Raises:
+        BrokenSound: it cannot be decoded, or holds recordings that do not fit together.
+        OSError: it cannot be read.
+    """
+    found = contents(path)
+    if found.fault:
+        raise BrokenSound(found.fault)
+    layouts = set()
+    try:
+        for piece in found.pieces:
+            with soundfile.SoundFile(opened(piece)) as sound:
+                layouts.add((sound.samplerate, sound.channels))
+                if len(layouts) > 1:
+                    raise BrokenSound("holds recordings of different rates or channels: split it")
+                for block in _read(sound, size):
+                    yield block, sound.samplerate
+    except soundfile.LibsndfileError as error:
+        raise BrokenSound(f"cannot be decoded: {_text(error)}") from error
+
+
+def _read(sound: Any, size: int) -> Iterator[np.ndarray]:
+    while len(block := sound.read(size, dtype="float32", always_2d=True)):
+        yield block
+
+
 def _decode(path: str) -> tuple[np.ndarray, int]:
-    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    return samples.T, rate
+    found = list(blocks(path))
+    if not found:
+        raise BrokenSound("holds no samples")
+    held = [block for block, _ in found]
+    return (held[0] if len(held) == 1 else np.concatenate(held)).T, found[0][1]
 
 
 def _text(error: Exception) -> str:
@@ -147,8 +257,9 @@ def _text(error: Exception) -> str:
 
 def broken_lines(broken: Sequence[tuple[str, str]]) -> str:
     """One line a file: its path and why it cannot be used."""
-    width = max(len(path) for path, _ in broken)
-    return "\n".join(f"  {path:<{width}}  {why}" for path, why in broken)
+    lines = [(shown(path), why) for path, why in broken]
+    width = max(len(path) for path, _ in lines)
+    return "\n".join(f"  {path:<{width}}  {why}" for path, why in lines)
 
 
 def refusal(dataset: str, root: str | Path, faults: Sequence[str], broken: Broken) -> UserError:

@@ -6,8 +6,6 @@ files is gathered in a :class:`Listing` and told in one error.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from systems.data.dataset import Clip, Dataset, LabelKind, Labels
+from systems.data.delimited import TableFault, read_table
 from systems.data.files import Files, examine, identity, refusal
 from systems.errors import UserError, nearest
+
+SEPARATORS = "\t,"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def root_of(name: str, folder: str | None, layout: str, holds: str, inside: str 
     """
     if folder is None:
         raise UserError(f"{name} lies on disk: name its folder with --data. Expected:\n{layout}")
-    given = Path(folder).expanduser().resolve()
+    given = Path(folder).expanduser().absolute()  # what a link names, not where it leads
     for root in (given, given / inside):
         if (root / holds).exists():
             return root
@@ -83,32 +84,26 @@ class Listing:
     ) -> list[Row]:
         """The rows of a table, by comma or TAB; the first ``key`` columns name a row, once.
 
-        Without a ``header`` it has just these columns. UTF-8 with or without a byte order mark and
-        any ends of lines will do.
+        Without a ``header`` it has just these columns.
         """
         try:
-            text = (self.root / path).read_text(encoding="utf-8-sig")
-            separator = "\t" if "\t" in text.split("\n", 1)[0] else ","
-            lines = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
-            names = [name.strip() for name in next(lines, [])] if header else list(columns)
-            read = [(lines.line_num, [c.strip() for c in cells]) for cells in lines if any(cells)]
+            read = read_table(self.root / path, SEPARATORS, () if header else columns)
         except FileNotFoundError:
             self.faults.append(f"{path}: is missing")
             return []
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            self.faults.append(f"{path}: cannot be read as a table in UTF-8: {error}")
+        except TableFault as fault:
+            self.faults.append(f"{path}: {fault}")
             return []
         self.tables.append(self.root / path)
+        names = read.header
         missing = [column for column in columns if column not in names]
         if missing:
             self.faults.append(f"{path}: has no column {', '.join(missing)}")
             return []
+        self.faults += [f"{path} line {n}: {read.wrong_length(cells)}" for n, cells in read.uneven]
         rows = []
-        for number, cells in read:
+        for number, cells in read.lines:
             where = f"{path} line {number}"
-            if len(cells) != len(names):
-                self.faults.append(f"{where}: {len(cells)} fields instead of {len(names)}")
-                continue
             row = Row(path, where, dict(zip(names, cells, strict=True)))
             rows.append(row)
             self.faults += [f"{where}: {column} is empty" for column in columns if not row[column]]
@@ -169,7 +164,7 @@ class Listing:
         if label_hop:
             self.faults += _step_faults(kept, seconds, label_hop)
         parts = ("train", validation, "test") if validation else ("train", "test")
-        self.faults += _part_faults(kept, parts)
+        self.faults += _empty_parts(kept, parts)
         if self.faults or (broken and not skip_broken):
             raise refusal(self.name, self.root, self.faults, () if skip_broken else broken)
         length = dict(seconds)
@@ -217,20 +212,9 @@ def _untrained(
     return [f"no training clip is of class {name}" for name in scored if name not in trained]
 
 
-def _part_faults(items: Sequence[Item], parts: Sequence[str]) -> list[str]:
-    """Empty parts, and groups in two parts."""
+def _empty_parts(items: Sequence[Item], parts: Sequence[str]) -> list[str]:
     there = {item.part for item in items}
-    empty = [f"no clip of part {part} can be used" for part in parts if part not in there]
-    if empty:
-        return empty
-    faults = []
-    first: dict[str, Item] = {}
-    for item in {(item.group, item.part): item for item in items}.values():
-        other = first.setdefault(item.group, item)
-        if other.part != item.part:
-            does = "trains too" if other.part == "train" else f"is in part {other.part} too"
-            faults.append(f"{item.row.where}: '{item.group}' {does} ({other.row.where})")
-    return faults
+    return [f"no clip of part {part} can be used" for part in parts if part not in there]
 
 
 def _step_faults(

@@ -17,7 +17,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from systems.data.store import Map, WaveformStore, process_map
+from systems.data.sharing import sound_digest
+from systems.data.store import Map, WaveformStore, process_map, to_mono
 from systems.files import write_whole
 
 
@@ -29,7 +30,7 @@ class Kept(NamedTuple):
     gain: float = 1.0
 
     def parts(self, waveform: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The parts of a waveform [S]."""
+        """The parts of a waveform [S] or [2, S]."""
         return tuple(
             self.piece(waveform, part, 0, stop - start)
             for part, (start, stop) in enumerate(self.intervals)
@@ -38,34 +39,38 @@ class Kept(NamedTuple):
     def piece(self, waveform: np.ndarray, part: int, start: int, length: int) -> np.ndarray:
         """Of one of its parts what lies at ``start``, at most ``length`` samples."""
         first, end = self.intervals[part]
-        piece = waveform[first + start : min(first + start + length, end)]
+        piece = waveform[..., first + start : min(first + start + length, end)]
         if (self.offset, self.gain) != (0.0, 1.0):
             piece = (piece - np.float32(self.offset)) * np.float32(self.gain)
         return piece
 
 
 class Prepare(Protocol):
-    """Frozen settings; their ``repr`` names the index."""
+    """Frozen settings, whose ``repr`` names the index: mono waveform [S] -> what is kept of it."""
 
     def __call__(self, waveform: np.ndarray, rate: int) -> Kept: ...
 
 
 class Sound(Protocol):
-    """The sound of clips at one rate in Hz."""
+    """The sound of clips at one rate in Hz: waveforms are mono [S] or stereo [2, S]."""
 
     @property
     def rate(self) -> int: ...
 
     def __getitem__(self, clip_id: str) -> np.ndarray:
-        """The whole waveform [S] of a clip."""
+        """The whole waveform of a clip."""
         ...
 
     def duration(self, clip_id: str) -> float:
         """The length of a whole clip in seconds."""
         ...
 
+    def digest(self, clip_id: str) -> str:
+        """A digest of a clip's sound, whatever its name: before any preparation."""
+        ...
+
     def parts(self, clip_id: str) -> tuple[np.ndarray, ...]:
-        """What a system hears of a clip: one or several waveforms [S]."""
+        """What a system hears of a clip: one or several waveforms."""
         ...
 
     def piece(self, clip_id: str, part: int, start: int, length: int) -> np.ndarray:
@@ -75,7 +80,7 @@ class Sound(Protocol):
 
 @dataclass(frozen=True)
 class Waveforms:
-    """Sound in memory: waveforms [S] by name."""
+    """Sound in memory: waveforms by name."""
 
     rate: int
     waveforms: Mapping[str, np.ndarray]
@@ -85,18 +90,21 @@ class Waveforms:
         return self.waveforms[clip_id]
 
     def duration(self, clip_id: str) -> float:
-        return len(self[clip_id]) / self.rate
+        return self[clip_id].shape[-1] / self.rate
+
+    def digest(self, clip_id: str) -> str:
+        return sound_digest(np.atleast_2d(self[clip_id]), self.rate)
 
     def parts(self, clip_id: str) -> tuple[np.ndarray, ...]:
         waveform = self[clip_id]
         return (
             (waveform,)
             if self.prepare is None
-            else self.prepare(waveform, self.rate).parts(waveform)
+            else self.prepare(to_mono(waveform), self.rate).parts(waveform)
         )
 
     def piece(self, clip_id: str, part: int, start: int, length: int) -> np.ndarray:
-        return self.parts(clip_id)[part][start : start + length]
+        return self.parts(clip_id)[part][..., start : start + length]
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,9 @@ class Prepared:
     def duration(self, clip_id: str) -> float:
         return self.store.duration(clip_id)
 
+    def digest(self, clip_id: str) -> str:
+        return self.store.digest(clip_id)
+
     def parts(self, clip_id: str) -> tuple[np.ndarray, ...]:
         return self.kept[clip_id].parts(self.store[clip_id])
 
@@ -130,10 +141,11 @@ def prepared(
     """The sound of a store under a preparation, whose index is built where it is missing."""
     if prepare is None:
         return store
-    name = hashlib.sha256(repr(prepare).encode()).hexdigest()[:12]
+    # "by clip": an index of before was in the order in which a cluster had been done.
+    name = hashlib.sha256(f"{prepare!r} by clip".encode()).hexdigest()[:12]
     path = Path(store.folder) / f"kept-{name}.json"
     if not path.exists():
-        kept = dict(zip(clip_ids, map_(partial(_of_clip, store, prepare), clip_ids), strict=True))
+        kept = dict(map_(partial(_of_clip, store, prepare), clip_ids))
         write_whole(path, json.dumps(kept))
     read = json.loads(path.read_text())
     return Prepared(
@@ -141,8 +153,8 @@ def prepared(
     )
 
 
-def _of_clip(store: WaveformStore, prepare: Prepare, clip_id: str) -> Kept:
-    return prepare(store[clip_id], store.rate)
+def _of_clip(store: WaveformStore, prepare: Prepare, clip_id: str) -> tuple[str, Kept]:
+    return clip_id, prepare(to_mono(store[clip_id]), store.rate)
 
 
 @dataclass(frozen=True)

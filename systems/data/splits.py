@@ -57,12 +57,13 @@ class Splits:
 class TrainingData:
     """What one training may see.
 
-    ``validation`` is ``None`` in a refit on all training data. Clips of other roles come without
-    targets. ``classes`` are in the order of the columns of every target and score. ``metric`` names
-    what the validation part is scored by, over the clips of it that count. ``halves`` deals the
-    rows of the validation clips, whole groups at a time, into 0 and 1: each half may choose an
-    epoch for the other. ``kind`` is that of the labels: by it scores become decisions.
-    ``label_hop``: s from step to step of a series; 0 where labels are of whole clips.
+    ``validation`` is ``None`` in a refit on all training data. Clips of other roles (``gallery``:
+    what queries search) come without targets. ``classes`` are in the order of the columns of every
+    target and score. ``metric`` names what the validation part is scored by, over the clips of it
+    that count. ``halves`` deals the rows of the validation clips, whole groups at a time, into 0
+    and 1: each half may choose an epoch for the other. ``kind`` is that of the labels: by it scores
+    become decisions. ``label_hop``: s from step to step of a series; 0 where labels are of whole
+    clips.
     """
 
     classes: tuple[str, ...]
@@ -130,7 +131,7 @@ def make_splits(
         searched=1 if enough else len(folds),
         unlabelled={
             role: tuple(c.clip_id for c in dataset.role(role))
-            for role in ("unlabelled", "out_of_domain")
+            for role in ("unlabelled", "out_of_domain", "gallery")
         },
         notes=_unvalidated(dataset, counting),
         judged=judged,
@@ -274,15 +275,22 @@ def training_data(
         classes=dataset.classes,
         labelled=clip_set(dataset, train, splits.judged),
         validation=validation,
-        unlabelled={
-            role: ClipSet(ids, columns=_columns(dataset, ids))
-            for role, ids in splits.unlabelled.items()
-        },
+        unlabelled=_unlabelled(dataset, splits, fold),
         metric=metric,
         halves=halves,
         kind=kind_of(dataset, train if fold is None else splits.folds[fold].validation),
         label_hop=dataset.label_hop,
     )
+
+
+def _unlabelled(dataset: Dataset, splits: Splits, fold: int | None) -> dict[str, ClipSet]:
+    """The clips without labels that a training hears: none of a group that validates it."""
+    group_of = {clip.clip_id: clip.group for clip in dataset.clips}
+    validation = () if fold is None else splits.folds[fold].validation
+    judges = {group_of[clip_id] for clip_id in validation}
+    heard = {role: tuple(i for i in ids if group_of[i] not in judges)
+             for role, ids in splits.unlabelled.items()}  # fmt: skip
+    return {role: ClipSet(ids, columns=_columns(dataset, ids)) for role, ids in heard.items()}
 
 
 def kind_of(dataset: Dataset, clip_ids: Sequence[str]) -> LabelKind:
@@ -296,9 +304,8 @@ def _halves(dataset: Dataset, clips: ClipSet) -> np.ndarray | None:
     clip."""
     if len(clips) < 2 or clips.targets is None:
         return None
-    group_of = {clip.clip_id: clip.group for clip in dataset.clips}
     rows = counted_apart(class_rows(dataset, clips.clip_ids), clips.judged)
-    halves = cross_fitting_folds(rows, [group_of[i] for i in clips.clip_ids], 0, most=2)
+    halves = cross_fitting_folds(rows, clips.groups, 0, most=2)
     return halves if clips.lengths is None else np.repeat(halves, clips.lengths)
 
 
@@ -322,6 +329,7 @@ def clip_set(dataset: Dataset, clip_ids: Sequence[str], judged: Judged | None = 
         columns=_columns(dataset, ids),
         judged=None if counts.all() else counts,
         events=clip_events(dataset, ids),
+        groups=tuple(about[i].group for i in ids),
     )
 
 

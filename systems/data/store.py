@@ -1,10 +1,11 @@
-"""The waveform store: every clip decoded, mixed down and resampled once, for all trials of a node.
+"""The waveform store: every clip decoded, mixed and resampled once, for all trials of a node.
 
 One flat float32 array on disk, memory-mapped, so that trials share it through the page cache.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -12,50 +13,62 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import soxr
 
 from systems.data.dataset import Dataset, Source
 from systems.data.files import MEND, broken_lines, fault
+from systems.data.sharing import sound_digest
 from systems.errors import UserError
 from systems.files import write_whole
+from systems.machine import cores
 
+# Like ``map``, but results may come in any order: each says what it is of.
 Map = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 CHUNK = 16  # clips a worker decodes before it says so
 BYTES = 4  # of a float32 sample
+Channels = Literal["mono", "stereo"]
+COUNT: dict[Channels, int] = {"mono": 1, "stereo": 2}
 
 
 @dataclass(frozen=True)
 class WaveformStore:
-    """Read access to a finished store. ``rate`` is in Hz; waveforms are mono float32 [S]."""
+    """Read access to a finished store. ``rate`` is in Hz; waveforms are float32, mono [S] or stereo
+    [2, S]."""
 
     folder: str
     rate: int
+    channels: Channels = "mono"
 
     def __post_init__(self) -> None:
         index = json.loads((Path(self.folder) / "index.json").read_text())
         object.__setattr__(self, "_place", {i: (a, b) for i, a, b in index["clips"]})
+        object.__setattr__(self, "_digest", dict(zip(self._place, index["digests"], strict=True)))  # type: ignore[attr-defined]
         flat = np.memmap(Path(self.folder) / "waveforms.f32", dtype=np.float32, mode="r")
         object.__setattr__(self, "_flat", flat)
 
     def __getitem__(self, clip_id: str) -> np.ndarray:
-        """The waveform [S] of a clip."""
+        """The waveform [S] or [2, S] of a clip."""
         start, stop = self._place[clip_id]  # type: ignore[attr-defined]
         waveform: np.ndarray = self._flat[start:stop]  # type: ignore[attr-defined]
-        return waveform
+        return waveform if self.channels == "mono" else waveform.reshape(COUNT[self.channels], -1)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return WaveformStore, (self.folder, self.rate)
+        return WaveformStore, (self.folder, self.rate, self.channels)
 
     def duration(self, clip_id: str) -> float:
         """Length of a clip in seconds."""
-        return len(self[clip_id]) / self.rate
+        return self[clip_id].shape[-1] / self.rate
+
+    def digest(self, clip_id: str) -> str:
+        """A digest of a clip's decoded sound, before it was resampled."""
+        return str(self._digest[clip_id])  # type: ignore[attr-defined]
 
     def parts(self, clip_id: str) -> tuple[np.ndarray, ...]:
         """What is heard of a clip: all of it."""
@@ -63,18 +76,20 @@ class WaveformStore:
 
     def piece(self, clip_id: str, part: int, start: int, length: int) -> np.ndarray:
         """Of that what lies at ``start``, at most ``length`` samples."""
-        return self[clip_id][start : start + length]
+        return self[clip_id][..., start : start + length]
 
 
 def process_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
-    """The default ``map``: a pool of processes, one a core."""
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    """The default ``map``: a pool of processes, one a core that this one may use."""
+    with ProcessPoolExecutor(cores()) as pool:
         yield from pool.map(function, items)
 
 
-def store_key(dataset: Dataset, clip_ids: Sequence[str], rate: int) -> str:
+def store_key(
+    dataset: Dataset, clip_ids: Sequence[str], rate: int, channels: Channels = "mono"
+) -> str:
     """What a store is known by: sound, clips, rate, channels. Labels are no part of it."""
-    digest = hashlib.sha256(f"{rate}|mono|float32\n".encode())
+    digest = hashlib.sha256(f"{rate}|{channels}|float32|digests\n".encode())
     for line in (*dataset.source.identity(), *clip_ids):
         digest.update(line.encode() + b"\n")
     return f"{dataset.name}-{rate}-{digest.hexdigest()[:12]}"
@@ -87,6 +102,7 @@ def open_store(
     root: Path,
     map_: Map = process_map,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    channels: Channels = "mono",
 ) -> WaveformStore:
     """Open the store of these clips, building what is missing of it.
 
@@ -97,6 +113,7 @@ def open_store(
         root: folder of all stores.
         map_: runs the decoding in parallel; a process pool unless told otherwise.
         progress: called with the number of clips done and the total.
+        channels: ``stereo`` keeps both channels; a mono file gives both.
 
     A killed build goes on where it stopped; of two builds at once the second waits for the first.
 
@@ -104,25 +121,24 @@ def open_store(
         UserError: clips that are silent or cannot be decoded (one error names all, and nothing of
             the store is kept), or a full disk (what is done is kept).
     """
-    folder = root / store_key(dataset, clip_ids, rate)
+    folder = root / store_key(dataset, clip_ids, rate, channels)
     if not (folder / "index.json").exists():
         length = {clip.clip_id: clip.duration for clip in dataset.clips}
-        places = _layout([(clip_id, length[clip_id]) for clip_id in clip_ids], rate)
-        try:
+        places = _layout([(i, length[i]) for i in clip_ids], rate, COUNT[channels])
+        with _writing(folder, places):
             root.mkdir(parents=True, exist_ok=True)
-            with open(root / f"{folder.name}.lock", "w") as lock:
+            lock = open(root / f"{folder.name}.lock", "w")  # noqa: SIM115
+        with lock:
+            with _writing(folder, places):
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                if not (folder / "index.json").exists():
-                    _build(dataset, places, rate, folder, map_, progress)
-        except ConnectionError:
-            raise
-        except OSError as error:
-            raise _unwritable(folder, error, places[-1].stop * BYTES) from error
-    return WaveformStore(str(folder), rate)
+            if not (folder / "index.json").exists():
+                _build(dataset, places, rate, channels, folder, map_, progress)
+    return WaveformStore(str(folder), rate, channels)
 
 
 class Place(NamedTuple):
-    """Where a clip lies in the store: samples ``start`` to ``stop``; its length in seconds."""
+    """Where a clip lies in the store: samples ``start`` to ``stop``, channel after channel; its
+    length in seconds."""
 
     clip_id: str
     start: int
@@ -130,29 +146,36 @@ class Place(NamedTuple):
     seconds: float
 
 
-def _layout(clips: Sequence[tuple[str, float]], rate: int) -> list[Place]:
-    ends = np.cumsum([round(seconds * rate) for _, seconds in clips], dtype=np.int64).tolist()
+def _layout(clips: Sequence[tuple[str, float]], rate: int, channels: int) -> list[Place]:
+    sizes = [round(seconds * rate) * channels for _, seconds in clips]
+    ends = np.cumsum(sizes, dtype=np.int64).tolist()
     starts = [0, *ends[:-1]]
     return [Place(i, a, b, s) for (i, s), a, b in zip(clips, starts, ends, strict=True)]
 
 
 def _build(
-    dataset: Dataset, places: list[Place], rate: int, folder: Path, map_: Map, progress: Any
-) -> None:
-    folder.mkdir(exist_ok=True)
+    dataset: Dataset, places: list[Place], rate: int, channels: Channels, folder: Path, map_: Map,
+    progress: Any,
+) -> None:  # fmt: skip
     flat, done_log = folder / "waveforms.f32", folder / "done.txt"
-    with open(flat, "ab") as file:
-        os.posix_fallocate(file.fileno(), 0, max(1, places[-1].stop) * BYTES)
-    chunks = _missing_chunks(places, done_log)
+    with _writing(folder, places):
+        folder.mkdir(exist_ok=True)
+        with open(flat, "ab") as file:
+            os.posix_fallocate(file.fileno(), 0, max(1, places[-1].stop) * BYTES)
+        log = open(done_log, "a")  # noqa: SIM115
+    digests = _done(done_log)
+    chunks = _missing_chunks(places, digests)
     finished = len(places) - sum(len(chunk) for _, chunk in chunks)
     progress(finished, len(places))
     broken: list[tuple[str, str]] = []
-    with open(done_log, "a") as log:
-        for decoded in map_(_Decode(dataset.source, rate, str(flat)), chunks):
+    with log:
+        for decoded in map_(_Decode(dataset.source, rate, channels, str(flat)), chunks):
             broken += decoded.broken
             if not decoded.broken:
-                log.write(f"<{decoded.chunk}>\n")
-                log.flush()
+                with _writing(folder, places):
+                    log.write(f"<{decoded.chunk} {','.join(decoded.digests)}>\n")
+                    log.flush()
+                digests[decoded.chunk] = decoded.digests
             finished += decoded.clips
             progress(finished, len(places))
     if broken:
@@ -162,58 +185,76 @@ def _build(
             f"{len(broken)} of {len(places)} clips of {dataset.name} cannot be used:\n"
             f"{broken_lines(sorted(broken))}\n{MEND}"
         )
-    clips = [place[:3] for place in places]
-    write_whole(folder / "index.json", json.dumps({"rate": rate, "clips": clips}))
-    done_log.unlink()
+    index = {"rate": rate, "clips": [place[:3] for place in places],
+             "digests": [digest for k in sorted(digests) for digest in digests[k]]}  # fmt: skip
+    with _writing(folder, places):
+        write_whole(folder / "index.json", json.dumps(index))
+        done_log.unlink()
 
 
-def _missing_chunks(places: list[Place], done_log: Path) -> list[tuple[int, list[Place]]]:
-    """The numbered chunks that an earlier build did not finish."""
-    # "<k>", not a line: nothing is read of an entry that a kill or a full disk has cut.
-    done = set(re.findall(r"<(\d+)>", done_log.read_text())) if done_log.exists() else set()
+def _done(done_log: Path) -> dict[int, tuple[str, ...]]:
+    """The numbered chunks that an earlier build finished, with their clips' digests."""
+    # "<k ...>", not a line: nothing is read of an entry that a kill or a full disk has cut.
+    found = re.findall(r"<(\d+) ([0-9a-f,]+)>", done_log.read_text())
+    return {int(k): tuple(digests.split(",")) for k, digests in found}
+
+
+def _missing_chunks(places: list[Place], done: Collection[int]) -> list[tuple[int, list[Place]]]:
     return [
         (k, places[start : start + CHUNK])
         for k, start in enumerate(range(0, len(places), CHUNK))
-        if str(k) not in done
+        if k not in done
     ]
 
 
-def _unwritable(folder: Path, error: OSError, needed: int) -> UserError:
-    """The error for a store that cannot be written; ``needed`` is its whole size in bytes.
+@contextlib.contextmanager
+def _writing(folder: Path, places: list[Place]) -> Iterator[None]:
+    """Only what writes the store is told as such: what the map fails with is another's fault."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(folder, error, places[-1].stop * BYTES) from error
+
+
+def unwritable(folder: Path, error: OSError, needed: int = 0) -> UserError:
+    """The error for a store that cannot be written; ``needed`` is its size in bytes, if known.
 
     Workers raise it themselves: an OSError that comes from a Ray task has lost its ``errno``.
     """
     what = f"the waveform store {folder} cannot be written: {error.strerror or error}."
     if error.errno != errno.ENOSPC:
         return UserError(what)
-    return UserError(
-        f"{what} It needs {needed:,} bytes in all. Make room, or name another --storage; what is "
-        "decoded is kept."
-    )
+    size = f" It needs {needed:,} bytes in all." if needed else ""
+    return UserError(f"{what}{size} Make room, or name another --storage; what is decoded is kept.")
 
 
 class Decoded(NamedTuple):
-    """What a worker did: a chunk, how many clips it has, and those that are broken, with why."""
+    """What a worker did: a chunk, how many clips it has, those that are broken, with why, and the
+    digest of each clip's sound."""
 
     chunk: int
     clips: int
     broken: tuple[tuple[str, str], ...]
+    digests: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class _Decode:
     source: Source
     rate: int
+    channels: Channels
     flat: str
 
     def __call__(self, chunk: tuple[int, list[Place]]) -> Decoded:
         k, places = chunk
         broken: list[tuple[str, str]] = []
+        digests = []
         try:
             # Not a memory map: there a full disk would kill the process.
             with open(self.flat, "r+b") as file:
                 for place in places:
-                    waveform, why = self._waveform(place)
+                    waveform, digest, why = self._waveform(place)
+                    digests.append(digest)
                     if why:
                         broken.append((self.source.where(place.clip_id), why))
                     file.seek(place.start * BYTES)
@@ -222,21 +263,44 @@ class _Decode:
                 os.fsync(file.fileno())
         except OSError as error:
             needed = os.path.getsize(self.flat)
-            raise _unwritable(Path(self.flat).parent, error, needed) from error
-        return Decoded(k, len(places), tuple(broken))
+            raise unwritable(Path(self.flat).parent, error, needed) from error
+        return Decoded(k, len(places), tuple(broken), tuple(digests))
 
-    def _waveform(self, place: Place) -> tuple[np.ndarray, str]:
-        """The waveform [S] of a clip, and why it cannot be used, or an empty string."""
-        fitted = np.zeros(place.stop - place.start, np.float32)
+    def _waveform(self, place: Place) -> tuple[np.ndarray, str, str]:
+        """The waveform of a clip, the digest of its sound as it was decoded, and why it cannot be
+        used, or an empty string."""
+        channels = COUNT[self.channels]
+        fitted = np.zeros((channels, (place.stop - place.start) // channels), np.float32)
         try:
             samples, rate = self.source.read(place.clip_id)
         except UserError as error:
-            return fitted, str(error).removeprefix(f"{self.source.where(place.clip_id)} ")
-        why = fault(samples, rate, place.seconds)
-        if not why:
-            waveform = load_mono(samples, rate, self.rate)[: len(fitted)]
-            fitted[: len(waveform)] = waveform
-        return fitted, why
+            return fitted, "", str(error).removeprefix(f"{self.source.where(place.clip_id)} ")
+        why = fault(samples, rate, place.seconds) or too_many(samples, self.channels)
+        if why:
+            return fitted, "", why
+        waveform = mixed(samples, rate, self.rate, self.channels)[..., : fitted.shape[1]]
+        fitted[:, : waveform.shape[-1]] = waveform
+        return fitted, sound_digest(samples, rate), ""
+
+
+def too_many(samples: np.ndarray, channels: Channels) -> str:
+    """Why sound [C, S] cannot be stereo, or an empty string."""
+    if channels == "mono" or len(samples) <= 2:
+        return ""
+    return f"has {len(samples)} channels: the system hears the two of stereo"
+
+
+def mixed(samples: np.ndarray, source_rate: int, rate: int, channels: Channels) -> np.ndarray:
+    """Sound [C, S] as a system takes it: mono [S'] or stereo [2, S'] at another rate."""
+    if channels == "mono":
+        return load_mono(samples, source_rate, rate)
+    both = [load_mono(samples[c : c + 1], source_rate, rate) for c in (0, len(samples) - 1)]
+    return np.stack(both)
+
+
+def to_mono(waveform: np.ndarray) -> np.ndarray:
+    """A waveform [S] or [2, S] of a store as mono [S]."""
+    return waveform.mean(axis=0) if waveform.ndim > 1 else waveform
 
 
 def load_mono(samples: np.ndarray, source_rate: int, rate: int) -> np.ndarray:

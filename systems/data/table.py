@@ -5,20 +5,22 @@ Every fault of the table and of the files in it is named in one error, with line
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from systems.data.dataset import Clip, Dataset, Event, LabelKind, Labels, Role, event_fault
+from systems.data.events import event_notes, merged
 from systems.data.files import MEND, Broken, Files, broken_lines, examine, identity
+from systems.data.sharing import equal_sound, joined_groups
 from systems.data.splits import own_fold_faults
-from systems.data.stratify import FOLDS, stratified_groups
-from systems.data.table_rows import COLUMNS, Fault, Item, Rows, read_rows
+from systems.data.stratify import FOLDS
+from systems.data.table_rows import COLUMNS, NONE, PARTS, Fault, Item, Rows, read_rows
 from systems.errors import UserError, nearest
 
 NAME = "table"
@@ -26,13 +28,14 @@ TASK = "any"
 LAYOUT = """\
 a CSV file, or a folder that holds table.csv or one *.csv (comma, semicolon or TAB; UTF-8), with
 path            a sound file, below the table's folder or absolute
-labels          names of classes, several separated by |; empty: no label
+labels          names of classes, several separated by |; -: none of them; empty: no label
 onset, offset   s, both or neither, one row an event (may be absent)
-part            train, validation, test or unlabelled (absent: a fifth becomes the test part)
+part            train, validation, test or unlabelled (absent: about a fifth is the test part)
 fold            your own folds of the training clips, any words (may be absent)
 group           speaker, location or recording: never split (absent: each clip by itself)"""
 
-TEST_SEED = 0  # the test part is the same for every run over a table
+TEST_SHARE = 0.2  # of a test part that is drawn here
+TRAINING_GROUPS = 2  # of each class that stay out of it: one trains while the other validates
 
 
 def read(folder: str | None, skip_broken: bool = False) -> Dataset:
@@ -50,7 +53,7 @@ def read(folder: str | None, skip_broken: bool = False) -> Dataset:
     if skip_broken:
         usable = tuple(item for item in usable if item.clip_id in seconds)
     timed = _timed(rows)
-    items, notes, faults = _with_parts(usable, timed, rows)
+    items, notes, faults = _with_parts(usable, timed, rows, files, seconds)
     faults += _clip_faults(items, timed, seconds) + _table_faults(items, rows)
     if faults or rows.faults or (broken and not skip_broken):
         raise _refusal(path, rows, faults, () if skip_broken else broken)
@@ -60,7 +63,7 @@ def read(folder: str | None, skip_broken: bool = False) -> Dataset:
 def _table(folder: str | None) -> Path:
     if folder is None:
         raise UserError(f"{NAME} lies on disk: name it with --data. Expected:\n{LAYOUT}")
-    path = Path(folder).expanduser().resolve()
+    path = Path(folder).expanduser().absolute()  # sounds lie beside a link, not where it leads
     if not path.is_dir():
         if path.exists():
             return path
@@ -84,7 +87,7 @@ def _timed(rows: Rows) -> set[str]:
 
 
 def _with_parts(
-    items: Sequence[Item], timed: set[str], rows: Rows
+    items: Sequence[Item], timed: set[str], rows: Rows, files: Files, seconds: Mapping[str, float]
 ) -> tuple[list[Item], list[str], list[Fault]]:
     """Items in their final parts, what was decided about them, and what forbids it.
 
@@ -94,12 +97,12 @@ def _with_parts(
     faults: list[Fault] = []
     bare: set[str] = set()
     if "train" not in timed:
-        bare = {item.clip_id for item in items if item.part == "train" and not item.labels}
+        bare = {item.clip_id for item in items if item.part == "train" and not item.labelled}
     if bare:
         notes.append(f"{len(bare)} clips without labels are used as unlabelled")
     items = [replace(i, part="unlabelled") if i.clip_id in bare else i for i in items]
     if "part" not in rows.header:
-        items, note, faults = _with_test_part(items)
+        items, note, faults = _with_test_part(items, files, seconds)
         notes.append(note)
     free = [name for name in rows.header if name not in COLUMNS]
     if free:
@@ -107,38 +110,60 @@ def _with_parts(
     return items, notes, faults
 
 
-def _with_test_part(items: list[Item]) -> tuple[list[Item], str, list[Fault]]:
-    """Make a fifth of the labelled clips the test part: whole groups, classes spread evenly."""
+def _with_test_part(
+    items: list[Item], files: Files, seconds: Mapping[str, float]
+) -> tuple[list[Item], str, list[Fault]]:
+    """Draw a test part: the groups of labelled clips whose hash lies in the lowest fifth, but of
+    each class not the two with the highest.
+
+    A group's place follows from its name alone, so rows that are added take no group out of the
+    test part, unless they give it a class that fewer than two groups with higher hashes have. Clips
+    of equal sound count as one group.
+    """
     labelled = [item for item in items if item.part == "train"]
-    groups = [item.group for item in labelled]
-    if len(set(groups)) < FOLDS:
-        why = f"no column 'part', and {len(set(groups))} groups of labelled clips are too few to"
+    length = {item.clip_id: seconds.get(item.clip_id, 0.0) for item in labelled}
+    own = {item.clip_id: item.group for item in labelled}
+    group_of = joined_groups(own, equal_sound(files, length))
+    place: dict[str, float] = {}
+    for clip_id, group in group_of.items():
+        place[group] = min(place.get(group, 1.0), _hashed(own[clip_id]))
+    if len(place) < FOLDS:
+        why = f"no column 'part', and {len(place)} groups of labelled clips are too few to"
         return items, "", [Fault(0, "", f"{why} make a test part of: it takes {FOLDS}")]
-    names = [set(item.names()) for item in labelled]
-    classes = sorted(set().union(*names))
-    targets = np.array([[name in has for name in classes] for has in names], dtype=np.float32)
-    assigned = stratified_groups(targets, groups, FOLDS, TEST_SEED)
-    in_test = {group for group, fold in zip(groups, assigned, strict=True) if fold == 0}
-    rare: list[str] = []
-    for k, name in enumerate(classes):  # a class trains and validates first: that takes two groups
-        having = {group for group, row in zip(groups, targets, strict=True) if row[k]}
-        if len(having - in_test) < 2:
-            rare.append(f"'{name}' ({len(having)})")
-            in_test -= having
+    having: dict[str, set[str]] = {}
+    for item in labelled:
+        for name in item.names():
+            having.setdefault(name, set()).add(group_of[item.clip_id])
+    kept = {
+        group
+        for groups in having.values()
+        for group in sorted(groups, key=place.__getitem__)[-TRAINING_GROUPS:]
+    }
+    rare = [f"'{name}' ({len(groups)})" for name, groups in sorted(having.items())
+            if len(groups) <= TRAINING_GROUPS]  # fmt: skip
+    in_test = {group for group, share in place.items() if share < TEST_SHARE} - kept
     if not in_test:
         why = (
-            "no column 'part', and no clip can become a test clip: a label is in the test part "
-            "only where 2 other groups (without a column 'group': 2 clips) have it, so that it "
-            f"trains and validates. Too rare, with their groups: {', '.join(rare)}; give "
-            "them more, or leave them out"
+            f"no column 'part', and none of the {len(place)} groups of labelled clips (without a "
+            "column 'group': clips) falls into the test part: a fifth of them, by a hash of their "
+            "names, of which each class keeps two groups for training. Say in a column 'part' "
+            "which clips are test clips, or add more."
+            + f" Too rare, with their groups: {', '.join(rare)}"
+            * bool(rare)
         )
         return items, "", [Fault(0, "", why)]
-    test = {item.clip_id for item in labelled if item.group in in_test}
+    test = {clip_id for clip_id, group in group_of.items() if group in in_test}
     note = (
-        f"no column 'part': a fifth of the labelled clips ({len(test)} of {len(labelled)}; whole "
-        "groups, classes spread evenly, always the same) is the test part"
+        f"no column 'part': {len(test)} of {len(labelled)} labelled clips are the test part (whole "
+        "groups, a fifth of them by a hash of their names: rows that are added move none out of it)"
     )
     return [replace(i, part="test") if i.clip_id in test else i for i in items], note, []
+
+
+def _hashed(name: str) -> float:
+    """A number from 0 to 1 that follows from a name."""
+    digest = hashlib.sha256(os.fsencode(name)).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 # --- faults ---
@@ -148,12 +173,13 @@ def _clip_faults(items: Sequence[Item], timed: set[str], seconds: dict[str, floa
     """What is wrong with single clips, once their parts are known."""
     faults = []
     for item in items:
-        if item.part == "unlabelled" and item.names():
+        if item.part == "unlabelled" and (item.names() or item.none):
             faults.append((item, "labels in part 'unlabelled' would not be used"))
         elif item.part in timed and item.labels:
             faults.append((item, f"labels without onset, but part '{item.part}' has events"))
-        elif item.part in ("test", "validation") and item.part not in timed and not item.labels:
-            faults.append((item, f"no label, but part '{item.part}' is scored"))
+        elif item.part in ("test", "validation") and item.part not in timed and not item.labelled:
+            why = f"no label, but part '{item.part}' is scored (none of the classes is '{NONE}')"
+            faults.append((item, why))
     found = [Fault(item.line, item.clip_id, why) for item, why in faults]
     for item in items:
         for event in item.events:
@@ -164,7 +190,7 @@ def _clip_faults(items: Sequence[Item], timed: set[str], seconds: dict[str, floa
 
 
 def _table_faults(items: Sequence[Item], rows: Rows) -> list[Fault]:
-    """What is wrong with the table as a whole: parts, classes, groups, folds."""
+    """What is wrong with the table as a whole: parts, classes, folds."""
     parts = {item.part for item in items}
     faults = []
     if "part" in rows.header and "test" not in parts:
@@ -173,7 +199,7 @@ def _table_faults(items: Sequence[Item], rows: Rows) -> list[Fault]:
     if "validation" in parts and any(item.fold for item in items):
         why = "a column 'fold' and a part 'validation' both say who validates: keep one"
         faults.append(Fault(0, "", why))
-    return [*faults, *_untrained(items), *_split_groups(items), *_fold_faults(items, rows)]
+    return [*faults, *_untrained(items), *_fold_faults(items, rows)]
 
 
 def _untrained(items: Sequence[Item]) -> list[Fault]:
@@ -190,22 +216,6 @@ def _untrained(items: Sequence[Item]) -> list[Fault]:
         for name, i in first.items()
         if name not in trained
     ]
-
-
-def _split_groups(items: Sequence[Item]) -> list[Fault]:
-    """Groups that are in two of the training, validation and test part."""
-    faults: list[Fault] = []
-    first: dict[str, Item] = {}
-    for item in items:
-        if item.part == "unlabelled":
-            continue
-        other = first.setdefault(item.group, item)
-        if other.part != item.part:
-            why = (
-                f"group '{item.group}' is in part '{item.part}' here and in part '{other.part}' on"
-            )
-            faults.append(Fault(item.line, item.clip_id, f"{why} line {other.line}"))
-    return faults
 
 
 def _fold_faults(items: Sequence[Item], rows: Rows) -> list[Fault]:
@@ -271,7 +281,7 @@ def _dataset(
         tables=(identity(path),),
         folds=folds or None,
         skipped=skipped,
-        notes=tuple(notes),
+        notes=(*notes, *_event_notes(items, timed)),
     )
 
 
@@ -289,10 +299,22 @@ def _labels(kind: LabelKind, items: Sequence[Item]) -> Labels:
     if kind == "class":
         values = {clip_id: names[0] for clip_id, names in values.items()}
     elif kind == "events":
-        values = {
-            item.clip_id: tuple(
-                Event(float(e.onset), float(e.offset), e.label) for e in item.events
-            )
-            for item in items
-        }
+        values = {item.clip_id: merged(_events(item)) for item in items}
     return Labels(kind, values)
+
+
+def _events(item: Item) -> tuple[Event, ...]:
+    """As they are written: :func:`event_notes` tells of what is doubled or overlaps."""
+    return tuple(Event(float(e.onset), float(e.offset), e.label) for e in item.events)
+
+
+def _event_notes(items: Sequence[Item], timed: set[str]) -> list[str]:
+    return [
+        note
+        for part in PARTS
+        if part in timed
+        for note in event_notes(
+            {item.clip_id: _events(item) for item in items if item.part == part},
+            f"events of part '{part}'", merges=True,
+        )
+    ]  # fmt: skip

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from systems.data.delimited import TableFault, read_table
 from systems.errors import UserError, nearest, unknown
 
 SEPARATORS = ",;\t"
 REQUIRED = ("path", "labels")
 COLUMNS = (*REQUIRED, "onset", "offset", "part", "fold", "group")
 PARTS = ("train", "validation", "test", "unlabelled")
+NONE = "-"  # instead of labels: the clip was listened to, and none of the classes is there
 
 
 class Fault(NamedTuple):
@@ -43,6 +43,7 @@ class TimedLabel(NamedTuple):
 class Item:
     """What the rows of a clip say: labels without times, or events; neither is a clip with none.
 
+    ``none``: whether it says so itself that none of the classes is there.
     ``clip_id`` is the path below the table's folder, or an absolute one.
     """
 
@@ -54,6 +55,12 @@ class Item:
     columns: Mapping[str, str]
     labels: tuple[str, ...]
     events: tuple[TimedLabel, ...]
+    none: bool = False
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it has labels without times, be it that there is none of the classes."""
+        return bool(self.labels) or self.none
 
     def names(self) -> tuple[str, ...]:
         """The classes that sound in the clip, each once."""
@@ -73,17 +80,17 @@ def read_rows(path: Path) -> Rows:
     """Read a table separated by comma, semicolon or TAB, whichever its header line has most of.
 
     Raises:
-        UserError: no CSV file in UTF-8, or a header without the columns that must be there.
+        UserError: a file that is no table, or a header without the columns that must be there.
     """
-    header, lines = _parse(path)
+    try:
+        table = read_table(path, SEPARATORS)
+    except (TableFault, FileNotFoundError) as error:
+        raise UserError(f"{path} cannot be read as a table: {error}.") from error
+    header = table.header
     _check_header(path, header)
-    faults: list[Fault] = []
+    faults = [Fault(line, cells[0], table.wrong_length(cells)) for line, cells in table.uneven]
     items: dict[str, Item] = {}
-    for line, cells in lines:
-        if len(cells) != len(header):
-            why = f"{len(cells)} fields, but the header has {len(header)}"
-            faults.append(Fault(line, cells[0], why))
-            continue
+    for line, cells in table.lines:
         row = dict(zip(header, cells, strict=True))
         if not row["path"]:
             faults.append(Fault(line, "?", "the path is empty"))
@@ -92,19 +99,6 @@ def read_rows(path: Path) -> Rows:
         items[item.clip_id], differing = _joined(items.get(item.clip_id), item)
         faults += [Fault(line, item.clip_id, why) for why in (*wrong, *differing)]
     return Rows(header, tuple(items.values()), tuple(faults))
-
-
-def _parse(path: Path) -> tuple[tuple[str, ...], list[tuple[int, list[str]]]]:
-    """The header, and each line that is not blank with its number."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        separator = max(SEPARATORS, key=text.split("\n", 1)[0].count)
-        reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
-        header = tuple(name.strip() for name in next(reader, []))
-        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read as a CSV file in UTF-8: {error}") from error
-    return header, [(number, cells) for number, cells in lines if any(cells)]
 
 
 def _check_header(path: Path, header: tuple[str, ...]) -> None:
@@ -123,7 +117,10 @@ def _item(folder: Path, line: int, row: Mapping[str, str]) -> tuple[Item, list[s
     labels = [label.strip() for label in row["labels"].split("|")] if row["labels"] else []
     if "" in labels:
         faults.append(f"a label is empty in '{row['labels']}'")
-    labels = [label for label in labels if label]
+    none = NONE in labels
+    if none and len(labels) > 1:
+        faults.append(f"'{NONE}' says that none of the classes is there: it stands alone")
+    labels = [label for label in labels if label and label != NONE]
     onset, offset = row.get("onset", ""), row.get("offset", "")
     if bool(onset) != bool(offset):
         faults.append(f"onset '{onset}' and offset '{offset}': give both or neither")
@@ -144,6 +141,7 @@ def _item(folder: Path, line: int, row: Mapping[str, str]) -> tuple[Item, list[s
         columns={name: cell for name, cell in row.items() if name not in COLUMNS},
         labels=() if onset or offset else tuple(labels),
         events=tuple(TimedLabel(line, onset, offset, x) for x in labels if onset and offset),
+        none=none,
     )
     return item, faults
 

@@ -61,6 +61,7 @@ class FrameEmbeddings:
     widths: tuple[int, ...]
     hop_seconds: float
     teachers: Mapping[str, Teacher] = field(default_factory=dict)
+    frame_start = 0.0
 
     def taught(self, context: Context) -> FrameEmbeddings:
         """With the teachers of a training."""

@@ -53,6 +53,12 @@ class LogMel:
         return self.hop / self.rate
 
     @property
+    def frame_start(self) -> float:
+        """Where the first frame begins to stand for the sound, s: half a hop before its middle."""
+        middle = 0 if self.center else self.size / 2
+        return (middle - self.hop / 2) / self.rate
+
+    @property
     def size(self) -> int:
         """The FFT's size."""
         return self.fft or self.window
@@ -134,6 +140,10 @@ class OfMel:
     @property
     def hop_seconds(self) -> float:
         return self.mel.hop_seconds
+
+    @property
+    def frame_start(self) -> float:
+        return self.mel.frame_start
 
 
 @dataclass(frozen=True)
@@ -224,6 +234,7 @@ class Waveform:
     """The sound itself: [B, 1, S]."""
 
     rate: int = 16_000
+    frame_start = 0.0
 
     @property
     def hop_seconds(self) -> float:

@@ -75,6 +75,7 @@ class Kind:
             nothing is decided.
         exclusive: whether a clip has one class.
         ragged: whether rows are steps of clips, which then have lengths.
+        ranks: whether columns are items of a gallery, in whose order the answer lies.
     """
 
     name: LabelKind
@@ -88,6 +89,7 @@ class Kind:
     decide: Callable[[np.ndarray], np.ndarray] | None = None
     exclusive: bool = False
     ragged: bool = False
+    ranks: bool = False
 
     @property
     def says_tags(self) -> bool:

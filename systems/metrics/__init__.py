@@ -10,24 +10,16 @@ from systems.data.dataset import LabelKind
 from systems.errors import unknown
 from systems.kinds import KINDS, Truth, kind
 from systems.metrics.classes import (
-    accuracy_of_hits,
-    class_recall,
     hits,
-    mean_of_places,
-    places_by_class,
+    mean_by_class,
+    mean_of_clips,
     places_of_truth,
     uar_of_hits,
 )
-from systems.metrics.events import (
-    class_er_of_counts,
-    event_counts,
-    event_er_of_counts,
-    event_f1_of_counts,
-    event_micro_f1_of_counts,
-)
+from systems.metrics.events import class_er_of_counts, event_counts, event_er_of_counts
 from systems.metrics.intervals import Interval
 from systems.metrics.metric import Metric, decided, dense, timed
-from systems.metrics.ranking import mean_of_pairs, precisions, reciprocal_ranks
+from systems.metrics.ranking import mean_of_pairs, precisions, ranks, recalls, reciprocal_ranks
 from systems.metrics.regression import (
     ccc_by_output,
     ccc_of_moments,
@@ -87,17 +79,17 @@ METRICS = {
         Metric(
             "accuracy", ("class",), "max", "accuracy",
             "share of clips whose class has the largest score",
-            _hits, accuracy_of_hits, class_recall, "recall", "recall",
+            _hits, mean_of_clips, mean_by_class, "recall", "recall",
         ),
         Metric(
             "uar", ("class",), "max", "unweighted average recall",
-            "recall, mean over classes", _hits, uar_of_hits, class_recall, "recall", "recall",
+            "recall, mean over classes", _hits, uar_of_hits, mean_by_class, "recall", "recall",
             aliases=("accuracy",),
         ),
         Metric(
             "map_at_3", ("class",), "max", "MAP@3",
             "mean average precision at 3 (DCASE 2018 task 2)",
-            _places, mean_of_places, places_by_class, "map_at_3", "MAP@3",
+            _places, mean_of_clips, mean_by_class, "map_at_3", "MAP@3",
         ),
         Metric(
             "pcc", ("values", "series"), "max", "Pearson's correlation",
@@ -130,10 +122,23 @@ METRICS = {
             "ranking_map", ("relevance",), "max", "mean average precision of queries",
             "mean average precision over queries", dense(precisions), mean_of_pairs,
         ),
+        *(
+            Metric(
+                f"recall_at_{k}", ("relevance",), "max", f"recall at {k}",
+                f"share of a query's relevant items among the first {k}, mean over queries",
+                dense(recalls(k)), mean_of_pairs, aliases=(f"mean_recall_{k}",),
+            )
+            for k in (1, 2, 5, 10)
+        ),
+        Metric(
+            "mean_rank", ("relevance",), "min", "mean rank",
+            "rank of the first relevant item, mean over queries; among equal scores the mean rank",
+            dense(ranks), mean_of_pairs,
+        ),
         Metric(
             "event_f1", ("events",), "max", "event-based F1",
             "event-based F1, 200 ms onset collar, offset 200 ms / 20 %, mean over classes",
-            _events, event_f1_of_counts, f1_of_classes, "event_f1", "event-based F1",
+            _events, macro_f1_of_counts, f1_of_classes, "event_f1", "event-based F1",
             predictions="events",
         ),
         Metric(
@@ -145,13 +150,13 @@ METRICS = {
         Metric(
             "event_micro_f1", ("events",), "max", "event-based micro F1",
             "event-based F1 with the same collars, over all classes together",
-            _events, event_micro_f1_of_counts, f1_of_classes, "event_f1", "event-based F1",
+            _events, micro_f1_of_counts, f1_of_classes, "event_f1", "event-based F1",
             predictions="events",
         ),
         Metric(
             "segment_f1", ("events",), "max", "segment-based F1",
             "segment-based F1, segments of 1 s, mean over classes",
-            _segments, event_f1_of_counts, f1_of_classes, "segment_f1", "segment-based F1",
+            _segments, macro_f1_of_counts, f1_of_classes, "segment_f1", "segment-based F1",
             predictions="events",
         ),
     )
@@ -232,9 +237,9 @@ def clip_metric(
 
 
 def clip_interval(
-    name: str, targets: np.ndarray, scores: np.ndarray, labels: LabelKind = "tags",
-    lengths: Sequence[int] | None = None,
+    name: str, targets: np.ndarray, scores: np.ndarray, groups: Sequence[str] | None,
+    labels: LabelKind = "tags", lengths: Sequence[int] | None = None,
 ) -> Interval:  # fmt: skip
-    """Such a metric of scores with its 95 % interval over clips."""
+    """Such a metric of scores with its 95 % interval over groups of clips."""
     found, of_clips = _dense(name), None if lengths is None else tuple(lengths)
-    return found.interval(found.count(Truth(labels, targets, lengths=of_clips), scores))
+    return found.interval(found.count(Truth(labels, targets, lengths=of_clips), scores), groups)

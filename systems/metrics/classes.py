@@ -1,8 +1,13 @@
-"""Metrics of one class a clip: the decision is the class with the largest score."""
+"""Metrics of one class a clip: the decision is the class with the largest score.
+
+Counts are [..., N, K, 2], and values are of their sum over clips: [...].
+"""
 
 from __future__ import annotations
 
 import numpy as np
+
+from systems.metrics.averages import mean_over_classes, quotients
 
 
 def hits(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -10,24 +15,6 @@ def hits(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
     right = targets.argmax(axis=1) == scores.argmax(axis=1)
     there = targets > 0.5
     return np.stack([there & right[:, None], there], axis=-1).astype(np.int64)
-
-
-def accuracy_of_hits(counts: np.ndarray) -> float:
-    """The share of clips that are decided right; counts [N, K, 2]."""
-    right, there = counts.sum(axis=(0, 1))
-    return float(right / max(there, 1))
-
-
-def uar_of_hits(counts: np.ndarray) -> float:
-    """Unweighted average recall: the mean over classes with clips of their recall."""
-    right, there = np.moveaxis(counts.sum(axis=0), -1, 0)
-    present = there > 0
-    return float((right[present] / there[present]).mean()) if present.any() else 0.0
-
-
-def class_recall(counts: np.ndarray) -> np.ndarray:
-    """Recall of each class [K]; NaN of a class without clips."""
-    return _quotients(counts)
 
 
 def places_of_truth(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -43,18 +30,19 @@ def places_of_truth(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return np.stack([there * worth[:, None], there], axis=-1)
 
 
-def mean_of_places(counts: np.ndarray) -> float:
-    """The mean over clips of their worth; counts [N, K, 2]."""
-    worth, clips = counts.sum(axis=1).sum(axis=0)
-    return float(worth / max(clips, 1))
+def mean_of_clips(counts: np.ndarray) -> np.ndarray:
+    """The mean over clips of what they are worth: the share that is right, or their MAP@3."""
+    worth, clips = np.moveaxis(counts.sum(axis=(-3, -2)), -1, 0)
+    mean: np.ndarray = worth / np.maximum(clips, 1)
+    return mean
 
 
-def places_by_class(counts: np.ndarray) -> np.ndarray:
-    """The mean worth of each class's clips [K]; NaN of a class without clips."""
-    return _quotients(counts)
+def mean_by_class(counts: np.ndarray) -> np.ndarray:
+    """The same of each class's clips [..., K], such as its recall; NaN of one without clips."""
+    worth, clips = np.moveaxis(counts.sum(axis=-3).astype(float), -1, 0)
+    return quotients(worth, clips)
 
 
-def _quotients(counts: np.ndarray) -> np.ndarray:
-    """Sums over clips, the first by the second [K]: of counts [N, K, 2]."""
-    value, there = np.moveaxis(counts.sum(axis=0).astype(float), -1, 0)
-    return np.divide(value, there, out=np.full(len(there), np.nan), where=there > 0)
+def uar_of_hits(counts: np.ndarray) -> np.ndarray:
+    """Unweighted average recall: the mean over classes with clips of their recall."""
+    return mean_over_classes(mean_by_class(counts))

@@ -20,8 +20,9 @@ from systems.metrics.events import OFFSET_SHARE, ONSET_COLLAR
 class Frames:
     """Frame scores of one class in some clips: [ΣT], clip n from ``starts[n]`` to ``starts[n+1]``.
 
-    ``hop`` in s; ``durations`` [N] in s; reference events ``onsets``, ``offsets`` [ΣR] in s, those
-    of clip n from ``firsts[n]`` to ``firsts[n+1]``.
+    ``hop`` and ``start`` (of each clip's first frame) in s, as ``decoding.frame_edges`` takes them;
+    ``durations`` [N] in s; reference events ``onsets``, ``offsets`` [ΣR] in s, those of clip n from
+    ``firsts[n]`` to ``firsts[n+1]``.
     """
 
     scores: np.ndarray
@@ -31,6 +32,7 @@ class Frames:
     onsets: np.ndarray
     offsets: np.ndarray
     firsts: np.ndarray
+    start: float = 0.0
 
     @classmethod
     def of(
@@ -39,12 +41,14 @@ class Frames:
         hop: float,
         durations: Sequence[float],
         events: Sequence[Sequence[tuple[float, float]]],
+        start: float = 0.0,
     ) -> Frames:
         """From clips' frame scores [T] and their reference events (onset, offset) of the class."""
         times = np.array([time for clip in events for time in clip], float).reshape(-1, 2)
         return cls(
             np.concatenate(scores).astype(float), _bounds(scores), hop,
             np.array(durations, float), times[:, 0].copy(), times[:, 1].copy(), _bounds(events),
+            start,
         )  # fmt: skip
 
 
@@ -132,8 +136,8 @@ def event_curve(frames: Frames, gap: float = 0.0, shortest: float = 0.0) -> Curv
         shortest: events below this are left out, s.
     """
     values, hits, found = _changes(
-        frames.scores, frames.starts, frames.hop, frames.durations, frames.onsets, frames.offsets,
-        frames.firsts, gap, shortest, ONSET_COLLAR, OFFSET_SHARE,
+        frames.scores, frames.starts, frames.hop, frames.start, frames.durations, frames.onsets,
+        frames.offsets, frames.firsts, gap, shortest, ONSET_COLLAR, OFFSET_SHARE,
     )  # fmt: skip
     order = np.argsort(-values, kind="stable")
     ranked = values[order]
@@ -146,7 +150,7 @@ def event_curve(frames: Frames, gap: float = 0.0, shortest: float = 0.0) -> Curv
 
 @numba.njit(cache=True)
 def _changes(  # type: ignore[no-untyped-def]
-    scores, starts, hop, durations, onsets, offsets, firsts, gap, shortest, collar, share
+    scores, starts, hop, start, durations, onsets, offsets, firsts, gap, shortest, collar, share
 ):
     """Where a clip's counts change: score, change of true positives, change of events: [C] each."""
     values = np.empty(len(scores))
@@ -161,7 +165,7 @@ def _changes(  # type: ignore[no-untyped-def]
         est_on, est_off = np.empty(len(clip_scores)), np.empty(len(clip_scores))
         for level in levels:
             count = _events(
-                clip_scores, level, hop, durations[clip], gap, shortest, est_on, est_off
+                clip_scores, level, hop, start, durations[clip], gap, shortest, est_on, est_off
             )
             right = 0
             if len(on) and count:
@@ -175,8 +179,19 @@ def _changes(  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
+def _edge(frame, frames, hop, start, duration):  # type: ignore[no-untyped-def]
+    """Where a frame begins, or the last of ``frames`` ends: as :func:`frame_edges` has it."""
+    time = min(max(start + frame * hop, 0.0), duration)
+    if frame == 0:
+        return 0.0
+    if frame == frames and duration - time < max(start, 0.0) + hop:
+        return duration
+    return time
+
+
+@numba.njit(cache=True)
 def _events(  # type: ignore[no-untyped-def]
-    scores, level, hop, duration, gap, shortest, est_on, est_off
+    scores, level, hop, start, duration, gap, shortest, est_on, est_off
 ):
     """Events of frames with at least ``level``, into ``est_on`` and ``est_off``; their number."""
     count, frame, frames = 0, 0, len(scores)
@@ -184,10 +199,11 @@ def _events(  # type: ignore[no-untyped-def]
         if scores[frame] < level:
             frame += 1
             continue
-        start = frame
+        first = frame
         while frame < frames and scores[frame] >= level:
             frame += 1
-        onset, offset = start * hop, min(frame * hop, duration)
+        onset = _edge(first, frames, hop, start, duration)
+        offset = _edge(frame, frames, hop, start, duration)
         if onset >= duration:
             break
         if count and onset - est_off[count - 1] < gap:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from systems.data.dataset import Event
-from systems.metrics.tagging import f1_of_counts
+from systems.metrics.averages import mean_over_classes, quotients
 
 if TYPE_CHECKING:
     from dcase_util.containers import MetaDataContainer
@@ -46,34 +46,16 @@ def event_counts(
     return counts
 
 
-def event_f1_of_counts(counts: np.ndarray) -> float:
-    """Macro event-based F1 of per-clip counts [N, K, 3], over classes with references.
-
-    A class that is never detected counts as 0: sed_eval's ``zero_score``, as in the challenge.
-    """
-    summed = counts.sum(0)
-    present = summed[:, 0] + summed[:, 2] > 0
-    return float(f1_of_counts(summed)[present].mean()) if present.any() else 0.0
-
-
-def event_micro_f1_of_counts(counts: np.ndarray) -> float:
-    """Event-based F1 of per-clip counts [N, K, 3] over all classes together."""
-    return float(f1_of_counts(counts.sum(axis=(0, 1))))
-
-
 def class_er_of_counts(counts: np.ndarray) -> np.ndarray:
-    """Error rate ``(fp + fn) / reference`` by class [K]; NaN or infinite without references."""
-    tp, fp, fn = np.moveaxis(counts.sum(0).astype(float), -1, 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rate: np.ndarray = (fp + fn) / (tp + fn)
-    return rate
+    """Error rate ``(fp + fn) / reference`` by class [..., K] of counts [..., N, K, 3]; NaN of a
+    class without references."""
+    tp, fp, fn = np.moveaxis(counts.sum(axis=-3).astype(float), -1, 0)
+    return quotients(fp + fn, tp + fn)
 
 
-def event_er_of_counts(counts: np.ndarray) -> float:
+def event_er_of_counts(counts: np.ndarray) -> np.ndarray:
     """Macro event-based error rate over classes with references."""
-    rate = class_er_of_counts(counts)
-    present = np.isfinite(rate)
-    return float(rate[present].mean()) if present.any() else 0.0
+    return mean_over_classes(class_er_of_counts(counts))
 
 
 def event_container(clip_id: str, events: Sequence[Event]) -> MetaDataContainer:

@@ -1,45 +1,36 @@
-"""Intervals: bootstrap over clips of metrics that are functions of per-clip counts."""
+"""Intervals: bootstrap over groups of clips of metrics that are functions of per-clip counts.
+
+Clips of one group (speaker, place, recording) are alike, so whole groups are drawn; clips that are
+each their own group are drawn one by one. Percentiles of few draws' units lie too near: their
+levels are those of the t distribution ("expanded percentiles", Hesterberg 2015, Section 5.3).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.stats import norm, t
 
-OfCounts = Callable[[np.ndarray], float]
+# Counts [..., N, ...] -> values [...]; of a metric that is no function of sums (rows [N, ...],
+# weights [..., N]) -> values [...].
+OfCounts = Callable[..., Any]
 DRAWS = 1000
+TAIL = 0.025  # on each side of an interval
 _BLOCK = 1 << 22  # numbers that are held at once
 
 
 class Interval(NamedTuple):
-    """A value and the bounds of its 95 % interval."""
+    """A value and the bounds of its 95 % interval; NaN where there is one group alone."""
 
     value: float
     low: float
     high: float
 
 
-def bootstrap(
-    counts: np.ndarray, metric: OfCounts, draws: int = DRAWS, seed: int = 0, *, sums: bool = True
-) -> Interval:
-    """Percentile interval of ``metric`` over resampled clips.
-
-    Args:
-        counts: per-clip counts [N, ...].
-        metric: counts -> value.
-        draws: resamples.
-        seed: of the resampling.
-        sums: whether the metric only sees the counts' sum over clips, which is quicker; else it
-            gets the resampled rows themselves.
-    """
-    values = list(_values(counts, metric, draws, seed, sums))
-    low, high = np.percentile(values, [2.5, 97.5])
-    return Interval(metric(counts), float(low), float(high))
-
-
 class Difference(NamedTuple):
-    """A paired difference, its 95 % interval and the share of draws in which it is not above 0."""
+    """A paired difference, its 95 % interval, and p of that it is not above 0."""
 
     value: float
     low: float
@@ -47,42 +38,98 @@ class Difference(NamedTuple):
     p_not_better: float
 
 
-def paired_bootstrap(
-    counts: np.ndarray,
-    reference: np.ndarray,
-    metric: OfCounts,
-    draws: int = DRAWS,
-    seed: int = 0,
-    *,
-    sums: bool = True,
-    mode: str = "max",
-) -> Difference:
-    """``metric(counts) - metric(reference)`` over the same resampled clips.
+def bootstrap(
+    counts: np.ndarray, metric: OfCounts, groups: Sequence[str] | None = None,
+    draws: int = DRAWS, seed: int = 0, *, sums: bool = True,
+) -> Interval:  # fmt: skip
+    """The interval of ``metric`` over resampled groups.
 
+    Args:
+        counts: per-clip counts [N, ...].
+        metric: counts -> value.
+        groups: of each clip, N; ``None``: each clip is its own.
+        draws: resamples.
+        seed: of the resampling.
+        sums: whether the metric only sees the counts' sum over clips; else it weighs rows.
+    """
+    found = resampled([counts], metric, groups, draws, seed, sums=sums)[0]
+    low, high = _bounds(found, group_count(groups, len(counts)))
+    return Interval(float(metric(counts)), low, high)
+
+
+def paired_bootstrap(
+    counts: np.ndarray, reference: np.ndarray, metric: OfCounts,
+    groups: Sequence[str] | None = None, draws: int = DRAWS, seed: int = 0, *,
+    sums: bool = True, mode: str = "max",
+) -> Difference:  # fmt: skip
+    """``metric(counts) - metric(reference)`` over the same resampled groups.
+
+    p is the share of draws that are not better, at the level that the t distribution has for it.
     With ``mode`` ``min`` a draw is not better where the difference is not below 0.
     """
-    ours = np.array(list(_values(counts, metric, draws, seed, sums)))
-    differences = ours - np.array(list(_values(reference, metric, draws, seed, sums)))
-    low, high = np.percentile(differences, [2.5, 97.5])
-    worse = differences <= 0 if mode == "max" else differences >= 0
+    ours, theirs = resampled([counts, reference], metric, groups, draws, seed, sums=sums)
+    units = group_count(groups, len(counts))
+    low, high = _bounds(ours - theirs, units)
+    worse = ours <= theirs if mode == "max" else ours >= theirs
     share = float((1 + worse.sum()) / (1 + draws))
-    return Difference(metric(counts) - metric(reference), float(low), float(high), share)
+    value = float(metric(counts) - metric(reference))
+    return Difference(value, low, high, _widened_p(share, units))
 
 
-def _values(
-    counts: np.ndarray, metric: OfCounts, draws: int, seed: int, sums: bool
-) -> Iterator[float]:
-    """The metric of each resample; the same clips for the same seed."""
-    clips = len(counts)
-    resamples = np.random.default_rng(seed).integers(clips, size=(draws, clips))
-    if not sums:
-        yield from (metric(counts[rows]) for rows in resamples)
-        return
-    # A resample's sum is a weighted sum: one matrix product instead of a copy for each draw.
-    flat = counts.reshape(clips, -1).astype(float)
-    block = max(1, _BLOCK // max(clips, flat.shape[1]))
+def group_count(groups: Sequence[str] | None, clips: int) -> int:
+    """How many units are drawn: groups, or clips where they have none."""
+    return clips if groups is None else len(set(groups))
+
+
+def _bounds(values: np.ndarray, units: int) -> tuple[float, float]:
+    if units < 2:
+        return float("nan"), float("nan")
+    tail = norm.sf(np.sqrt(units / (units - 1)) * t.isf(TAIL, units - 1))
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _widened_p(share: float, units: int) -> float:
+    """p of a share of draws: of its normal quantile in the wider t distribution."""
+    if units < 2:
+        return 1.0
+    return float(t.cdf(np.sqrt((units - 1) / units) * norm.ppf(share), units - 1))
+
+
+def resampled(
+    all_counts: Sequence[np.ndarray], metric: OfCounts, groups: Sequence[str] | None,
+    draws: int = DRAWS, seed: int = 0, *, sums: bool = True,
+) -> np.ndarray:  # fmt: skip
+    """The metric [C, draws] of each of C counts in each resample of the same groups."""
+    clips, shape = len(all_counts[0]), all_counts[0].shape[1:]
+    names = range(clips) if groups is None else groups
+    place = {name: row for row, name in enumerate(dict.fromkeys(names))}
+    group_of = np.array([place[name] for name in names])
+    # A resample's sum is a weighted sum of the groups' sums: one matrix product for many draws.
+    summed = [_summed(counts, group_of, len(place)) for counts in all_counts] if sums else []
+    found = []
+    size = max(clips, int(np.prod(shape)))
+    for weights in _weights(len(place), draws, seed, max(1, _BLOCK // size)):
+        if sums:
+            totals = [(weights @ one).reshape(-1, 1, *shape) for one in summed]
+            found.append([metric(one) for one in totals])
+        else:
+            found.append([metric(counts, weights[:, group_of]) for counts in all_counts])
+    return np.concatenate(found, axis=1)
+
+
+def _summed(counts: np.ndarray, group_of: np.ndarray, groups: int) -> np.ndarray:
+    """The counts' sum over the clips of each group [G, ...], flat."""
+    flat = counts.reshape(len(counts), -1).astype(float)
+    summed = np.zeros((groups, flat.shape[1]))
+    np.add.at(summed, group_of, flat)
+    return summed
+
+
+def _weights(units: int, draws: int, seed: int, block: int) -> Iterator[np.ndarray]:
+    """How often each unit is drawn in each resample [B, U], ``block`` resamples at a time."""
+    resamples = np.random.default_rng(seed).integers(units, size=(draws, units))
     for start in range(0, draws, block):
         taken = resamples[start : start + block]
-        weights = np.stack([np.bincount(rows, minlength=clips) for rows in taken]).astype(float)
-        for total in weights @ flat:
-            yield metric(total.reshape(1, *counts.shape[1:]))
+        flat = taken + units * np.arange(len(taken))[:, None]
+        yield np.bincount(flat.ravel(), minlength=taken.size).reshape(taken.shape).astype(float)

@@ -19,7 +19,7 @@ Count = Callable[[Truth, Any], np.ndarray]
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric, from counts of each clip: so a bootstrap over clips gives its interval.
+    """A metric, from counts of each clip: so a bootstrap over their groups gives its interval.
 
     Args:
         name: of the metric.
@@ -28,9 +28,10 @@ class Metric:
         words: its name for people.
         text: what it is, in one line.
         count: (truth, what was said: the field of the predictions) -> counts [N, ...].
-        value: counts of some clips -> value.
-        sums: whether the value follows from the counts' sum over clips; else counts are rows.
-        by_class: counts of some clips -> value of each class [K], NaN where there is none.
+        of_counts: counts of some clips [..., N, ...] -> values [...].
+        sums: whether the value follows from the counts' sum over clips; else counts are rows
+            [N, ...], and ``of_counts`` takes how often each counts, [..., N], beside them.
+        by_class: counts of some clips -> value of each class [K], NaN of one that none has.
         class_name: what a class's value is called: not every metric is a mean of classes.
         class_words: that name for people.
         predictions: the field of :class:`systems.predictions.Predictions` that it reads; without
@@ -45,7 +46,7 @@ class Metric:
     words: str
     text: str
     count: Count
-    value: OfCounts
+    of_counts: OfCounts
     by_class: Callable[[np.ndarray], np.ndarray] | None = None
     class_name: str = ""
     class_words: str = ""
@@ -75,13 +76,21 @@ class Metric:
         said = getattr(predictions, self.reads(truth.kind))
         return None if said is None else self.count(truth, said)
 
-    def interval(self, counts: np.ndarray) -> Interval:
-        """The value of counts with its 95 % interval over clips."""
-        return bootstrap(counts, self.value, sums=self.sums)
+    def value(self, counts: np.ndarray) -> float:
+        """The value of counts [N, ...]."""
+        return float(self.of_counts(counts))
 
-    def difference(self, counts: np.ndarray, reference: np.ndarray) -> Difference:
+    def interval(self, counts: np.ndarray, groups: Sequence[str] | None) -> Interval:
+        """The value of counts with its 95 % interval over groups [N] (``None``: over clips)."""
+        return bootstrap(counts, self.of_counts, groups, sums=self.sums)
+
+    def difference(
+        self, counts: np.ndarray, reference: np.ndarray, groups: Sequence[str] | None
+    ) -> Difference:
         """The value less that of a reference over the same clips, with its 95 % interval."""
-        return paired_bootstrap(counts, reference, self.value, sums=self.sums, mode=self.mode)
+        return paired_bootstrap(
+            counts, reference, self.of_counts, groups, sums=self.sums, mode=self.mode
+        )
 
     def worth(self, truth: Truth, said: Any) -> float:
         """The value of what was said, signed so that more is better."""

@@ -1,4 +1,7 @@
-"""Metrics of values [N, D] and of series: functions of sums over clips, or over a clip's steps."""
+"""Metrics of values [N, D] and of series: functions of sums over clips, or over a clip's steps.
+
+Counts are moments [..., N, D, 6], and values are of their sum over clips: [...].
+"""
 
 from __future__ import annotations
 
@@ -24,49 +27,58 @@ def moments_of_clips(truth: Truth, said: Any) -> np.ndarray:
     return np.stack([clip.sum(axis=0) for clip in by_clip(truth, steps)])
 
 
-def pcc_by_output(rows: np.ndarray) -> np.ndarray:
-    """Pearson's correlation coefficient of each output [D]; 0 of a constant."""
-    return _pcc(rows.sum(axis=0))
+def pcc_by_output(counts: np.ndarray) -> np.ndarray:
+    """Pearson's correlation coefficient of each output [..., D]; 0 of a constant."""
+    return _pcc(counts.sum(axis=-3))
 
 
-def pcc_of_moments(rows: np.ndarray) -> float:
+def pcc_of_moments(counts: np.ndarray) -> np.ndarray:
     """Pearson's correlation coefficient, mean over outputs."""
-    return float(pcc_by_output(rows).mean())
+    mean: np.ndarray = pcc_by_output(counts).mean(axis=-1)
+    return mean
 
 
-def mean_pcc_by_output(clips: np.ndarray) -> np.ndarray:
-    """Pearson's correlation coefficient of each output [D], mean over clips."""
-    by_output: np.ndarray = _pcc(clips).mean(axis=0)
-    return by_output
+def mean_pcc_by_output(clips: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Pearson's correlation coefficient of each output [..., D], mean over clips [N, D, 6].
+
+    ``weights`` [..., N]: how often each clip counts; ``None``: once.
+    """
+    if weights is None:
+        weights = np.ones(len(clips))
+    mean: np.ndarray = weights @ _pcc(clips) / weights.sum(axis=-1, keepdims=True)
+    return mean
 
 
-def mean_pcc_of_moments(clips: np.ndarray) -> float:
+def mean_pcc_of_moments(clips: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Pearson's correlation coefficient of each clip, mean over clips and outputs."""
-    return float(mean_pcc_by_output(clips).mean())
+    mean: np.ndarray = mean_pcc_by_output(clips, weights).mean(axis=-1)
+    return mean
 
 
-def ccc_by_output(rows: np.ndarray) -> np.ndarray:
-    """Lin's concordance correlation coefficient of each output [D]."""
-    mean_t, mean_v, var_t, var_v, cov = _centred(rows.sum(axis=0))
+def ccc_by_output(counts: np.ndarray) -> np.ndarray:
+    """Lin's concordance correlation coefficient of each output [..., D]."""
+    mean_t, mean_v, var_t, var_v, cov = _centred(counts.sum(axis=-3))
     scale = var_t + var_v + (mean_t - mean_v) ** 2
     return np.divide(2 * cov, scale, out=np.zeros_like(cov), where=scale > 1e-12)
 
 
-def ccc_of_moments(rows: np.ndarray) -> float:
+def ccc_of_moments(counts: np.ndarray) -> np.ndarray:
     """Lin's concordance correlation coefficient, mean over outputs."""
-    return float(ccc_by_output(rows).mean())
+    mean: np.ndarray = ccc_by_output(counts).mean(axis=-1)
+    return mean
 
 
-def rmse_by_output(rows: np.ndarray) -> np.ndarray:
-    """Root of the mean squared error of each output [D]."""
-    n, _, _, tt, vv, tv = np.moveaxis(rows.sum(axis=0), -1, 0)
+def rmse_by_output(counts: np.ndarray) -> np.ndarray:
+    """Root of the mean squared error of each output [..., D]."""
+    n, _, _, tt, vv, tv = np.moveaxis(counts.sum(axis=-3), -1, 0)
     error: np.ndarray = np.sqrt(np.maximum((tt - 2 * tv + vv) / n, 0))
     return error
 
 
-def rmse_of_moments(rows: np.ndarray) -> float:
+def rmse_of_moments(counts: np.ndarray) -> np.ndarray:
     """Root of the mean squared error, mean over outputs."""
-    return float(rmse_by_output(rows).mean())
+    mean: np.ndarray = rmse_by_output(counts).mean(axis=-1)
+    return mean
 
 
 def _pcc(sums: np.ndarray) -> np.ndarray:

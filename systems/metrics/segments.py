@@ -8,6 +8,7 @@ import numpy as np
 
 from systems.data.dataset import Event
 from systems.metrics.events import event_container
+from systems.postprocessing.decoding import frame_edges
 
 SEGMENT = 1.0  # s
 
@@ -35,22 +36,25 @@ def segment_counts(
     return counts
 
 
-def segment_scores(frame_scores: np.ndarray, hop: float, duration: float) -> np.ndarray:
+def segment_scores(
+    frame_scores: np.ndarray, hop: float, duration: float, start: float = 0.0
+) -> np.ndarray:
     """The largest frame score in each segment of a clip: [S, K].
 
     A segment is active where a frame that touches it is, as the rounding of ``sed_eval`` has it: an
     event takes the segments from the floor of its onset to the ceiling of its offset.
 
     Args:
-        frame_scores: [T, K], frame t from ``t hop`` to ``(t + 1) hop`` s.
+        frame_scores: [T, K], frame t from ``start + t hop`` to ``start + (t + 1) hop`` s.
         hop: in s.
+        start: in s, see :func:`frame_edges`.
         duration: of the clip in s; frames that begin later do not count.
     """
-    frames = np.arange(len(frame_scores))
-    first = np.floor(frames * hop / SEGMENT).astype(int)
-    last = np.ceil(np.minimum((frames + 1) * hop, duration) / SEGMENT).astype(int) - 1
+    edges = frame_edges(len(frame_scores), hop, duration, start)
+    first = np.floor(edges[:-1] / SEGMENT).astype(int)
+    last = np.ceil(edges[1:] / SEGMENT).astype(int) - 1
     out = np.zeros((int(np.ceil(duration / SEGMENT)), frame_scores.shape[1]))
-    for t in frames[frames * hop < duration]:
+    for t in np.flatnonzero(edges[:-1] < duration):
         part = out[first[t] : last[t] + 1]
         np.maximum(part, frame_scores[t], out=part)
     return out

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from systems.clip_features import OfWaveform
 from systems.data.prepare import Standardised
 from systems.data.protocol import Protocol
 from systems.estimator_system import EstimatorSystem
@@ -128,8 +129,7 @@ def mask_svm(c: SvmConfig) -> EstimatorSystem:
     from systems.bags import bag_machine, descriptors  # loads scikit-learn
 
     return EstimatorSystem(
-        rate=16_000,
-        features=descriptors,
+        features=OfWaveform(16_000, descriptors),
         estimator=lambda seed: bag_machine(c.words, c.c, c.gamma or "scale", c.kernel, seed),
     )
 

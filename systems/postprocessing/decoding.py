@@ -53,6 +53,7 @@ def decode(
     classes: Sequence[str],
     hop: float,
     duration: float,
+    start: float = 0.0,
 ) -> tuple[Event, ...]:
     """Events of one clip.
 
@@ -62,14 +63,16 @@ def decode(
         classes: K names.
         hop: seconds a frame stands for.
         duration: of the clip in seconds; events end there at the latest.
+        start: s at which the first frame begins, see :func:`frame_edges`.
     """
     events = []
+    edges = frame_edges(len(frame_scores), hop, duration, start)
     for k, name in enumerate(classes):
         active = active_frames(frame_scores[:, k], decoding.thresholds[k], decoding.medians[k])
         times = [
-            (start * hop, min(stop * hop, duration))
-            for start, stop in runs(active)
-            if start * hop < duration
+            (float(edges[first]), float(edges[stop]))
+            for first, stop in runs(active)
+            if edges[first] < duration
         ]
         gap = decoding.gaps[k] if decoding.gaps else 0.0
         shortest = decoding.minima[k] if decoding.minima else 0.0
@@ -77,6 +80,20 @@ def decode(
             Event(*time, name) for time in joined(times, gap) if time[1] - time[0] >= shortest
         ]
     return tuple(sorted(events))
+
+
+def frame_edges(frames: int, hop: float, duration: float, start: float = 0.0) -> np.ndarray:
+    """Where each frame begins to stand for the sound, and where the last one ends: [T + 1] in s.
+
+    Frame t stands for ``start + t hop`` to ``start + (t + 1) hop``, the half hops around the middle
+    of what it saw. What lies beyond the first and the last one is theirs too: ``start`` s at both
+    ends of a clip whose windows are not centred, and less than a hop at its end.
+    """
+    edges: np.ndarray = np.clip(start + np.arange(frames + 1) * hop, 0.0, duration)
+    edges[0] = 0.0
+    if duration - edges[-1] < max(start, 0.0) + hop:
+        edges[-1] = duration
+    return edges
 
 
 def joined(times: Sequence[tuple[float, float]], gap: float) -> list[tuple[float, float]]:
@@ -90,16 +107,28 @@ def joined(times: Sequence[tuple[float, float]], gap: float) -> list[tuple[float
     return found
 
 
-def align_frames(scores: Sequence[np.ndarray], hops: Sequence[float]) -> np.ndarray:
-    """Several models' frame scores [T_m, K] of one clip as [T, M, K], at the finest of their hops.
+def finest(hops: Sequence[float], starts: Sequence[float]) -> tuple[float, float]:
+    """The finest of some hops, and where its first frame begins, in s."""
+    place = hops.index(min(hops))
+    return hops[place], starts[place] if starts else 0.0
 
-    A frame takes the score that each model gives at its middle.
+
+def align_frames(
+    scores: Sequence[np.ndarray], hops: Sequence[float], starts: Sequence[float] = ()
+) -> np.ndarray:
+    """Several models' frame scores [T_m, K] of one clip as [T, M, K], as the finest has its frames.
+
+    A frame takes the score that each model gives at its middle. ``starts``: s at which each model's
+    first frame begins; none: with the clip.
     """
-    hop = min(hops)
-    frames = min(int(np.ceil(len(s) * h / hop - 1e-9)) for s, h in zip(scores, hops, strict=True))
+    starts = starts or (0.0,) * len(scores)
+    hop, start = finest(hops, starts)
+    begin = start + max(start, 0.0)
+    ends = [s + max(s, 0.0) + len(one) * h for one, h, s in zip(scores, hops, starts, strict=True)]
+    frames = min(int(np.ceil((end - begin) / hop - 1e-9)) for end in ends)
     middles = (np.arange(frames) + 0.5) * hop
     taken = [
-        s[np.minimum((middles / h).astype(int), len(s) - 1)]
-        for s, h in zip(scores, hops, strict=True)
+        one[np.clip(np.floor((middles + (start - s)) / h).astype(int), 0, len(one) - 1)]
+        for one, h, s in zip(scores, hops, starts, strict=True)
     ]
     return np.stack(taken, axis=1)

@@ -25,6 +25,9 @@ class Refinement:
     ``on``: ``none`` (threshold 0.5, no filter), the ``labelled`` training clips, the ``unlabelled``
     ones, or the ``target`` clips themselves (transductive). ``thresholds`` and odd ``medians`` (in
     frames) make the grid. ``clips_per_class`` bounds the clips that a class is adapted on.
+    ``average``: a candidate's loss is the mean of the two labels' means, or of all cut ``samples``
+    alike; the paper says "a crossentropy loss for each class". Of one clip with three marked runs
+    the marked frames count for a half, or for three quarters.
     """
 
     on: Literal["none", "labelled", "unlabelled", "target"] = "none"
@@ -32,6 +35,7 @@ class Refinement:
     medians: tuple[int, ...] = (1, 3, 5, 9, 13, 19, 25, 37, 49, 61, 81, 101)
     weak_threshold: float = 0.5
     clips_per_class: int | None = None
+    average: Literal["labels", "samples"] = "labels"
 
     def __post_init__(self) -> None:
         if any(width % 2 == 0 for width in self.medians):
@@ -59,10 +63,10 @@ def refine(
         weak: cut samples, each (clip index, frame indices) -> weak predictions [S, K].
         settings: grid and clips.
 
-    The loss of a candidate is the mean of two means of cross-entropies: over the cut samples of
-    label 1 (each run of marked frames) and of label 0 (the unmarked frames joined in time order);
-    if one side is missing the other counts alone. Ties go to the smaller median width. A class that
-    no clip is tagged with keeps 0.5 and width 1. Classes are independent.
+    The loss of a candidate is the cross-entropy over the cut samples of label 1 (each run of marked
+    frames) and of label 0 (the unmarked frames joined in time order), averaged as the settings say;
+    if one label is missing the other counts alone. Ties go to the smaller median width. A class
+    that no clip is tagged with keeps 0.5 and width 1. Classes are independent.
     """
     chosen: list[tuple[float, int]] = []
     losses: list[float | None] = []
@@ -111,12 +115,19 @@ def _refine_class(
     }
     best = (0, np.inf)
     for index, candidate_cuts in enumerate(cuts):
-        sides = [[entropy[key] for key in candidate_cuts if key[0] == label] for label in (0, 1)]
-        loss = float(np.mean([np.mean(side) for side in sides if side]))
+        loss = _loss([(key[0], entropy[key]) for key in candidate_cuts], settings)
         if loss < best[1]:
             best = (index, loss)
     threshold, median = grid[best[0]]
     return threshold, median, best[1], all(mask.all() for mask in masks[best[0]])
+
+
+def _loss(cuts: Sequence[tuple[int, float]], settings: Refinement) -> float:
+    """The loss of a candidate from its cut samples: (label, cross-entropy)."""
+    if settings.average == "samples":
+        return float(np.mean([entropy for _, entropy in cuts]))
+    sides = [[entropy for of, entropy in cuts if of == label] for label in (0, 1)]
+    return float(np.mean([np.mean(side) for side in sides if side]))
 
 
 def cut(mask: np.ndarray) -> list[tuple[int, np.ndarray]]:

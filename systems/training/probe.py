@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from systems.context import Context
 from systems.data.splits import TrainingData
-from systems.listening import Hearing, Model
+from systems.listening import Model
 from systems.training.settings import Training
 from systems.training.supervised import Loop, Recipe
 
@@ -33,11 +34,15 @@ class Probe:
 
 
 def probe(
-    model: Model, recipe: Recipe, hearing: Hearing, data: TrainingData, frames_per_second: float,
-    context: Context,
+    model: Model, recipe: Recipe, hearing: Any, data: TrainingData, clips: int,
+    frames_per_second: float, context: Context,
 ) -> Probe:  # fmt: skip
-    """Time two steps after one that warms up, and the scoring of the same clips."""
+    """Time two steps after one that warms up, and the scoring of the same clips.
+
+    ``clips``: how many labelled clips there are without derived ones.
+    """
     loop = Loop.start(model, recipe, hearing, data, context)
+    loop.labelled.draw(np.random.default_rng(0))
 
     def steps(count: int) -> float:
         began = time.monotonic()
@@ -53,7 +58,7 @@ def probe(
     _wait(context)
     scoring = (time.monotonic() - began) / len(ids)
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-    examples = len(loop.labelled) / len(ids)
+    examples = len(loop.labelled) / clips
     return Probe(step, scoring, size, frames_per_second, recipe.training, examples)
 
 

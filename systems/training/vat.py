@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -91,9 +92,10 @@ def vat_loss(network: nn.Module, x: Tensor, settings: Vat) -> Tensor:
 
 @contextmanager
 def perturbed_passes(network: nn.Module) -> Iterator[None]:
-    """Dropout off; batch norm on the batch's own statistics without keeping them.
+    """Dropout off; batch norm on the batch's own statistics without keeping them; no TF32.
 
-    The network stays in training mode, since cuDNN's recurrent layers need it for gradients.
+    The network stays in training mode, since cuDNN's recurrent layers need it for gradients. The
+    passes differ by steps of ``xi``, of which the ten bits of a TF32 product keep little.
     """
     dropouts = [m for m in network.modules() if isinstance(m, nn.Dropout) and m.training]
     norms = [
@@ -102,8 +104,13 @@ def perturbed_passes(network: nn.Module) -> Iterator[None]:
     ]  # fmt: skip
     for dropout in dropouts:
         dropout.eval()
+    backends: Any = torch.backends
+    products = backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul
+    precisions = [of.fp32_precision for of in products]
     for norm in norms:
         norm.track_running_stats = False
+    for of in products:
+        of.fp32_precision = "ieee"
     try:
         yield
     finally:
@@ -111,3 +118,5 @@ def perturbed_passes(network: nn.Module) -> Iterator[None]:
             dropout.train()
         for norm in norms:
             norm.track_running_stats = True
+        for of, precision in zip(products, precisions, strict=True):
+            of.fp32_precision = precision

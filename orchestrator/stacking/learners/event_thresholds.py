@@ -20,12 +20,8 @@ from orchestrator.stacking.learner import Learner
 from orchestrator.stacking.learners.bounds import best_thresholds
 from orchestrator.stacking.learners.evolution import Evolution, evolve
 from systems.data.dataset import Event
-from systems.metrics.events import (
-    event_er_of_counts,
-    event_f1_of_counts,
-    event_micro_f1_of_counts,
-)
-from systems.metrics.tagging import f1_of_counts
+from systems.metrics.events import event_er_of_counts
+from systems.metrics.tagging import f1_of_counts, macro_f1_of_counts, micro_f1_of_counts
 from systems.postprocessing.decoding import Decoding, decode
 
 Objective = Literal["event_f1", "event_micro_f1", "event_er"]
@@ -51,7 +47,7 @@ class FrameLearner(Learner):
     def events(self, members: Members) -> tuple[tuple[Event, ...], ...]:
         frames, hop = members.mean_frames()
         return tuple(
-            decode(scores, self.decoding, members.classes, hop, seconds)
+            decode(scores, self.decoding, members.classes, hop, seconds, members.frame_start)
             for scores, seconds in zip(frames, members.durations, strict=True)
         )
 
@@ -91,6 +87,7 @@ class Curves:
     def __init__(self, members: Members, targets: Targets, options: Sequence[Option]) -> None:
         assert targets.events is not None
         self.frames, self.hop = members.mean_frames()
+        self.start = members.frame_start
         self.durations, self.classes = members.durations, members.classes
         self.events, self.options = targets.events, options
         self._made: dict[tuple[int, int], Any] = {}
@@ -120,7 +117,8 @@ class Curves:
         ]
         name = self.classes[k]
         times = [[(e.onset, e.offset) for e in clip if e.label == name] for clip in self.events]
-        return event_curve(Frames.of(scores, self.hop, self.durations, times), gap, shortest)
+        frames = Frames.of(scores, self.hop, self.durations, times, self.start)
+        return event_curve(frames, gap, shortest)
 
 
 class ExactEvents(FrameLearner):
@@ -157,7 +155,8 @@ class ExactSegments(FrameLearner):
         assert targets.events is not None
         frames, hop = members.mean_frames()
         clips = list(zip(frames, members.durations, targets.events, strict=True))
-        scores = np.concatenate([segment_scores(f, hop, seconds) for f, seconds, _ in clips])
+        start = members.frame_start
+        scores = np.concatenate([segment_scores(f, hop, s, start) for f, s, _ in clips])
         truth = np.concatenate([segment_targets(e, s, members.classes) for _, s, e in clips])
         thresholds = tuple(best_thresholds(scores, truth).tolist())
         self.decoding = Decoding(thresholds, (1,) * len(thresholds))
@@ -219,8 +218,8 @@ class Joint:
 def worth_of(counts: np.ndarray, objective: Objective) -> float:
     """The objective of event counts [N, K, 3], signed so that more is better."""
     if objective == "event_er":
-        return -event_er_of_counts(counts)
-    return (event_f1_of_counts if objective == "event_f1" else event_micro_f1_of_counts)(counts)
+        return -float(event_er_of_counts(counts))
+    return float((macro_f1_of_counts if objective == "event_f1" else micro_f1_of_counts)(counts))
 
 
 class GeneticEvents(FrameLearner):

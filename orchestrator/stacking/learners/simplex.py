@@ -113,7 +113,7 @@ class Simplex(Weighted):
     """
 
     name = "simplex"
-    title = "weights with the least cross-entropy"
+    title = "weights with the least loss"
     standard = True
     source = "nnf_cnn_ensemble (weighted average)"
 

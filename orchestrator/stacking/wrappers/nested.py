@@ -92,6 +92,7 @@ class Nested(Around):
             scores=scores,
             frames=frames,
             frame_hops=members.frame_hops[:1] * len(self.parts) if frames is not None else (),
+            frame_starts=members.frame_starts[:1] * len(self.parts) if frames is not None else (),
             events=None, embeddings=None, frame_embeddings=None, epochs=None,
             of_folds=None if of_folds is None else tuple(self._seen(one) for one in of_folds),
         )  # fmt: skip

@@ -1,0 +1,57 @@
+"""What stands on the command line, as options of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import typer
+
+from orchestrator.plan.options import Changes, Options
+from systems.errors import UserError
+
+CHANGES = {field.name for field in fields(Changes)}
+
+
+def options_of(context: typer.Context, **more: Any) -> Options:
+    """The options of a run from those of a command, each by its own name."""
+    given = {name.rstrip("_"): value for name, value in context.params.items()}
+    named = {field.name for field in fields(Options)} & set(given)
+    pairs = {name: _pairs(f"--{name}", given.get(name) or ()) for name in ("set", "space")}
+    return Options(**{**{name: given[name] for name in named}, **pairs, **more})
+
+
+def asked_by(context: typer.Context) -> dict[str, Any]:
+    """The options that stand on the command line."""
+
+    def is_written(name: str) -> bool:
+        source = context.get_parameter_source(name)
+        return source is not None and source.name == "COMMANDLINE"
+
+    written = {name.rstrip("_"): value for name, value in context.params.items()
+               if is_written(name)}  # fmt: skip
+    return {name: v for name, v in written.items() if name not in ("resume", "dry_run")}
+
+
+def changes_of(asked: Mapping[str, Any]) -> Changes:
+    """What of the options may change where a run is gone on with."""
+    given = {name: value for name, value in asked.items() if name in CHANGES}
+    trials = given.pop("trials", None)
+    if trials is not None and trials.startswith("+") and trials[1:].isdigit():
+        return Changes(more_trials=int(trials[1:]), **given)
+    return Changes(trials=count_of(trials), **given)
+
+
+def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
+    """``key=value`` texts as a mapping. Raises UserError where one is none."""
+    for text in texts:
+        if "=" not in text:
+            raise UserError(f"{option} {text}: write key=value.")
+    return {key: value for key, _, value in (text.partition("=") for text in texts)}
+
+
+def count_of(trials: str | None) -> int | None:
+    if trials is not None and not trials.isdigit():
+        raise UserError(f"--trials takes a number (with --resume also +N), not '{trials}'.")
+    return None if trials is None else int(trials)

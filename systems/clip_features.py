@@ -1,0 +1,93 @@
+"""What an estimator sees of a clip: a function of its waveform, or a network's embedding of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from systems import config as configs
+from systems import registry
+from systems.context import Context
+from systems.errors import UserError
+from systems.files import write_whole
+from systems.system import Input, Sounds
+
+
+class ClipFeatures(Protocol):
+    """Features of clips. ``prepare``: what is left of a waveform before they are made."""
+
+    @property
+    def input(self) -> Input: ...
+
+    def taught(self, context: Context) -> ClipFeatures:
+        """With what it learns from in a training."""
+        ...
+
+    def of(self, clip_ids: Sequence[str], sounds: Sounds, context: Context) -> list[np.ndarray]:
+        """The features of each clip."""
+        ...
+
+    def save(self, folder: Path) -> None: ...
+
+    def load(self, folder: Path) -> ClipFeatures:
+        """As :meth:`save` left it."""
+        ...
+
+
+@dataclass(frozen=True)
+class OfWaveform:
+    """A function (mono waveform [S], rate in Hz) -> features of any shape."""
+
+    rate: int
+    function: Callable[[np.ndarray, int], np.ndarray]
+
+    @property
+    def input(self) -> Input:
+        return Input(("labelled",), self.rate)
+
+    def taught(self, context: Context) -> OfWaveform:
+        return self
+
+    def of(self, clip_ids: Sequence[str], sounds: Sounds, context: Context) -> list[np.ndarray]:
+        return [self.function(sounds["audio"][i], self.rate) for i in clip_ids]
+
+    def save(self, folder: Path) -> None:
+        """There is nothing to keep."""
+
+    def load(self, folder: Path) -> OfWaveform:
+        return self
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """The clip embedding [E] of a required system, which takes ``input``. Its folder holds it."""
+
+    name: str
+    input: Input
+    fitted: Any = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def taught(self, context: Context) -> Embedding:
+        about = context.required_about(self.name)
+        return replace(self, fitted=context.required(self.name), about=about)
+
+    def of(self, clip_ids: Sequence[str], sounds: Sounds, context: Context) -> list[np.ndarray]:
+        said = list(self.fitted.listen(clip_ids, sounds, context))
+        if any(one.embedding is None for one in said):
+            raise UserError(f"{self.about['system']} gives no embedding of a clip.")
+        return [one.embedding.numpy() for one in said]
+
+    def save(self, folder: Path) -> None:
+        self.fitted.save(folder / self.name)
+        write_whole(folder / f"{self.name}.json", json.dumps(dict(self.about), indent=1))
+
+    def load(self, folder: Path) -> Embedding:
+        about = json.loads((folder / f"{self.name}.json").read_text())
+        entry = registry.get(about["system"])
+        system = entry.build(configs.from_dict(type(entry.config), about["config"]))
+        return replace(self, fitted=system.load(folder / self.name), about=about)
