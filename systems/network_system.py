@@ -90,8 +90,9 @@ class NetworkSystem:
         start: Callable[[nn.Module, Context], None] | None = None,
         frozen: Sequence[str] = (),
     ) -> None:
-        if is_stored(front_end) and (not excerpts.of_features or excerpts.mirror):
-            raise ValueError("stored features are of whole parts: excerpts of frames, no mirror")
+        as_it_is = excerpts.of_features and not excerpts.mirror and not excerpts.made_of
+        if is_stored(front_end) and not as_it_is:
+            raise ValueError("stored features are of whole parts as they are, cut by frames")
         if not frames and decision.on != "none":
             raise ValueError("a decision is adapted on frames, which this network does not give")
         self.front_end = front_end
