@@ -79,6 +79,17 @@ class Excerpts:
         fill = [(0, 0)] * (waveform.ndim - 1) + [(0, missing)]
         return np.pad(waveform[..., :samples], fill)
 
+    def too_short(self, shortest: float, least: float) -> str:
+        """Why features cannot be made of all clips, the shortest of which has such a length in s,
+        where a frame takes ``least`` s; or an empty text."""
+        made_of = self.made_of or shortest + 2 * self.mirror
+        if not self.of_features or made_of >= least:
+            return ""
+        return (
+            f"the shortest clip has {shortest:.4g} s, and features are made of "
+            f"{made_of:.4g} s of it: a window takes {least:.4g} s"
+        )
+
     def starts(self, total: int, length: int, grid: int = 1) -> tuple[int, ...]:
         """Where the windows of a part of ``total`` units begin, on a grid."""
         step = max(1, min(round(self.hop * length / grid), length // grid)) * grid  # without gaps

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from systems.context import Context
 from systems.data.prepare import Sound
 from systems.excerpts import Excerpts
-from systems.frontend import FrontEnd
+from systems.frontend import FrontEnd, least_seconds
 from systems.frontend.scale import By, Scale
 from systems.listening import Activation, Heard, Hearing, Model, Tap
 from systems.nets.towers import TwoTowers
@@ -45,6 +45,10 @@ class Side:
     def shape(self) -> tuple[int, ...]:
         """(C, F, T) of an excerpt."""
         return (*self.front_end.shape(self.front_end.rate)[:-1], self.excerpts.frames)
+
+    def too_short(self, shortest: float) -> str:
+        """Why the shortest clip, of such a length in s, cannot be heard; or an empty text."""
+        return self.excerpts.too_short(shortest, least_seconds(self.front_end))
 
     def input(self, role: str) -> Input:
         return Input((role,), self.front_end.rate)
