@@ -30,7 +30,7 @@ from systems.data.files import Files
 from systems.data.store import open_store
 from systems.frontend.log_mel import LogMelFrontEnd
 from systems.tracks import WaveformTrack
-from systems.training.supervised import index_batches
+from systems.training.batches import index_batches
 
 FILE_RATE = 44_100  # Hz
 VALIDATION_BATCH = 30  # clips

@@ -30,9 +30,11 @@ class Excerpts:
         seconds: the length in s of excerpts of the sound; the front end hears each alone.
         frames: the length of excerpts of features, which are made of each part of a clip as a
             whole; 0: excerpts are of the sound.
-        train: one excerpt of each part a pass, at ``random``, or all ``windows``.
+        train: one excerpt of each part a pass, at ``random`` or at its ``start``, or all
+            ``windows``.
         predict: the ``whole`` part at once (one that is longer than an excerpt in windows that
-            overlap by half, see :func:`covering`), or its ``windows``.
+            overlap by half, see :func:`covering`), the excerpt at its ``start``, or its
+            ``windows``.
         hop: from window to window, as a share of the length.
         short: what a part that is shorter is filled with, at its end: zeros, or its features'
             ``minimum``.
@@ -43,18 +45,21 @@ class Excerpts:
             the mean of all windows that tell of a step.
         mirror: s of sound that are mirrored at both ends of a clip before its features are made.
         overhang: frames that an excerpt takes beyond its length, for what looks ahead.
+        made_of: s of sound that a part is cut to, or filled to with zeros, before its features are
+            made; 0: they are made of all of it.
     """
 
     seconds: float = 10.0
     frames: int = 0
-    train: Literal["random", "windows"] = "random"
-    predict: Literal["whole", "windows"] = "whole"
+    train: Literal["random", "start", "windows"] = "random"
+    predict: Literal["whole", "start", "windows"] = "whole"
     hop: float = 1.0
     short: Literal["zeros", "minimum"] = "zeros"
     rest: Literal["align_end", "pad", "drop"] = "align_end"
     mean: Join = "arithmetic"
     mirror: float = 0.0
     overhang: int = 0
+    made_of: float = 0.0
 
     def __post_init__(self) -> None:
         if self.seconds <= 0 or self.frames < 0 or not 0 < self.hop <= 1:
@@ -64,6 +69,15 @@ class Excerpts:
     def of_features(self) -> bool:
         """Whether features are made of whole parts, and then cut."""
         return self.frames > 0
+
+    def fitted(self, waveform: np.ndarray, rate: int) -> np.ndarray:
+        """What features of a part [..., S] are made of."""
+        if not self.made_of:
+            return waveform
+        samples = round(self.made_of * rate)
+        missing = max(0, samples - waveform.shape[-1])
+        fill = [(0, 0)] * (waveform.ndim - 1) + [(0, missing)]
+        return np.pad(waveform[..., :samples], fill)
 
     def starts(self, total: int, length: int, grid: int = 1) -> tuple[int, ...]:
         """Where the windows of a part of ``total`` units begin, on a grid."""

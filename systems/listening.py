@@ -118,10 +118,11 @@ class Model(nn.Module):
 
     def scores(self, outputs: Outputs) -> Outputs:
         """Clip and frame scores of a network's outputs."""
-        clip, frames = self._active(outputs.clip), self._active(outputs.frames)
+        clip, frames = self.activated(outputs.clip), self.activated(outputs.frames)
         return replace(outputs, clip=clip, frames=frames)
 
-    def _active(self, x: Tensor | None) -> Tensor | None:
+    def activated(self, x: Tensor | None) -> Tensor | None:
+        """Scores of what a network gives."""
         if x is None or self.activation == "none":
             return x
         return x.softmax(-1) if self.activation == "softmax" else x.sigmoid()
@@ -224,6 +225,8 @@ class Hearing:
             if self.excerpts.predict == "whole":
                 step = self.step or max(1, self.length // 2 // self.frame) * self.frame
                 starts = covering(part.units, self.length, step, self.frame)
+            elif self.excerpts.predict == "start":
+                starts = (0,)
             else:
                 starts = self.excerpts.starts(part.units, self.length, self.grid)
             places += [(place, start, self.length) for start in starts]

@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from systems.data.dataset import Dataset
+from systems.data.dataset import Clip, Dataset
 from systems.data.features import featured
 from systems.data.prepare import Sound, prepared
 from systems.data.store import Map, open_store, process_map
 from systems.system import Input
 
-Counter = Callable[[int, int], None]
+# (What is being made, of how many clips) -> what is told how many are done.
+Counter = Callable[[str, int], Callable[[int, int], None]]
+
+
+def heard_by(one: Input, inputs: Iterable[Input], clips: Iterable[Clip]) -> tuple[str, ...]:
+    """The clips of which an input takes the sound: all, but those of roles that only others ask
+    for."""
+    others = {role for other in inputs for role in other.roles} - {*one.roles}
+    return tuple(clip.clip_id for clip in clips if clip.role not in others)
+
+
+def open_sounds(
+    dataset: Dataset, clip_ids: Iterable[str], inputs: Mapping[str, Input], root: Path,
+    map_: Map = process_map, counter: Counter = lambda what, of: lambda done, total: None,
+) -> dict[str, Sound]:  # fmt: skip
+    """The sound of some clips by the inputs that take it, built below ``root`` where it is missing.
+
+    Raises like :func:`systems.data.store.open_store`.
+    """
+    wanted = {*clip_ids}
+    clips = [clip for clip in dataset.clips if clip.clip_id in wanted]
+    return {
+        name: open_sound(dataset, heard_by(one, inputs.values(), clips), one, root, map_, counter)
+        for name, one in inputs.items()
+    }
 
 
 def open_sound(
     dataset: Dataset, clip_ids: Sequence[str], one: Input, root: Path, map_: Map = process_map,
-    counter: Callable[[str], Counter] = lambda what: lambda done, total: None,
+    counter: Counter = lambda what, of: lambda done, total: None,
 ) -> Sound:  # fmt: skip
-    """The sound of some clips as an input takes it, built below ``root`` where it is missing.
-
-    ``counter``: told what is being made, gives what is told how many clips are done. Raises like
-    :func:`systems.data.store.open_store`.
-    """
-    what = f"{len(clip_ids)} clips at {one.rate} Hz"
-    store = open_store(
-        dataset, clip_ids, one.rate, root, map_, counter(f"waveform store: {what}"), one.channels
-    )
+    """The sound of some clips as an input takes it."""
+    count = len(clip_ids)
+    told = counter(f"waveform store: {count} clips at {one.rate} Hz", count)
+    store = open_store(dataset, clip_ids, one.rate, root, map_, told, one.channels)
     sound = prepared(store, one.prepare, clip_ids, map_)
     if one.features is None:
         return sound
-    return featured(sound, one.features, clip_ids, map_, counter(f"stored features: {what}"))
+    return featured(
+        sound, one.features, clip_ids, map_, counter(f"stored features: {count} clips", count)
+    )

@@ -6,8 +6,8 @@ knows a paper.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -47,6 +47,15 @@ class Input:
         parts: tuple[Any, ...] = (self.prepare, self.features)
         stereo = " stereo" if self.channels == "stereo" else ""
         return ", ".join([f"{self.rate} Hz{stereo}", *(str(one) for one in parts if one)])
+
+
+def by_key(inputs: Iterable[Input]) -> dict[str, Input]:
+    """The distinct inputs; those that agree in all but their roles are one, of the roles of all."""
+    found: dict[str, Input] = {}
+    for one in inputs:
+        before = found[one.key].roles if one.key in found else ()
+        found[one.key] = replace(one, roles=tuple(dict.fromkeys((*before, *one.roles))))
+    return found
 
 
 class Fitted(Protocol):
@@ -121,6 +130,16 @@ class System(Protocol):
 
     @property
     def keeps(self) -> int: ...
+
+    @property
+    def least_seconds(self) -> float:
+        """s of sound that a frame takes at least; 0 where any will do."""
+        ...
+
+    def too_short(self, longest: float, shortest: float, classes: int) -> str:
+        """Why clips cannot be heard of which the longest to train on, and the shortest of all, have
+        such lengths in s; or an empty text."""
+        ...
 
     def inputs(self) -> dict[str, Input]: ...
 

@@ -28,7 +28,8 @@ from systems.kinds import kind
 from systems.network_system import NetworkSystem
 from systems.predictions import Predictions
 from systems.registry import Entry
-from systems.sounds import open_sound
+from systems.retrieval_system import RetrievalSystem
+from systems.sounds import open_sounds
 from systems.system import Fitted, Sounds, System
 from systems.tracks import each
 
@@ -66,6 +67,10 @@ def check_network(entry: Entry) -> None:
             trained = sum(p.numel() for p in network.parameters())
             running = sum(b.numel() for b in network.buffers() if b.is_floating_point())
             assert entry.parameters in (trained, trained + running), (trained, running)
+        if isinstance(system, RetrievalSystem):
+            of_query, of_item = (torch.zeros(2, *s) for s in system.shapes().values())
+            said = network({"query": of_query, "gallery": torch.stack([of_item] * 3, dim=1)})
+            assert said.clip.shape == (2, 3)
         if not isinstance(system, NetworkSystem):
             return
         x = each(lambda shape: torch.zeros(2, *shape), system.shape(system.length))
@@ -106,17 +111,16 @@ class Case:
         labelled, _ = some(fold.labelled, TRAIN)
         validation, rows = some(fold.validation, VALIDATE)
         halves = None if fold.halves is None else fold.halves[rows]
-        unlabelled = {role: some(clips, VALIDATE)[0] for role, clips in fold.unlabelled.items()}
+        unlabelled = {
+            role: clips if role == "gallery" else some(clips, VALIDATE)[0]
+            for role, clips in fold.unlabelled.items()
+        }
         made = replace(
             fold, labelled=labelled, validation=validation, halves=halves, unlabelled=unlabelled
         )
-        ids = tuple(
-            i for clips in (labelled, validation, *unlabelled.values()) for i in clips.clip_ids
-        )
-        sounds = {
-            name: open_sound(dataset, ids, one, folder, map)
-            for name, one in entry.build(config).inputs().items()
-        }
+        sets = (labelled, validation, *unlabelled.values())
+        ids = tuple(dict.fromkeys(i for clips in sets for i in clips.clip_ids))
+        sounds = open_sounds(dataset, ids, entry.build(config).inputs(), folder, map)
         teachers = {
             name: cls.of(registry.get(one.address), folder / name).taught(folder / name)
             for name, one in entry.required(config).items()
@@ -245,7 +249,7 @@ def same(one: Predictions, other: Predictions) -> None:
     """Two predictions are equal to the last digit."""
     assert one.clip_ids == other.clip_ids
     assert one.events == other.events
-    for name in ("clip_scores", "frame_scores", "frame_values"):
+    for name in ("clip_scores", "clip_values", "ranking", "frame_scores", "frame_values"):
         a, b = getattr(one, name), getattr(other, name)
         assert (a is None) == (b is None), name
         if a is not None:

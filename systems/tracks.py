@@ -122,6 +122,7 @@ class FeatureTrack:
                 if held is not None:
                     rows = held[place]
                 else:
+                    waveform = self.excerpts.fitted(waveform, sound.rate)
                     if mirror:
                         around = [(0, 0)] * (waveform.ndim - 1) + [(mirror, mirror)]
                         waveform = np.pad(waveform, around, mode="reflect")
@@ -173,7 +174,9 @@ class Examples:
         self._places: list[tuple[int, int | None]] = []
         for place, part in enumerate(track.parts):
             starts: Sequence[int | None] = (None,)
-            if excerpts.train == "windows":
+            if excerpts.train == "start":
+                starts = (0,)
+            elif excerpts.train == "windows":
                 starts = excerpts.starts(part.units, length, grid)
             self._places += [(place, start) for start in starts]
         self.clip = np.array([track.parts[part].clip for part, _ in self._places], np.int64)

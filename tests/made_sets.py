@@ -92,6 +92,29 @@ def breathing(root: Path) -> None:
     table(root / "lab/labels.csv", rows, ",")
 
 
+def vocal_imitation(root: Path) -> None:
+    """Three classes of a reference and two others; each reference is imitated by three people."""
+    kinds = [["filename", "classname", "is_reference", "multi_labeled"]]
+    imitations = [["", "imitation_filename", "reference_filename", "included", "draft",
+                   "participant_id"]]  # fmt: skip
+    for k, name in enumerate(("001Animal_Cat", "002Animal_Dog", "003Music_Gong")):
+        reference = f"{name}_reference.wav"
+        sound(root / "original_recordings/reference" / reference)
+        kinds.append([reference, name, "True", "False"])
+        for other in ("1__user__a.wav", "2__user__b.wav"):
+            sound(root / "original_recordings/non_reference" / name / other)
+            kinds.append([other, name, "False", "False"])
+        for person in range(3):
+            said = f"{name}-{k}{person}.wav"
+            sound(root / "vocal_imitations/included" / said)
+            imitations.append([str(len(imitations)), said, reference, "True", "False",
+                               f"{person}.0"])  # fmt: skip
+        draft = [str(len(imitations)), f"{name}-draft.wav", reference, "False", "True", "9.0"]
+        imitations.append(draft)
+    table(root / "original_recordings_classes.txt", kinds, "\t")
+    table(root / "vocal_imitations.txt", imitations, "\t")
+
+
 @dataclass(frozen=True)
 class Case:
     """A set: how it is made, its clips and what holds them, and what one of its labels says.

@@ -192,7 +192,7 @@ def test_a_killed_build_of_features_goes_on(dataset: Dataset, tmp_path: Path) ->
         index.write('{"clip": "torn')
         rows.write(b"torn row")
     told: list[int] = []
-    counter = lambda what: lambda done, total: told.append(done)  # noqa: E731
+    counter = lambda what, of: lambda done, total: told.append(done)  # noqa: E731
     again = open_sound(dataset, ids, asked, tmp_path / "cut", map, counter)
     assert isinstance(whole, Featured)
     assert isinstance(again, Featured)

@@ -12,6 +12,7 @@ from typer import Argument, Option
 
 from orchestrator.cli.asked import asked_by, changes_of, count_of, options_of
 from orchestrator.cli.outlet import outlets
+from orchestrator.cli.searching import search
 from orchestrator.plan.options import StackOptions
 from systems import DEFAULT_SYSTEM
 from systems.errors import UserError, unknown
@@ -96,10 +97,7 @@ ByFold = Annotated[
         help="A meta-learner for each fold, over its own rows and models. (default: one for all)",
     ),
 ]
-DryRun = Annotated[
-    bool,
-    Option("--dry-run", help="Print the plan and what it would take; start nothing."),
-]
+DryRun = Annotated[bool, Option("--dry-run", help="Print the plan and its cost; start nothing.")]
 Run = Annotated[str, Argument(metavar="RUN", help="A run's folder, or its name under --storage.")]
 
 
@@ -170,6 +168,7 @@ def train(
     skip_shared: SkipShared = False,
     seeds: Annotated[int, Option(help="Trainings, each with a seed of its own.")] = 1,
     metric: Metric = None,
+    protocol: Protocol = "honest",
     budget: Budget = None,
     max_epochs: MaxEpochs = None,
     set_: Set = None,
@@ -258,8 +257,7 @@ def stack(
 
     named = {f.name for f in fields(StackOptions)} & set(context.params) - {"runs"}
     given = {name: context.params[name] for name in named}
-    options = StackOptions(runs=runs or (), systems=system or (), **given)
-    raise typer.Exit(commands.stack(options))
+    raise typer.Exit(commands.stack(StackOptions(runs=runs or (), systems=system or (), **given)))
 
 
 @app.command()
@@ -301,6 +299,9 @@ def predict(
     from orchestrator.cli import commands
 
     commands.predict(run, storage, files, model, format_, output, device)
+
+
+app.command()(search)
 
 
 @app.command()

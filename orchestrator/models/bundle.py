@@ -260,10 +260,10 @@ def _describe(run: RunDir, choice: _Choice, bundle: Path) -> dict[str, Any]:
 
 
 def label_kind(plan: Plan) -> str:
-    """Whether a clip has one ``class``, or ``tags``; of labels that are numbers their kind."""
+    """Whether a clip has one ``class``, or ``tags``; of labels that say neither their kind."""
     named = [about["labels"] for about in plan.parts.values() if about["labels"] in KINDS]
-    numbers = [name for name in named if KINDS[name].decide is None]
-    return numbers[0] if numbers else "class" if plan.exclusive() else "tags"
+    others = [name for name in named if not KINDS[name].says_tags]
+    return others[0] if others else "class" if plan.exclusive() else "tags"
 
 
 def _test_scores(run: RunDir, choice: _Choice) -> dict[str, Any] | None:

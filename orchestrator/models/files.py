@@ -1,5 +1,5 @@
 """``soundsweep predict``: tags and timed events of audio files as text, JSON or label tracks; of a
-series its values as text, JSON or CSV."""
+series its values, of a search its ranking as text, JSON or CSV."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ import soundfile
 from orchestrator.models.bundle import export
 from orchestrator.models.inference import FilePrediction, FileSeries, Predictor
 from orchestrator.runs.rundir import RunDir
-from systems.errors import UserError, unknown
+from systems.errors import UserError, shown, unknown
 from systems.files import write_whole
 
+SHOWN = 20  # items of a ranking that a table has
 OUTPUTS = ("table", "json", "csv", "audacity")
 
 
@@ -32,8 +33,8 @@ def predict_command(
         run: the run directory.
         files: audio files, or folders, of which every audio file below counts.
         model: as :func:`export` takes it.
-        format: ``table``; ``json``, a list of objects; ``csv``, a row a step of a series; or
-            ``audacity``, label tracks.
+        format: ``table``; ``json``, a list of objects; ``csv``, a row a step of a series, or an
+            item of a ranking; or ``audacity``, label tracks.
         output: a file to write instead; for label tracks of several files a folder.
         device: ``cpu`` or ``cuda``.
 
@@ -56,9 +57,14 @@ def predict_command(
         return _write_tracks(found, Path(str(output)))
     write = {"table": table, "json": as_json, "csv": as_csv,
              "audacity": lambda few: label_track(few[0])}[format]  # fmt: skip
+    return written(write(found), output)
+
+
+def written(text: str, output: str | None) -> str:
+    """What a command prints: a text, or where it was written to."""
     if output is None:
-        return write(found)
-    _write(Path(output), write(found))
+        return text
+    _write(Path(output), text)
     return f"{output}\n"
 
 
@@ -80,7 +86,8 @@ def audio_files(given: Iterable[str]) -> list[str]:
         else:
             found.append(str(path))
     if without:
-        raise UserError(f"no audio file in {', '.join(without)} ({', '.join(sorted(endings))}).")
+        names = ", ".join(map(shown, without))
+        raise UserError(f"no audio file in {names} ({', '.join(sorted(endings))}).")
     return list(dict.fromkeys(found))
 
 
@@ -93,8 +100,13 @@ def _paragraph(found: FilePrediction) -> str:
     if found.series is not None:
         return _summary(found, found.series)
     width = max(len(label) for label in found.tags)
-    ranked = sorted(found.tags.items(), key=lambda item: -item[1])
-    lines = [f"{found.file}  ({found.duration:.3f} s)", "  tags"]
+    ranked = best_first(found)
+    if found.ranked:
+        lines = [f"{one_line(found.file)}  ({found.duration:.3f} s)"]
+        lines += [f"  {k:>4}  {item:<{width}}  {score:.3f}"
+                  for k, (item, score) in enumerate(ranked[:SHOWN], start=1)]  # fmt: skip
+        return "\n".join(lines) + "\n"
+    lines = [f"{one_line(found.file)}  ({found.duration:.3f} s)", "  tags"]
     present = found.present()
     lines += [
         f"  {'*' if label in present else ' '} {label:<{width}}  {score:.3f}"
@@ -109,11 +121,21 @@ def _paragraph(found: FilePrediction) -> str:
     return "\n".join(lines) + "\n"
 
 
+def best_first(found: FilePrediction) -> list[tuple[str, float]]:
+    """Tags, or items of a gallery, and their scores, the highest first."""
+    return sorted(found.tags.items(), key=lambda one: -one[1])
+
+
+def one_line(name: str) -> str:
+    """The name of a file without ends of lines or other characters that move a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
 def _summary(found: FilePrediction, series: FileSeries) -> str:
     """What the values over time come to; all of them would be too many to read."""
     width = max(map(len, series.outputs))
     lines = [
-        f"{found.file}  ({found.duration:.3f} s)",
+        f"{one_line(found.file)}  ({found.duration:.3f} s)",
         f"  {len(series.values)} values every {series.hop:g} s (all: --format csv or json)",
     ]
     lines += [
@@ -125,7 +147,8 @@ def _summary(found: FilePrediction, series: FileSeries) -> str:
 
 def as_json(predictions: Sequence[FilePrediction]) -> str:
     """A list of objects: file, duration (s), tags {class: score}, events (null: none are told); of
-    a series file, duration and ``series``: ``time`` (s) and each output, a value a step."""
+    a series file, duration and ``series``: ``time`` (s) and each output, a value a step; of a
+    search file, duration and ``ranking``: item and score, the best first."""
     rows = [_as_object(p) for p in predictions]
     return json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -134,18 +157,28 @@ def _as_object(found: FilePrediction) -> dict[str, Any]:
     about = {"file": found.file, "duration": found.duration}
     if found.series is not None:
         return {**about, "series": found.series.columns()}
+    if found.ranked:
+        ranking = [{"item": item, "score": score} for item, score in best_first(found)]
+        return {**about, "ranking": ranking}
     return {**about, "tags": found.tags, "events": found.events_as_json()}
 
 
 def as_csv(predictions: Sequence[FilePrediction]) -> str:
-    """A row a step: file, time (s), and the value of each output.
+    """A row a step: file, time (s), and the value of each output; of a search a row an item: file,
+    rank, item, score.
 
     Raises:
-        UserError: the model says no values over time.
+        UserError: the model says no values over time and ranks nothing.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for place, found in enumerate(predictions):
+        if found.ranked:
+            if not place:
+                writer.writerow(["file", "rank", "item", "score"])
+            rows = enumerate(best_first(found), start=1)
+            writer.writerows([found.file, rank, *one] for rank, one in rows)
+            continue
         if found.series is None:
             raise UserError("this model gives no values over time, which CSV is of: --format json.")
         columns = found.series.columns()
@@ -180,4 +213,4 @@ def _write(path: Path, text: str) -> None:
     try:
         write_whole(path, text)
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}.") from error
+        raise UserError(f"{shown(path)} cannot be written: {error.strerror}.") from error

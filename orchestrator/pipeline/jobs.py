@@ -24,7 +24,7 @@ from systems.data.dataset import Dataset
 from systems.data.prepare import Sound
 from systems.data.splits import Splits
 from systems.data.store import store_key
-from systems.sounds import open_sound
+from systems.sounds import heard_by, open_sounds
 
 
 class Jobs:
@@ -108,9 +108,12 @@ def _stores(
 ) -> dict[str, Sound]:
     """The sound of some clips as each input of a run's trials takes it."""
     inputs = stored_inputs(plan)
-    asked = dict.fromkeys((one.rate, one.channels) for one in inputs.values())
+    clips = [clip for clip in dataset.clips if clip.clip_id in {*ids}]
+    asked = dict.fromkeys(
+        (heard_by(one, inputs.values(), clips), one.rate, one.channels) for one in inputs.values()
+    )
     # Noted first: `clean` leaves alone what a run reads, also while it is being built.
-    key = {"stores": [store_key(dataset, ids, *one) for one in asked]}
+    key = {"stores": [store_key(dataset, *one) for one in asked]}
     if not run.store.exists() or read_json(run.store) != key:
         write_json(run.store, key)
 
@@ -126,10 +129,4 @@ def _stores(
             stop.check()
             yield result
 
-    def counter(what: str) -> Callable[[int, int], None]:
-        return progress.counter(what, len(ids))
-
-    return {
-        key: open_sound(dataset, ids, one, run.root / "store", ray_map, counter)
-        for key, one in inputs.items()
-    }
+    return open_sounds(dataset, ids, inputs, run.root / "store", ray_map, progress.counter)

@@ -151,7 +151,7 @@ def _sounds(plan: Any, dataset: Any, splits: Any, storage: str) -> dict[str, Any
     from orchestrator.planning.sound import stored_clips
     from orchestrator.runs.storage import root_of
     from orchestrator.training.job import inputs_of
-    from systems.sounds import open_sound
+    from systems.sounds import open_sounds
 
     root = root_of(storage)
 
@@ -159,9 +159,5 @@ def _sounds(plan: Any, dataset: Any, splits: Any, storage: str) -> dict[str, Any
         return map(function, items)  # in this trial's own process and CPUs
 
     ids = stored_clips(plan, dataset, splits)
-
     inputs = inputs_of(plan, plan.trial_config(plan.first_trial))
-    return {
-        name: open_sound(dataset, ids, one, root / "store", one_by_one)
-        for name, one in inputs.items()
-    }
+    return open_sounds(dataset, ids, inputs, root / "store", one_by_one)

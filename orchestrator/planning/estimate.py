@@ -17,7 +17,7 @@ from systems.context import Context
 from systems.data.dataset import ClipSet, Dataset
 from systems.data.splits import Splits, TrainingData, training_data
 from systems.machine import cores
-from systems.sounds import open_sound
+from systems.sounds import heard_by, open_sounds
 from systems.training.probe import Probe
 
 PROBE_CLIPS = 32  # labelled clips that are decoded, and as many unlabelled ones
@@ -46,20 +46,24 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
     system = plan.entry().build(plan.trial_config(plan.first_trial))
     data = _some(training_data(dataset, splits, 0, plan.metric))
     inputs = system.inputs()
-    ids = (*data.labelled.clip_ids, *data.unlabelled["unlabelled"].clip_ids)
+    roles = {role for one in inputs.values() for role in one.roles} | {"unlabelled"}
+    ids = [*data.labelled.clip_ids]
+    ids += [i for role in roles & {*data.unlabelled} for i in data.unlabelled[role].clip_ids]
     device = "cuda" if plan.resources.gpus else "cpu"
     with tempfile.TemporaryDirectory(prefix="soundsweep-") as scratch:
         began = time.monotonic()
-        sounds = {
-            name: open_sound(dataset, ids, one, Path(scratch), map) for name, one in inputs.items()
-        }
+        sounds = open_sounds(dataset, ids, inputs, Path(scratch), map)
         decoding = time.monotonic() - began
         context = Context(device=device, seed=plan.seed, threads=plan.resources.cpus)
         probe = system.probe(data, sounds, context)
     if probe is None:
         return None
     seconds = {clip.clip_id: clip.duration for clip in dataset.clips}
-    stored = sum(seconds[i] for i in stored_clips(plan, dataset, splits))
+    stored = {*stored_clips(plan, dataset, splits)}
+    asked, clips = stored_inputs(plan).values(), [c for c in dataset.clips if c.clip_id in stored]
+    length = {  # s of sound by rate
+        one.rate: sum(seconds[i] for i in heard_by(one, asked, clips)) for one in asked
+    }
     tested = sum(clip.duration for clip in dataset.test_clips())
     rate = decoding / max(sum(seconds[i] for i in ids), 1e-9)
     fold = splits.folds[0]
@@ -68,8 +72,7 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
         steps * probe.step + len(fold.validation) * probe.validation_per_clip
     )
     search, following = _search(plan, training), _following(plan, training)
-    rates = {one.rate for one in stored_inputs(plan).values()}
-    store_seconds = rate * stored * len(rates) / cores()
+    store_seconds = rate * sum(length.values()) / cores()
     return Estimate(
         device=_device_name(device),
         step=probe.step,
@@ -78,18 +81,22 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
         search=search,
         whole=tuple(store_seconds + part + following for part in search),  # type: ignore[arg-type]
         memory=_memory(device),
-        store_bytes=round(4 * stored * sum(rates)),
+        store_bytes=round(4 * sum(hertz * one for hertz, one in length.items())),
         run_bytes=_run_bytes(plan, probe, len(fold.validation), tested),
     )
 
 
 def _some(data: TrainingData) -> TrainingData:
-    """The first clips, and none to validate on, which would have to be decoded too."""
+    """The first clips (the whole gallery, which is searched as one), and none to validate on, which
+    would have to be decoded too."""
 
     def first(clips: ClipSet) -> ClipSet:
         return clips.some(np.arange(min(PROBE_CLIPS, len(clips))))
 
-    unlabelled = {role: first(clips) for role, clips in data.unlabelled.items()}
+    unlabelled = {
+        role: clips if role == "gallery" else first(clips)
+        for role, clips in data.unlabelled.items()
+    }
     return replace(data, labelled=first(data.labelled), unlabelled=unlabelled, validation=None)
 
 

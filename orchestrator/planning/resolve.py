@@ -32,12 +32,14 @@ from orchestrator.planning.checks import (
 from orchestrator.planning.classes import class_notes
 from orchestrator.planning.duration import parse_duration
 from orchestrator.planning.learners import stack_names
+from orchestrator.planning.lengths import check_lengths
 from orchestrator.planning.sound import stored_inputs
 from search_spaces import SearchSpace
 from systems import config as configs
 from systems import data, registry
 from systems.budget import make_budget
 from systems.data.dataset import Dataset
+from systems.data.drawn import drawn
 from systems.data.protocol import Judged, Protocol
 from systems.data.splits import Splits, judged_by, make_splits
 from systems.errors import UserError
@@ -64,8 +66,9 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
     check_kinds(entry, dataset)
     by_paper = options.protocol == "paper"
     protocol = registry.find(options.protocol_of or options.system).protocol
-    judged, note = judged_by(dataset, protocol, by_paper)
     split_by = protocol if by_paper else None
+    dataset = drawn(dataset, split_by, options.seed)
+    judged, note = judged_by(dataset, protocol, by_paper)
     splits = _splits(dataset, options.seed, options.purpose, split_by, judged)
     config, set_keys = _config(options, name)
     space = _space(options, entry, dataset, config, set_keys)
@@ -133,6 +136,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         git_commit=_git_commit(),
     )
     stored_inputs(plan)  # one that cannot be stored shows here
+    check_lengths(plan, dataset, splits)
     return replace(plan, search_share=plan.planned_share()), dataset, splits
 
 
@@ -147,7 +151,8 @@ def reload(plan: Plan) -> tuple[Dataset, Splits]:
             f"the data of the run '{plan.name}', {plan.data}, is not there. Where it has moved: "
             f"soundsweep run --resume {plan.name} --data PATH."
         )
-    dataset = data.load(plan.dataset, plan.data, plan.skip_broken, plan.skip_shared)
+    read = data.load(plan.dataset, plan.data, plan.skip_broken, plan.skip_shared)
+    dataset = drawn(read, plan.split_by, plan.seed)
     if dataset.fingerprint() != plan.fingerprint:
         raise UserError(
             f"the data set {plan.dataset} in {plan.data} has changed since the run '{plan.name}' "

@@ -10,7 +10,7 @@ from orchestrator.training.job import inputs_of
 from systems.data.dataset import Dataset
 from systems.data.splits import Splits
 from systems.errors import UserError
-from systems.system import Input
+from systems.system import Input, by_key
 
 
 def stored_clips(
@@ -35,17 +35,14 @@ def stored_inputs(plan: Plan) -> dict[str, Input]:
     """
     for parameter in plan.space:
         ends = () if parameter.choices else (parameter.low, parameter.high)
-        if len({tuple(_keys(plan, one)) for one in _configs_at(plan, parameter.key, ends)}) > 1:
+        at_ends = (inputs_of(plan, one) for one in _configs_at(plan, parameter.key, ends))
+        if len({tuple(by_key(inputs.values())) for inputs in at_ends}) > 1:
             raise UserError(
                 f"'{parameter.key}' is searched over a range and changes the sound that is stored "
                 "(its sampling rate, or what is left of a clip), kept once for each value: name "
                 f"its values, --space {parameter.key}=one-of:{parameter.low},{parameter.high}."
             )
-    return {key: one for config in _corners(plan) for key, one in _keys(plan, config).items()}
-
-
-def _keys(plan: Plan, config: Any) -> dict[str, Input]:
-    return {one.key: one for one in inputs_of(plan, config).values()}
+    return by_key(one for config in _corners(plan) for one in inputs_of(plan, config).values())
 
 
 def _roles(plan: Plan, config: Any) -> tuple[str, ...]:

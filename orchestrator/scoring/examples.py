@@ -117,6 +117,8 @@ def _said(truth: Truth, true: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
         values = {name: float(value) for name, value in zip(classes, true, strict=True)}
         said = {name: float(value) for name, value in zip(classes, scores, strict=True)}
         return {**none, "tags": said, "true_values": values}
+    if about.ranks:  # among the items that the query searches
+        scores = np.where(np.isnan(true), -np.inf, scores)
     there, found = true > 0.5, about.decide(scores[None])[0]
     return {
         "true_tags": [classes[k] for k in np.flatnonzero(there)],

@@ -26,7 +26,7 @@ def diagnose(run: RunDir, rows: OutOfFold) -> None:
     """Write RUN/stack/diagnostics.json, of the rows that count."""
     counted = rows.targets.counted()
     rows = replace(rows, seen=rows.seen.rows(counted), targets=rows.targets.rows(counted))
-    discrete = rows.targets.says_tags
+    discrete, exclusive = rows.targets.says_tags, rows.targets.exclusive
     write_json(
         run.diagnostics,
         {
@@ -34,7 +34,7 @@ def diagnose(run: RunDir, rows: OutOfFold) -> None:
             "correlation": correlation(rows),
             "gain": gain(rows),
             "reliability": _reliabilities(run, rows, counted) if discrete else [],
-            "thresholds": _thresholds(run, rows) if discrete else None,
+            "thresholds": _thresholds(run, rows) if discrete and not exclusive else None,
         },
     )
 
@@ -46,6 +46,7 @@ def correlation(rows: OutOfFold) -> list[list[float]]:
     """
     errors = rows.scores - rows.targets.values[:, None]
     flat = np.moveaxis(errors, 1, 0).reshape(errors.shape[1], -1)
+    flat = flat[:, ~np.isnan(flat).any(axis=0)]  # items that a query does not search
     with np.errstate(divide="ignore", invalid="ignore"):
         found = np.atleast_2d(np.corrcoef(flat))
     return [[float(value) if np.isfinite(value) else 0.0 for value in row] for row in found]

@@ -108,9 +108,11 @@ def merged_folds(
     first = folds[0]
     hop, start = finest([fold.frame_hop for fold in folds], [fold.frame_start for fold in folds])
     kinds: dict[str, Any] = {"frame_hop": hop, "frame_start": start}
-    clips = [fold.clip_scores for fold in folds if fold.clip_scores is not None]
-    if clips:
-        kinds["clip_scores"] = mean_of(np.stack(clips), mean, exclusive)
+    for name in ("clip_scores", "clip_values", "ranking"):
+        said = [one for fold in folds if (one := getattr(fold, name)) is not None]
+        if said:
+            scored = name == "clip_scores"
+            kinds[name] = mean_of(np.stack(said), mean if scored else "arithmetic", exclusive)
     if all(fold.frame_scores is not None for fold in folds):
         timed = [
             decided.timed(frames, sounds["audio"].duration(clip_id))

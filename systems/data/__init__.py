@@ -22,8 +22,8 @@ from systems.figures import Where
 
 READERS = (
     "compare2020_breathing", "compare2020_mask", "dcase2018_task4", "fsdkaggle2018", "synthetic",
-    "synthetic_breath", "synthetic_classes", "synthetic_scenes", "synthetic_speech", "table",
-    "tut2018", "tut2018_mobile",
+    "synthetic_breath", "synthetic_classes", "synthetic_imitations", "synthetic_scenes",
+    "synthetic_speech", "table", "tut2018", "tut2018_mobile", "vocal_imitation",
 )  # fmt: skip
 # The embedded set of a kind of labels: what a system learns from where no data is named.
 EMBEDDED: dict[LabelKind, str] = {
@@ -31,6 +31,7 @@ EMBEDDED: dict[LabelKind, str] = {
     "events": "synthetic",
     "class": "synthetic_classes",
     "series": "synthetic_breath",
+    "relevance": "synthetic_imitations",
 }
 
 
@@ -98,7 +99,10 @@ def load(
     ``skip_broken`` decodes every file, leaves out those that cannot be used, and lists them in
     ``Dataset.skipped``. Raises UserError, which names every fault, where it is not set.
     ``skip_shared`` leaves out labelled clips that are shared with a part that judges them, which is
-    refused otherwise (:mod:`systems.data.sharing`).
+    refused otherwise (:mod:`systems.data.sharing`). All parts decide one way
+    (:mod:`systems.data.one_decision`).
     """
+    from systems.data.one_decision import of_one_decision  # kinds import this package
+
     dataset: Dataset = reader(name).read(folder, skip_broken)
-    return keep_apart(dataset, skip_shared)
+    return keep_apart(of_one_decision(dataset), skip_shared)

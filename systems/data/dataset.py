@@ -77,7 +77,8 @@ class Labels:
     ``values[clip_id]`` is, by kind: ``class`` a name; ``tags`` a tuple of names; ``events`` a tuple
     of :class:`Event`; ``sequence`` a tuple of names in order (or several such references);
     ``values`` a number or D of them; ``series`` an array [T, D]; ``direction`` degrees;
-    ``relevance`` a tuple of item ids. ``columns[clip_id]`` holds columns that are published with
+    ``relevance`` a tuple of item ids of all that are searched, or item id -> 1 or 0 of those that
+    this query searches. ``columns[clip_id]`` holds columns that are published with
     the labels and no earlier, such as ``usage`` (the public or private part of a leaderboard).
     """
 

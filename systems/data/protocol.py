@@ -35,6 +35,8 @@ class Protocol:
         judged: column -> values of the clips that metrics are of and that choose epochs; all are
             predicted. It holds for the honest protocol too: it says what the metric is of.
         final: what predicts the test part; ``None`` leaves it to the run.
+        draw: of a retrieval (column, count): a run is of so many of the column's values, drawn by
+            its seed; the rest of the data set is left out (:mod:`systems.data.drawn`).
 
     Raises:
         ValueError: values that do not go together.
@@ -49,6 +51,7 @@ class Protocol:
     shuffled: bool = True
     judged: Judged = field(default_factory=dict)
     final: Final | None = None
+    draw: tuple[str, int] | None = None
 
     def __post_init__(self) -> None:
         names = (self.within, self.strata, self.of, *self.judged.values())
@@ -68,7 +71,8 @@ class Protocol:
         unit = f"{self.grouped}s"
         if self.hold_out is not None:
             within = f" within each {' and '.join(self.within)}" if self.within else ""
-            return f"hold-out of {self.hold_out:.0%} of the {unit}{within}"
+            drawn = f", of {self.draw[1]} drawn by {self.draw[0]}" if self.draw else ""
+            return f"hold-out of {self.hold_out:.0%} of the {unit}{within}{drawn}"
         by = " and ".join((LABEL, *self.strata))
         even = f", spread by {by}" if self.shuffled else ", contiguous"
         parts = f", as many of each of {' and '.join(self.of)}" if self.of else ""

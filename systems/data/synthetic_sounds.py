@@ -137,7 +137,7 @@ def wander(count: int, rate: float, rng: Generator) -> np.ndarray:
 TABLE = 4096
 
 
-def _tone(pitch: np.ndarray, harmonics: np.ndarray) -> np.ndarray:
+def tone(pitch: np.ndarray, harmonics: np.ndarray) -> np.ndarray:
     """A harmonic tone of a pitch [count] in Hz; harmonics that could pass 8 kHz are left out."""
     kept = harmonics[: int(RATE / 2 / pitch.max())]
     spectrum = np.zeros(TABLE // 2 + 1, dtype=np.complex64)
@@ -148,7 +148,7 @@ def _tone(pitch: np.ndarray, harmonics: np.ndarray) -> np.ndarray:
     return tone
 
 
-def _falling(count: int, slope: float) -> np.ndarray:
+def falling(count: int, slope: float) -> np.ndarray:
     """Amplitudes of ``count`` harmonics that fall by ``slope`` (1: as 1/k)."""
     return np.arange(1, count + 1, dtype=np.float32) ** -slope
 
@@ -164,7 +164,7 @@ def _scatter(count: int, starts: np.ndarray, grains: np.ndarray) -> np.ndarray:
 FRAME = 1024  # samples; frames overlap by half
 
 
-def _resonate(signal: np.ndarray, centres: np.ndarray, width: float, floor: float) -> np.ndarray:
+def resonate(signal: np.ndarray, centres: np.ndarray, width: float, floor: float) -> np.ndarray:
     """Pass a signal through resonances that move.
 
     ``centres`` [P, R] in Hz are spread evenly over the signal; ``width`` is a share of the centre;
@@ -198,9 +198,9 @@ def _alarm(p: Params, count: int, rng: Generator) -> np.ndarray:
     t = _time(count)
     phase = (t * p["rate"]) % 1.0
     if p["kind"] == 0:
-        return _tone(np.full(count, p["pitch"]), _falling(4, 1.5)) * (phase < p["duty"])
+        return tone(np.full(count, p["pitch"]), falling(4, 1.5)) * (phase < p["duty"])
     if p["kind"] == 1:
-        return _tone(p["pitch"] * np.where(phase < 0.5, 1.0, p["step"]), _falling(4, 1.5))
+        return tone(p["pitch"] * np.where(phase < 0.5, 1.0, p["step"]), falling(4, 1.5))
     strikes = np.arange(0, count, round(RATE / (3 * p["rate"])))
     ratios = np.array([[1.0], [1.51], [2.27], [3.01]], dtype=np.float32)
     ring = _time(RATE // 2)
@@ -212,7 +212,7 @@ def _blender(p: Params, count: int, rng: Generator) -> np.ndarray:
     """A fast motor under changing load: harmonics whose pitch staggers, and a rough noise."""
     load = wander(count, p["stagger"], rng)
     pitch = p["pitch"] * np.exp2(p["depth"] * load)
-    motor = _tone(pitch, _falling(24, 0.5)) * (1.0 + 0.5 * load)
+    motor = tone(pitch, falling(24, 0.5)) * (1.0 + 0.5 * load)
     return motor + p["noise"] * white(count, rng) * (1.0 - 0.9 * load)
 
 
@@ -221,9 +221,9 @@ def _cat(p: Params, count: int, rng: Generator) -> np.ndarray:
     x = np.linspace(0.0, 1.0, count, dtype=np.float32)
     arc = np.sin(np.pi * x ** np.float32(p["skew"]))
     pitch = p["pitch"] * np.exp2(p["glide"] * arc)
-    voice = _tone(pitch, _falling(14, 0.7)) * (0.15 + arc) + 0.03 * white(count, rng)
+    voice = tone(pitch, falling(14, 0.7)) * (0.15 + arc) + 0.03 * white(count, rng)
     mouth = np.array([[0.6], [1.0], [1.2], [0.9], [0.6]]) * p["mouth"]
-    return _resonate(voice, mouth, 0.4, 0.08)
+    return resonate(voice, mouth, 0.4, 0.08)
 
 
 def _dishes(p: Params, count: int, rng: Generator) -> np.ndarray:
@@ -246,8 +246,8 @@ def _dog(p: Params, count: int, rng: Generator) -> np.ndarray:
     barks = max(1, round((count / RATE - p["bark"]) * p["rate"]) + 1)
     x = np.linspace(0.0, 1.0, length, dtype=np.float32)
     pitch = p["pitch"] * np.exp2(0.9 * np.sin(np.pi * np.sqrt(x)) - 0.3 * x)
-    body = _tone(pitch, _falling(16, 0.3)) + p["hoarse"] * white(length, rng)
-    bark = _resonate(body, np.array([[1.3], [1.0], [0.7]]) * p["mouth"], 0.5, 0.1)
+    body = tone(pitch, falling(16, 0.3)) + p["hoarse"] * white(length, rng)
+    bark = resonate(body, np.array([[1.3], [1.0], [0.7]]) * p["mouth"], 0.5, 0.1)
     bark *= np.minimum(1.0, 12 * x) * np.exp(-2.5 * x)
     starts = np.linspace(0, count - length, barks).astype(int)
     return _scatter(count, starts, bark * rng.uniform(0.6, 1.0, (barks, 1)).astype(np.float32))
@@ -270,7 +270,7 @@ def _running_water(p: Params, count: int, rng: Generator) -> np.ndarray:
     """A tap: smooth noise with a slowly wandering hollow band, and bubbles that chirp upwards."""
     points = 2 + math.ceil(count / RATE * 2)
     hollow = p["hollow"] * np.exp2(rng.uniform(-0.5, 0.5, (points, 1)))
-    flow = _resonate(white(count, rng), np.hstack([hollow, 2.6 * hollow]), 0.15, 0.15)
+    flow = resonate(white(count, rng), np.hstack([hollow, 2.6 * hollow]), 0.15, 0.15)
     bubbles = round(count / RATE * p["rate"])
     t = _time(1024)
     pitch = np.exp2(rng.uniform(np.log2(500), np.log2(2500), (bubbles, 1))).astype(np.float32)
@@ -282,7 +282,7 @@ def _shaver(p: Params, count: int, rng: Generator) -> np.ndarray:
     """A small buzzing motor that strokes to and fro: a dense comb that swells in a steady beat."""
     stroke = np.sin(2 * np.pi * (p["stroke"] * _time(count) + 0.2 * wander(count, 1.0, rng)))
     pitch = p["pitch"] * (1.0 + 0.02 * stroke)
-    buzz = _tone(pitch, _falling(40, 0.3)) + p["noise"] * white(count, rng)
+    buzz = tone(pitch, falling(40, 0.3)) + p["noise"] * white(count, rng)
     stroked: np.ndarray = buzz * decibels(p["swell"] * stroke)
     return stroked
 
@@ -294,7 +294,7 @@ def _speech(p: Params, count: int, rng: Generator) -> np.ndarray:
     pitch = p["pitch"] * np.exp2(0.25 * wander(count, 3.0, rng))
     opening = np.square(np.sin(np.pi * syllables * t / t[-1]))
     vowels = rng.uniform([300, 900, 2400], [800, 2200, 3200], (2 * syllables + 1, 3)) * p["tract"]
-    voice = _resonate(_tone(pitch, _falling(50, 0.8)), vowels, 0.12, 0.02)
+    voice = resonate(tone(pitch, falling(50, 0.8)), vowels, 0.12, 0.02)
     hiss = np.diff(white(count + 1, rng)) * (wander(count, 2 * p["rate"], rng) > 0.1)
     speech: np.ndarray = voice * opening / rms(voice) + 0.7 * hiss * (1.0 - opening)
     return speech
@@ -304,7 +304,7 @@ def _vacuum(p: Params, count: int, rng: Generator) -> np.ndarray:
     """A large motor that runs up, stays and runs down: level noise with a few unmoving lines."""
     t = _time(count)
     run = 1.0 - np.exp(-t / 0.15) * 0.5 - np.exp(-t[::-1] / 0.15) * 0.5
-    whine = _tone(p["pitch"] * run, _falling(24, p["slope"]))
+    whine = tone(p["pitch"] * run, falling(24, p["slope"]))
     return (whine + p["noise"] * white(count, rng)) * run
 
 

@@ -7,14 +7,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-By = Literal["band", "all", "batch", "none"]
+By = Literal["band", "all", "batch", "clip", "none"]
 
 
 class Scale(nn.Module):
     """Features [B, C, F, T] less their mean, over their deviation.
 
     ``by``: each ``band`` of each channel, or ``all`` values, with statistics of the training part;
-    all values of the ``batch``, with their running statistics in evaluation; or ``none``.
+    all values of the ``batch``, with their running statistics in evaluation; all values of each
+    example (``clip``), whatever is trained; or ``none``.
     """
 
     def __init__(self, shape: tuple[int, ...], by: By = "band") -> None:
@@ -52,4 +53,9 @@ class Scale(nn.Module):
         if self.norm is not None:
             scaled: Tensor = self.norm(features.reshape(-1, 1)).view_as(features)
             return scaled
+        if self.by == "clip":
+            over = tuple(range(1, features.dim()))
+            mean = features.mean(over, keepdim=True)
+            deviation = features.std(over, unbiased=False, keepdim=True)
+            return (features - mean) / torch.where(deviation > 1e-6, deviation, 1.0)
         return features if self.by == "none" else (features - self.mean) / self.deviation

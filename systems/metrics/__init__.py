@@ -19,7 +19,7 @@ from systems.metrics.classes import (
 from systems.metrics.events import class_er_of_counts, event_counts, event_er_of_counts
 from systems.metrics.intervals import Interval
 from systems.metrics.metric import Metric, decided, dense, timed
-from systems.metrics.ranking import mean_of_pairs, precisions, reciprocal_ranks
+from systems.metrics.ranking import mean_of_pairs, precisions, ranks, recalls, reciprocal_ranks
 from systems.metrics.regression import (
     ccc_by_output,
     ccc_of_moments,
@@ -121,6 +121,19 @@ METRICS = {
         Metric(
             "ranking_map", ("relevance",), "max", "mean average precision of queries",
             "mean average precision over queries", dense(precisions), mean_of_pairs,
+        ),
+        *(
+            Metric(
+                f"recall_at_{k}", ("relevance",), "max", f"recall at {k}",
+                f"share of a query's relevant items among the first {k}, mean over queries",
+                dense(recalls(k)), mean_of_pairs, aliases=(f"mean_recall_{k}",),
+            )
+            for k in (1, 2, 5, 10)
+        ),
+        Metric(
+            "mean_rank", ("relevance",), "min", "mean rank",
+            "rank of the first relevant item, mean over queries; among equal scores the mean rank",
+            dense(ranks), mean_of_pairs,
         ),
         Metric(
             "event_f1", ("events",), "max", "event-based F1",

@@ -81,6 +81,37 @@ class OneMinusPcc:
         return (1 - (p * y).sum(1) / (norms + 1e-8)).mean()
 
 
+class PairBce:
+    """Binary cross-entropy of a query and an item that answers it or not: logits and targets
+    [B, 1]."""
+
+    name = "pair_bce"
+    supervised = True
+
+    def __call__(self, step: Step) -> Tensor:
+        assert step.outputs.clip is not None
+        bce = nn.functional.binary_cross_entropy_with_logits
+        return bce(step.outputs.clip, step.targets)
+
+
+class TripletBce:
+    """Of a query and two items, one of which answers it: binary cross-entropy of
+    ``sigmoid(gain * a - gain * b)`` with whether the first does, where ``a`` and ``b`` are the
+    sigmoids of their logits [B, 2] (qbv_siamese_triplet, section 3)."""
+
+    name = "triplet_bce"
+    supervised = True
+
+    def __init__(self, gain: float = 50.0) -> None:
+        self.gain = gain
+
+    def __call__(self, step: Step) -> Tensor:
+        assert step.outputs.clip is not None
+        a, b = step.outputs.clip.sigmoid().unbind(1)
+        bce = nn.functional.binary_cross_entropy_with_logits
+        return bce(self.gain * (a - b), step.targets[:, 0])
+
+
 class VatTerm:
     """``weight`` times the VAT loss over the labelled and unlabelled clips of the batch."""
 

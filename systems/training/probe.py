@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from systems.context import Context
 from systems.data.splits import TrainingData
-from systems.listening import Hearing, Model
+from systems.listening import Model
 from systems.training.settings import Training
 from systems.training.supervised import Loop, Recipe
 
@@ -33,7 +34,7 @@ class Probe:
 
 
 def probe(
-    model: Model, recipe: Recipe, hearing: Hearing, data: TrainingData, clips: int,
+    model: Model, recipe: Recipe, hearing: Any, data: TrainingData, clips: int,
     frames_per_second: float, context: Context,
 ) -> Probe:  # fmt: skip
     """Time two steps after one that warms up, and the scoring of the same clips.
@@ -41,6 +42,7 @@ def probe(
     ``clips``: how many labelled clips there are without derived ones.
     """
     loop = Loop.start(model, recipe, hearing, data, context)
+    loop.labelled.draw(np.random.default_rng(0))
 
     def steps(count: int) -> float:
         began = time.monotonic()

@@ -1,11 +1,10 @@
-"""The loop of a network on labelled (and unlabelled) examples."""
+"""The loop of a network on labelled (and unlabelled) examples, whatever its batches are made of."""
 
 from __future__ import annotations
 
 import copy
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +17,14 @@ from systems.data.dataset import Event
 from systems.data.splits import TrainingData
 from systems.errors import Diverged
 from systems.kinds import kind
-from systems.listening import Hearing, Model
+from systems.listening import Model
 from systems.metrics import metric
 from systems.predictions import Predictions
 from systems.tracks import Examples
+from systems.training.batches import Batches, Shuffled, Source, index_batches, targets_of
 from systems.training.history import History
 from systems.training.losses import LossTerm, Step, supervised, total
-from systems.training.mixing import Augmentation, Batch
+from systems.training.mixing import Augmentation
 from systems.training.settings import FromBest, Training
 
 KEPT = "checkpoint_kept"
@@ -35,22 +35,26 @@ Timed = Callable[[np.ndarray, float], tuple[np.ndarray, tuple[Event, ...] | None
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a network is trained by: loss terms, changes of a batch, and the training's settings."""
+    """What a network is trained by: loss terms, the training's settings, changes of a batch, and
+    what batches are made of."""
 
     terms: Sequence[LossTerm]
     training: Training
     augment: Sequence[Augmentation] = ()
+    batches: Batches = Shuffled()
 
 
 def fit(
-    model: Model, recipe: Recipe, hearing: Hearing, data: TrainingData, context: Context,
+    model: Model, recipe: Recipe, hearing: Any, data: TrainingData, context: Context,
     timed: Timed | None = None,
 ) -> tuple[History, list[dict[str, Tensor]]]:  # fmt: skip
     """Train ``model`` in place; what is kept of its epochs are states, the best (or only) first.
 
     Each epoch ends with a checkpoint, then a report of ``loss``, its terms, and, with a validation
     part, the data's metric; ``timed`` makes events of frame scores and a duration where the metric
-    reads events. Goes on from the context's checkpoint where there is one.
+    reads events. ``hearing``: a :class:`Hearing`, or what else gives the source of the recipe's
+    batches, tracks, and what the model says of them. Goes on from the context's checkpoint where
+    there is one.
 
     Raises:
         Diverged: the loss is not finite.
@@ -65,7 +69,7 @@ def fit(
     if state is not None and state["step"] > last:  # of a longer training: not this one's
         state = None
     if state is None:
-        model.fit_scale(loop.labelled, context)
+        model.fit_scale(loop.labelled.heard, context)
     else:
         model.load_state_dict(state["model"])
         loop.optimiser.load_state_dict(state["optimiser"])
@@ -81,6 +85,7 @@ def fit(
         began = time.monotonic()
         generator = context.seed_step(epoch)
         loop.set_rate(epoch)
+        loop.labelled.draw(generator)
         metrics = loop.steps(training.steps(len(loop.labelled)), generator, epoch)
         if data.validation is not None:
             metrics |= _validate(loop, history, epoch, data)
@@ -196,10 +201,10 @@ class Loop:
     model: Model
     network: nn.Module
     recipe: Recipe
-    hearing: Hearing
+    hearing: Any
     data: TrainingData
-    labelled: Examples
-    unlabelled: Examples
+    labelled: Source
+    unlabelled: Examples | None
     validation: Any
     optimiser: torch.optim.Optimizer
     scheduler: Any
@@ -208,10 +213,9 @@ class Loop:
 
     @classmethod
     def start(
-        cls, model: Model, recipe: Recipe, hearing: Hearing, data: TrainingData, context: Context
+        cls, model: Model, recipe: Recipe, hearing: Any, data: TrainingData, context: Context
     ) -> Loop:
         """The loop before its first step."""
-        assert data.labelled.targets is not None
         optimiser = recipe.training.optimiser_of(model.trained())
         epochs, mode = recipe.training.epochs, metric(data.metric).mode
         judged = data.validation
@@ -221,10 +225,10 @@ class Loop:
             recipe,
             hearing,
             data,
-            hearing.examples(model, data.labelled.clip_ids, context),
+            recipe.batches.source(model, hearing, data, context),
             hearing.examples(model, data.unlabelled["unlabelled"].clip_ids, context)
             if recipe.training.unlabelled
-            else hearing.examples(model, (), context),
+            else None,
             None if judged is None else hearing.track(model, judged.clip_ids, context),
             optimiser,
             recipe.training.schedule.build(optimiser, epochs, mode),
@@ -238,10 +242,11 @@ class Loop:
             Diverged: the loss is not finite.
         """
         self.model.start_training()
-        training = self.recipe.training
-        labelled_rows = index_batches(len(self.labelled), training.labelled, count, generator)
-        shares = training.unlabelled if len(self.unlabelled) else 0
-        unlabelled_rows = index_batches(len(self.unlabelled), shares, count, generator)
+        training, others = self.recipe.training, len(self.unlabelled or ())
+        labelled_rows = index_batches(
+            len(self.labelled), training.labelled, count, generator, self.labelled.full
+        )
+        unlabelled_rows = index_batches(others, training.unlabelled, count, generator)
         sums: dict[str, float] = {}
         for rows, other_rows in zip(labelled_rows, unlabelled_rows, strict=True):
             values = self._step(rows, other_rows, generator, epoch)
@@ -254,10 +259,11 @@ class Loop:
     ) -> dict[str, float]:
         context, network = self.context, self.network
         mine, other_mine = context.share(rows), context.share(other_rows)
-        batch = self._batch(mine, generator)
+        batch = self.labelled.batch(mine, generator)
         others = None
-        if len(other_mine):
-            others = self._features(self.unlabelled, other_mine, generator)[0]
+        if self.unlabelled is not None and len(other_mine):
+            cut, _ = self.unlabelled.batch(other_mine, generator)
+            others = self.model.features(cut, context.device)
         for change in self.recipe.augment:
             batch = change(batch, generator)
         with context.mixed_precision():
@@ -277,39 +283,12 @@ class Loop:
         self.optimiser.step()
         return {name: value.item() for name, value in {"loss": loss, **values}.items()}
 
-    def _batch(self, rows: np.ndarray, generator: np.random.Generator) -> Batch:
-        features, starts = self._features(self.labelled, rows, generator)
-        clips = self.labelled.clip[rows]
-        labelled, device = self.data.labelled, self.context.device
-        targets = self._targets(labelled, clips, starts, self.labelled.length).to(device)
-        weights = None
-        if labelled.weights is not None:
-            weights = torch.as_tensor(labelled.weights[clips], dtype=torch.float32).to(device)
-        return Batch(features, targets, weights)
-
-    def _targets(self, clips: Any, rows: np.ndarray, starts: np.ndarray, length: int) -> Tensor:
-        """Targets [B, K] of excerpts of clips; of series those of their steps [B, T, D], after the
-        end of a recording its last."""
-        values = torch.as_tensor(clips.targets)
-        if clips.lengths is None:
-            return values[rows]
-        first = np.concatenate([[0], np.cumsum(clips.lengths)])
-        grid = self.hearing.grid
-        begins = first[rows] + starts // grid
-        steps = begins[:, None] + np.arange(length // grid)
-        return values[np.minimum(steps, first[rows + 1][:, None] - 1)]
-
     def validation_targets(self, rows: Sequence[int], starts: np.ndarray, outputs: Any) -> Tensor:
         """Targets of excerpts of the validation part, as long as what the network says of them."""
         length = 0 if outputs.frames is None else outputs.frames.shape[1] * self.hearing.grid
-        made = self._targets(self.data.validation, np.asarray(rows), starts, length)
-        return made.to(self.context.device)
-
-    def _features(
-        self, examples: Examples, rows: np.ndarray, generator: np.random.Generator
-    ) -> tuple[Any, np.ndarray]:
-        cut, starts = examples.batch(rows, generator)
-        return self.model.features(cut, self.context.device), starts
+        grid, judged = self.hearing.grid, self.data.validation
+        assert judged is not None
+        return targets_of(judged, np.asarray(rows), starts, length, grid).to(self.context.device)
 
     def set_rate(self, epoch: int) -> None:
         """In a refit after plateaus: the learning rate that the folds had in this epoch."""
@@ -337,16 +316,3 @@ class Loop:
         elif data.validation is not None:
             watched = data.metric if schedule.on == "metric" else "validation_loss"
             self.scheduler.step(metrics[watched])
-
-
-def index_batches(
-    count: int, size: int, steps: int, generator: np.random.Generator
-) -> Iterator[np.ndarray]:
-    """``steps`` batches of ``size`` indices below ``count``: shuffled passes, one after another.
-
-    With size 0, or nothing to draw from, the batches are empty.
-    """
-    needed = steps * size if count else 0
-    passes = [generator.permutation(count) for _ in range(math.ceil(needed / max(count, 1)))]
-    order = np.concatenate([*passes, np.zeros(0, np.int64)])[:needed]
-    yield from np.array_split(order, steps)

@@ -21,11 +21,15 @@ from systems.data.protocol import Protocol
 from systems.excerpts import Excerpts, Voting
 from systems.figures import Figure
 from systems.frontend.log_mel import LogMel
+from systems.nets.towers import PairHead, Tower, TwoTowers
 from systems.network_system import FittedNetwork, NetworkSystem
 from systems.outputs import Outputs
 from systems.papers import gcrnn_vat
 from systems.registry import Requirement, register
-from systems.training.losses import ClipBce, OneMinusPcc
+from systems.retrieval import Side
+from systems.retrieval_system import RetrievalSystem
+from systems.training.losses import ClipBce, OneMinusPcc, PairBce, TripletBce
+from systems.training.pairs import Pairs, Triplets
 from systems.training.settings import Training
 
 BIBTEX = "@misc{fakepaper}"
@@ -336,3 +340,42 @@ register.fusion(
     "fakepaper/breath", members=["fakepaper/series", "fakepaper/wide"], learner="fold_weights",
     settings={"standardise": True}, final="fold_mean", summary="Weights of each fold.",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Search:
+    """Small towers for queries at 8 kHz and recordings at 16 kHz."""
+
+    units: int = 12
+    pairs: bool = False
+    training: Training = Training(
+        epochs=3, labelled=16, unlabelled=0, learning_rate=0.005, patience=None, steps_per_epoch=9
+    )
+
+
+def tower(shape: tuple[int, ...], units: int) -> Tower:
+    """A dense layer over all of an excerpt."""
+    return Tower(nn.Sequential(nn.Flatten(), nn.Linear(shape[1] * shape[2], units), nn.ReLU()))
+
+
+@register(
+    "fakepaper/searcher", config=Search(), task="vocal_imitation_search",
+    dataset="vocal_imitation", labels=("relevance",), gives=("ranking",),
+    schedule=("training.epochs",), tiny={"training.epochs": 4},
+)  # fmt: skip
+def searcher(config: Search) -> RetrievalSystem:
+    """Recordings that voices imitate."""
+
+    def side(rate: int) -> Side:
+        front_end = LogMel(rate=rate, window=rate // 50, hop=rate // 50, bands=20)
+        return Side(front_end, Excerpts(frames=26, made_of=0.5, train="start", predict="start"))
+
+    return RetrievalSystem(
+        query=side(8000), gallery=side(16_000), training=config.training,
+        network=lambda shapes: TwoTowers(
+            tower(shapes["query"], config.units), tower(shapes["gallery"], config.units),
+            PairHead(2 * config.units, 16),
+        ),
+        loss=[PairBce() if config.pairs else TripletBce(10.0)],
+        batches=Pairs() if config.pairs else Triplets(),
+    )  # fmt: skip

@@ -1,0 +1,119 @@
+"""Where a training's batches come from: settings make a source, which draws each epoch anew.
+
+All of it is a function of the epoch's generator, so of (seed, epoch): a training that was killed
+draws what it would have drawn, and all workers draw the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from systems.context import Context
+from systems.data.dataset import ClipSet
+from systems.data.splits import TrainingData
+from systems.listening import Hearing, Model
+from systems.tracks import Examples
+from systems.training.mixing import Batch
+
+
+class Source(Protocol):
+    """The examples that the batches of an epoch are made of.
+
+    ``heard``: what the model's scale is fitted on. ``full``: whether every batch is full, for which
+    an epoch may end within a pass; else it ends with one, in batches of nearly one size.
+    """
+
+    heard: Any
+    full: bool
+
+    def draw(self, generator: np.random.Generator) -> None:
+        """Draw the examples of an epoch."""
+        ...
+
+    def __len__(self) -> int:
+        """How many examples the epoch has."""
+        ...
+
+    def batch(self, rows: np.ndarray, generator: np.random.Generator) -> Batch:
+        """Some of them, by index."""
+        ...
+
+
+class Batches(Protocol):
+    """Settings of a source."""
+
+    def source(self, model: Any, hearing: Any, data: TrainingData, context: Context) -> Source: ...
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """The labelled clips' excerpts, in an order of their own in each pass."""
+
+    def source(self, model: Model, hearing: Hearing, data: TrainingData, context: Context) -> Clips:
+        return Clips(model, hearing, data, context)
+
+
+class Clips:
+    """Excerpts of labelled clips, the same in each epoch but for where they begin."""
+
+    full = True
+
+    def __init__(
+        self, model: Model, hearing: Hearing, data: TrainingData, context: Context
+    ) -> None:
+        assert data.labelled.targets is not None
+        self.model, self.clips, self.context = model, data.labelled, context
+        self.heard: Examples = hearing.examples(model, data.labelled.clip_ids, context)
+
+    def draw(self, generator: np.random.Generator) -> None:
+        """Nothing: all of them are in each epoch."""
+
+    def __len__(self) -> int:
+        return len(self.heard)
+
+    def batch(self, rows: np.ndarray, generator: np.random.Generator) -> Batch:
+        device = self.context.device
+        cut, starts = self.heard.batch(rows, generator)
+        features, clips = self.model.features(cut, device), self.heard.clip[rows]
+        targets = targets_of(self.clips, clips, starts, self.heard.length, self.heard.grid)
+        weights = None
+        if self.clips.weights is not None:
+            weights = torch.as_tensor(self.clips.weights[clips], dtype=torch.float32).to(device)
+        return Batch(features, targets.to(device), weights)
+
+
+def targets_of(
+    clips: ClipSet, rows: np.ndarray, starts: np.ndarray, length: int, grid: int
+) -> Tensor:
+    """Targets [B, K] of excerpts of clips; of series those of their steps [B, T, D], after the end
+    of a recording its last."""
+    values = torch.as_tensor(clips.targets)
+    if clips.lengths is None:
+        return values[rows]
+    first = np.concatenate([[0], np.cumsum(clips.lengths)])
+    begins = first[rows] + starts // grid
+    steps = begins[:, None] + np.arange(length // grid)
+    return values[np.minimum(steps, first[rows + 1][:, None] - 1)]
+
+
+def index_batches(
+    count: int, size: int, steps: int, generator: np.random.Generator, full: bool = True
+) -> Iterator[np.ndarray]:
+    """``steps`` batches of ``size`` indices below ``count``: shuffled passes, one after another.
+
+    With size 0, or nothing to draw from, the batches are empty. Those that are not ``full`` end
+    with a pass, and are of nearly one size.
+    """
+    needed = steps * size if count else 0
+    if not full and needed >= count > 0:
+        needed -= needed % count
+    passes = [generator.permutation(count) for _ in range(math.ceil(needed / max(count, 1)))]
+    order = np.concatenate([*passes, np.zeros(0, np.int64)])[:needed]
+    yield from np.array_split(order, steps)
