@@ -138,6 +138,8 @@ def test_it_is_reported_with_its_best_and_worst_queries(run: RunDir) -> None:
         assert found in ITEMS["test"], "what is not searched is not found"
     worst, best = results["test"]["examples"][0], results["test"]["examples"][-1]
     assert best["true_tags"] == best["predicted_tags"]
+    assert best["rank"] == 1.0 <= worst["rank"]
+    assert f"is at rank {worst['rank']:g}" in " ".join(page.words)
     assert worst["why"].startswith("one of the worst clips by their ranking")
 
 
