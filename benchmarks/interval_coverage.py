@@ -98,12 +98,20 @@ def percentiles(
     return float(low), float(high)
 
 
+def ours(about: Metric, counts: np.ndarray, groups: tuple[str, ...]) -> tuple[float, float]:
+    """As a run has it."""
+    _, low, high = about.interval(counts, groups)
+    assert low is not None
+    assert high is not None
+    return low, high
+
+
 Bounds = Callable[[Metric, np.ndarray, tuple[str, ...]], tuple[float, float]]
 METHODS: dict[str, Bounds] = {
     "before": lambda about, counts, groups: before(about, counts),
     "percentiles": lambda about, counts, groups: percentiles(about, counts, groups, False),
     "bias-corrected": lambda about, counts, groups: percentiles(about, counts, groups, True),
-    "ours": lambda about, counts, groups: about.interval(counts, groups)[1:],
+    "ours": ours,
 }
 
 

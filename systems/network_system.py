@@ -16,9 +16,10 @@ from systems.context import Context
 from systems.data.prepare import Prepare
 from systems.data.splits import TrainingData
 from systems.data.store import Channels
+from systems.errors import UserError
 from systems.excerpts import Excerpts, Voting
 from systems.fitted_network import FittedNetwork, files_of
-from systems.frontend import FrontEnd, built, channels_of, is_stored
+from systems.frontend import FrontEnd, built, channels_of, is_stored, several
 from systems.frontend.embeddings import FrameEmbeddings
 from systems.frontend.scale import By, Scale
 from systems.listening import Activation, Hearing, Model
@@ -35,6 +36,7 @@ from systems.training.settings import Training
 from systems.training.supervised import Recipe, fit
 
 UNDECIDED = Refinement(on="none")  # nothing is adapted
+HEARD: set[str] = set()  # shapes of excerpts, and of networks that take them
 Labelling = Callable[[TrainingData, Context], TrainingData]
 
 
@@ -176,6 +178,59 @@ class NetworkSystem:
         second = front_end.shape(front_end.rate)
         return (*second[:-1], length + self.excerpts.overhang)
 
+    @property
+    def least_seconds(self) -> float:
+        """s of sound that a frame of the front ends takes at least."""
+        return max(_least_samples(one) / one.rate for one in several(self.front_end))
+
+    def too_short(self, longest: float, shortest: float, classes: int) -> str:
+        """Why clips cannot be heard of which the longest to train on, and the shortest of all, have
+        such lengths in s; or an empty text."""
+        least, excerpts = self.least_seconds, self.excerpts
+        if excerpts.of_features and shortest + 2 * excerpts.mirror < least:
+            return (
+                f"the shortest clip has {shortest:.4g} s, and features are made of whole clips: a "
+                f"window takes {least:.4g} s"
+            )
+        length = self._cut_to(round(longest * self.rate))
+        if any_of(self.shape(length))[-1] < 1:
+            return (
+                f"the longest clip that trains has {longest:.4g} s, of which excerpts are "
+                f"{length * self.unit:.4g} s; a window takes {least:.4g} s"
+            )
+        if length == self.length:
+            return ""
+        why = self._refusal(length, classes)
+        if not why:
+            return ""
+        return (
+            f"the longest clip that trains has {longest:.4g} s, and the network takes no excerpt "
+            f"as short as that ({why.splitlines()[0]})"
+        )
+
+    def _refusal(self, length: int, classes: int) -> str:
+        """The error of a network that hears excerpts of a length. Of equal ones one is tried."""
+        shape = self.shape(length)
+        try:
+            with torch.device("meta"):
+                network = self._network(shape, classes)
+            key = repr((shape, [(n, p.shape) for n, p in network.named_parameters()]))
+            if key not in HEARD:
+                with torch.inference_mode():
+                    made = each(lambda one: torch.zeros(1, *one), shape)
+                    self._network(shape, classes).eval()(made)
+                HEARD.add(key)
+        except (RuntimeError, ValueError, UserError) as error:
+            return str(error) or type(error).__name__
+        return ""
+
+    def _cut_to(self, longest: int, grid: int = 1) -> int:
+        """The length of an excerpt in units, where the longest clip has so many samples."""
+        if self.excerpts.train != "random" and self.excerpts.mean != "overlap":
+            return self.length
+        units = longest if not self.excerpts.of_features else round(longest / self.rate / self.unit)
+        return min(self.length, units // grid * grid)
+
     def train(self, data: TrainingData, sounds: Sounds, context: Context) -> FittedNetwork:
         """Train from scratch or from the context's checkpoint, then adapt the decision."""
         for change in self.labelling:
@@ -256,12 +311,7 @@ class NetworkSystem:
             part.shape[-1] for i in data.labelled.clip_ids for part in sounds["audio"].parts(i)
         )
         hearing = self.hearing(sounds, self.length, data.label_hop)
-        if self.excerpts.train == "random" or self.excerpts.mean == "overlap":
-            units = (
-                longest if not self.excerpts.of_features else round(longest / self.rate / self.unit)
-            )
-            length = min(self.length, units // hearing.grid * hearing.grid)
-            hearing = replace(hearing, length=length)
+        hearing = replace(hearing, length=self._cut_to(longest, hearing.grid))
         front_end = self.front_end
         if isinstance(front_end, FrameEmbeddings):
             front_end = front_end.taught(context)
@@ -280,3 +330,14 @@ class NetworkSystem:
         return Model(
             front_end, scale, network, self.activation, self.excerpts.of_features, self.frozen
         )
+
+
+def _least_samples(front_end: FrontEnd) -> int:
+    """The fewest samples that give a frame."""
+    low, high = 0, 1
+    while front_end.shape(high)[-1] < 1:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if front_end.shape(middle)[-1] < 1 else (low, middle)
+    return high

@@ -110,7 +110,7 @@ class Predictions:
             fold=arrays["fold"],
             snapshot=arrays["snapshot"],
             frame_hop=head["frame_hop"],
-            frame_start=head["frame_start"],
+            frame_start=head.get("frame_start", 0.0),  # of earlier versions
             events=_events(head["events"]),
             sequence=None if head["sequence"] is None else tuple(map(tuple, head["sequence"])),
             data=head["data"],

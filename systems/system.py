@@ -131,6 +131,16 @@ class System(Protocol):
     @property
     def keeps(self) -> int: ...
 
+    @property
+    def least_seconds(self) -> float:
+        """s of sound that a frame takes at least; 0 where any will do."""
+        ...
+
+    def too_short(self, longest: float, shortest: float, classes: int) -> str:
+        """Why clips cannot be heard of which the longest to train on, and the shortest of all, have
+        such lengths in s; or an empty text."""
+        ...
+
     def inputs(self) -> dict[str, Input]: ...
 
     def train(self, data: TrainingData, sounds: Sounds, context: Context) -> Fitted: ...

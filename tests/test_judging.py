@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import stacked
@@ -22,8 +24,11 @@ def test_the_z_test_is_the_papers() -> None:
     assert z_test(1.0, 1.0, 10) == 1.0
 
 
-@pytest.mark.parametrize(("metric", "proportion"), [("accuracy", True), ("clip_macro_f1", False)])
-def test_the_z_test_is_of_shares_of_clips_alone(metric: str, proportion: bool) -> None:
+@pytest.mark.parametrize(
+    ("metric", "proportion"),
+    [("accuracy", True), ("uar", True), ("clip_macro_f1", False), ("map_at_3", False)],
+)
+def test_the_z_test_is_of_its_papers_metrics_alone(metric: str, proportion: bool) -> None:
     members, targets = stacked.noisy(0, kind="class")
     judged = judge(
         metric, targets.truth(members.classes), members.scores.mean(axis=1), members.scores[:, 0]
@@ -52,6 +57,25 @@ def test_a_gain_is_claimed_only_where_it_stands_among_all() -> None:
     assert again["a"]["among"] == 3
 
 
+def test_what_is_claimed_is_what_fusing_adds_over_what_hears_nothing() -> None:
+    sure, unsure = Difference(0.1, 0.05, 0.2, 0.001), Difference(0.1, -0.1, 0.2, 0.4)
+    value = Interval(0.8, 0.7, 0.9)
+
+    def claims(**more: Any) -> bool:
+        judged = Judgement("accuracy", value, sure, None, **more)
+        return bool(compared({"a": judged})["a"]["claims"])
+
+    assert claims()
+    assert claims(by_fusing=sure, betters_one="thresholds")
+    assert not claims(by_fusing=unsure, betters_one="thresholds")
+    assert not claims(betters_one="thresholds")  # what fusing adds is not told
+    assert claims(versus_trivial=sure)
+    assert not claims(versus_trivial=unsure)
+    below = Judgement("rmse", value, Difference(-0.1, -0.2, -0.05, 0.001), None,
+                      versus_trivial=sure)  # fmt: skip
+    assert not compared({"a": below})["a"]["claims"]  # of an error more is worse
+
+
 def test_a_real_gain_is_claimed_and_survives_json() -> None:
     members, targets = stacked.noisy(0)
     judged = judge(
@@ -59,6 +83,14 @@ def test_a_real_gain_is_claimed_and_survives_json() -> None:
     )
     assert compared({"mean": judged})["mean"]["claims"]
     assert Judgement.from_json(judged.to_json()) == judged
+    sums = np.ones_like(targets.values)
+    told = judge(
+        targets.metric, targets.truth(()), members.scores.mean(axis=1), members.scores[:, 0],
+        alone=members.scores[:, 1], betters_one="x", trivial=sums, trivial_words="always yes",
+    )  # fmt: skip
+    assert Judgement.from_json(told.to_json()) == told
+    assert told.versus_trivial is not None
+    assert told.versus_trivial.low > 0
 
 
 def test_an_error_is_better_where_it_is_smaller() -> None:

@@ -74,6 +74,16 @@ def test_verdicts_on_fusions_are_told() -> None:
     text = said(results)
     assert "does not beat the best member; it is worse" in text
     assert "No fusion beats the best single trial" in text
+    thresholds, always = results["stack"]
+    thresholds |= {"verdict": "alone", "betters_one": "thresholds"}
+    always |= {"verdict": "trivial", "trivial": "always yes"}
+    results["trivial"] = {"words": "always yes", "searched": thresholds["out_of_fold"],
+                          "out_of_fold": thresholds["out_of_fold"]}  # fmt: skip
+    text = said(results)
+    assert "by thresholds alone, not by fusing" in text
+    assert "not surely better than the trivial row (always yes)" in text
+    assert "Stage two beats" not in text
+    assert "Better without fusing" in text
     results["stack"][0]["verdict"] = "beats"
     assert "Stage two beats the best single trial" in said(results)
 

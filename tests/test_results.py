@@ -71,6 +71,10 @@ def test_collect_sums_the_phases_and_is_strict_json(plan: Plan, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("metric", "low", "high", "claims", "fitted_on", "verdict"),
     [
+        ("accuracy", 0.1, 0.3, False, "alone", "alone"),  # thresholds better, fusing does not
+        ("accuracy", -0.1, 0.3, False, "alone", "not_better"),
+        ("accuracy", 0.1, 0.3, False, "trivial", "trivial"),  # not surely better than always yes
+        ("rmse", -0.3, -0.1, False, "alone", "alone"),
         ("accuracy", 0.1, 0.3, True, "out_of_fold", "beats"),
         ("accuracy", -0.1, 0.3, False, "out_of_fold", "not_better"),
         ("accuracy", -0.3, -0.1, False, "out_of_fold", "worse"),
@@ -86,7 +90,17 @@ def test_verdicts(
 ) -> None:  # fmt: skip
     run, name = RunDir(tmp_path), plan.stage.learners[0]
     run.plan = plan
-    scores = {"fitted_on": fitted_on, "metric": metric, "versus_best": {"low": low, "high": high}}
+    best = {"value": (low + high) / 2, "low": low, "high": high, "p_not_better": 0.01}
+    open_ = {**best, "low": -1.0, "high": 1.0}
+    better = 1 if metric == "accuracy" else -1
+    sure = {**best, "low": 0.2 * better, "high": 0.3 * better}
+    scores = {
+        "fitted_on": "validation" if fitted_on == "validation" else "out_of_fold",
+        "metric": metric, "out_of_fold": {"value": 0.5, "low": 0.4, "high": 0.6},
+        "versus_best": best, "z_p": None, "by_fusing": open_ if fitted_on == "alone" else None,
+        "betters_one": "thresholds" if fitted_on == "alone" else "",
+        "versus_trivial": open_ if fitted_on == "trivial" else sure, "trivial": "always yes",
+    }  # fmt: skip
     write_json(run.stack(name) / "scores.json", scores)
     if claims is not None:
         write_json(run.comparisons, {"rows": {name: {"claims": claims}}})

@@ -53,7 +53,7 @@ def test_the_length_that_a_pipe_leaves_open_is_no_fault(tmp_path: Path) -> None:
     written = bytearray(flac.read_bytes())
     written[21:26] = bytes([written[21] & 0xF0, 0, 0, 0, 0])  # STREAMINFO: total samples unknown
     flac.write_bytes(written)
-    assert "does not say how long it is" in why_not(flac)
+    assert why_not(flac, decode=True) == ""
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_the_length_that_a_pipe_leaves_open_is_no_fault(tmp_path: Path) -> None:
         (np.zeros((0, 1)), "holds no samples"),
         (np.zeros((800, 1)), "is silent"),
         (np.full((800, 1), 0.25), "is silent"),
-        (np.linspace(-0.5, 0.5, 800)[:, None] * [[1.0, -1.0]], "is silent"),  # as a mix
+        (np.linspace(-0.5, 0.5, 800)[:, None] * [[1.0, -1.0]], "cancels itself"),
         (np.r_[np.full((799, 1), 0.25), [[np.inf]]], "not finite"),
         (np.r_[np.zeros((799, 1)), [[1e-6]]], ""),
     ],

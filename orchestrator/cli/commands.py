@@ -100,7 +100,6 @@ def _code(interrupted: bool) -> int:
 def compare(first: str, second: str, storage: str, output: str | None) -> None:
     """Print what differs between two runs, and by how much."""
     from orchestrator.report.notes import FEW_GROUPS
-    from orchestrator.report.results import without_nan
     from orchestrator.report.words import count
     from orchestrator.scoring.compare import compare
 
@@ -112,9 +111,10 @@ def compare(first: str, second: str, storage: str, output: str | None) -> None:
                   markup=False)  # fmt: skip
     for row in found["rows"]:
         d = row["difference"]
+        bounds = "" if d["low"] is None else f"[{d['low']:+.3f}, {d['high']:+.3f}]"
         console.print(
             f"{row['part']:<11} {row['who']:<34} {row['metric']:<14} {row['first']:.3f} | "
-            f"{row['second']:.3f} | {d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]",
+            f"{row['second']:.3f} | {d['value']:+.3f} {bounds}",
             markup=False,
         )
     few = {row["part"]: row["groups"] for row in found["rows"] if row["groups"] < FEW_GROUPS}
@@ -125,7 +125,7 @@ def compare(first: str, second: str, storage: str, output: str | None) -> None:
             markup=False,
         )
     if output:
-        write_json(Path(output), without_nan(found))
+        write_json(Path(output), found)
 
 
 def predict(

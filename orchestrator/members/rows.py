@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.members.seen import Members, Targets, answer, per_member
+from orchestrator.members.trivial import TrivialRows
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
@@ -74,7 +75,8 @@ class OutOfFold:
     """Clips that no model which scores them has seen.
 
     ``last_steps`` [M]: the share of the schedule that a refit of each member runs; ``best``: the
-    place of the member that its search valued most, the one to beat.
+    place of the member that its search valued most, which stands for the run; ``trivial``: what one
+    reaches who hears nothing.
     """
 
     members: tuple[Member, ...]
@@ -82,6 +84,7 @@ class OutOfFold:
     targets: Targets
     last_steps: tuple[int, ...]
     best: int = 0
+    trivial: TrivialRows | None = None
 
     @property
     def clip_ids(self) -> tuple[str, ...]:
@@ -91,6 +94,14 @@ class OutOfFold:
     def scores(self) -> np.ndarray:
         """The members' clip scores [N, M, K], of a series their values [ΣT, M, D]."""
         return self.seen.scores
+
+    @property
+    def reference(self) -> int:
+        """The place of the member that is best out of fold, the one to beat; of equals the first.
+
+        That these rows chose it, and judge, makes a gain harder to claim, not easier.
+        """
+        return int(np.argmax([self.targets.worth(one) for one in self.scores.swapaxes(0, 1)]))
 
     def said(self, place: int) -> Predictions:
         """What a member says of the clips: the dense answer to the labels, and events, if any."""
@@ -182,7 +193,10 @@ def out_of_fold(
     if all(by_fold is not None for by_fold in epochs):
         every = tuple(_pooled_epochs(by_fold) for by_fold in epochs if by_fold is not None)
         seen = replace(seen, epochs=every)
-    return OutOfFold(tuple(members), seen, targets, tuple(last_steps), best_place(members, plan))
+    return OutOfFold(
+        tuple(members), seen, targets, tuple(last_steps), best_place(members, plan),
+        TrivialRows(dataset, splits),
+    )  # fmt: skip
 
 
 def best_place(members: Sequence[Member], plan: Plan) -> int:
@@ -241,6 +255,7 @@ def view(
         embeddings=of_all("clip_embeddings"),
         frame_embeddings=of_all("frame_embeddings"),
         columns=None if columns is None else np.stack([columns[i] for i in first.clip_ids]),
+        labels=labels,
     )
 
 

@@ -77,6 +77,7 @@ class Members:
         fold: [N] whose fold's models said each row; ``None`` where no fold's models did (refits).
         of_folds: of the same clips what each fold's models say (test part), F.
         columns: [N, F] further columns: clip statistics.
+        labels: the kind of labels that they answer, which decides.
     """
 
     names: tuple[str, ...]
@@ -96,6 +97,7 @@ class Members:
     of_folds: tuple[Members, ...] | None = None
     columns: np.ndarray | None = None
     lengths: tuple[int, ...] | None = None
+    labels: LabelKind = "tags"
 
     def kinds(self) -> frozenset[Kind]:
         """The kinds of predictions that are here, of one member or more."""
@@ -211,13 +213,11 @@ class Members:
             for scores, seconds in zip(frames, self.durations, strict=True)
         )
 
-    def gated_events(
-        self, member: int, scores: np.ndarray, exclusive: bool = False
-    ) -> tuple[tuple[Event, ...], ...]:
+    def gated_events(self, member: int, scores: np.ndarray) -> tuple[tuple[Event, ...], ...]:
         """One member's events of the classes that clip scores [N, K] hold for present."""
-        present = scores > 0.5
-        if exclusive:
-            present = np.eye(scores.shape[1], dtype=bool)[scores.argmax(axis=1)]
+        decide = kinds.kind(self.labels).decide
+        assert decide is not None, f"labels of kind {self.labels} decide nothing"
+        present = decide(scores)
         place = {label: k for k, label in enumerate(self.classes)}
         return tuple(
             tuple(event for event in clip if there[place[event.label]])

@@ -17,7 +17,7 @@ import soundfile
 from orchestrator.models.bundle import export
 from orchestrator.models.inference import FilePrediction, FileSeries, Predictor
 from orchestrator.runs.rundir import RunDir
-from systems.errors import UserError, unknown
+from systems.errors import UserError, shown, unknown
 from systems.files import write_whole
 
 SHOWN = 20  # items of a ranking that a table has
@@ -86,7 +86,8 @@ def audio_files(given: Iterable[str]) -> list[str]:
         else:
             found.append(str(path))
     if without:
-        raise UserError(f"no audio file in {', '.join(without)} ({', '.join(sorted(endings))}).")
+        names = ", ".join(map(shown, without))
+        raise UserError(f"no audio file in {names} ({', '.join(sorted(endings))}).")
     return list(dict.fromkeys(found))
 
 
@@ -101,11 +102,11 @@ def _paragraph(found: FilePrediction) -> str:
     width = max(len(label) for label in found.tags)
     ranked = best_first(found)
     if found.ranked:
-        lines = [f"{found.file}  ({found.duration:.3f} s)"]
+        lines = [f"{one_line(found.file)}  ({found.duration:.3f} s)"]
         lines += [f"  {k:>4}  {item:<{width}}  {score:.3f}"
                   for k, (item, score) in enumerate(ranked[:SHOWN], start=1)]  # fmt: skip
         return "\n".join(lines) + "\n"
-    lines = [f"{found.file}  ({found.duration:.3f} s)", "  tags"]
+    lines = [f"{one_line(found.file)}  ({found.duration:.3f} s)", "  tags"]
     present = found.present()
     lines += [
         f"  {'*' if label in present else ' '} {label:<{width}}  {score:.3f}"
@@ -125,11 +126,16 @@ def best_first(found: FilePrediction) -> list[tuple[str, float]]:
     return sorted(found.tags.items(), key=lambda one: -one[1])
 
 
+def one_line(name: str) -> str:
+    """The name of a file without ends of lines or other characters that move a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
 def _summary(found: FilePrediction, series: FileSeries) -> str:
     """What the values over time come to; all of them would be too many to read."""
     width = max(map(len, series.outputs))
     lines = [
-        f"{found.file}  ({found.duration:.3f} s)",
+        f"{one_line(found.file)}  ({found.duration:.3f} s)",
         f"  {len(series.values)} values every {series.hop:g} s (all: --format csv or json)",
     ]
     lines += [
@@ -207,4 +213,4 @@ def _write(path: Path, text: str) -> None:
     try:
         write_whole(path, text)
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}.") from error
+        raise UserError(f"{shown(path)} cannot be written: {error.strerror}.") from error

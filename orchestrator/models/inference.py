@@ -33,12 +33,10 @@ from systems.context import Context
 from systems.data.dataset import Event
 from systems.data.files import BrokenSound, Files, broken_lines, examine
 from systems.errors import UserError, shown, unknown
-from systems.kinds import Kind, kind
+from systems.kinds import Kind, above_threshold, kind, largest
 from systems.postprocessing.decoding import align_frames
 from systems.postprocessing.pooling import mean_of
 from systems.system import Fitted
-
-PRESENT = 0.5  # a tag is there where its score is above
 
 Sound = FileSound | MemorySound
 
@@ -88,11 +86,11 @@ class FilePrediction:
         return None if self.events is None else [event._asdict() for event in self.events]
 
     def present(self) -> tuple[str, ...]:
-        """Classes whose score is above 0.5, the highest first; of exclusive ones the highest."""
+        """The classes that its kind of labels holds to be there, the highest score first."""
         ranked = sorted(self.tags, key=lambda label: -self.tags[label])
-        if self.exclusive:
-            return tuple(ranked[:1])
-        return tuple(label for label in ranked if self.tags[label] > PRESENT)
+        decide = largest if self.exclusive and ranked else above_threshold
+        there = decide(np.array([self.tags[label] for label in ranked]))
+        return tuple(label for label, found in zip(ranked, there, strict=True) if found)
 
 
 Epoch = tuple[int | None, int]  # fold or ``None`` of the refit, epoch of its training
@@ -247,7 +245,7 @@ class Predictor:
         elif self.learner is None:
             events = view.events_of(timed[0])[0]
         else:
-            events = view.gated_events(timed[0], clip[None], self._exclusive)[0]
+            events = view.gated_events(timed[0], clip[None])[0]
         hop, start = of.aligned_frames()[1], of.frame_start
         return tuple(
             ScoredEvent(*e, _event_score(frames[:, self.classes.index(e.label)], e, hop, start))
@@ -329,6 +327,7 @@ class Predictor:
             durations=(length,),
             events=per_member(None if one.events is None else (one.events,) for one in said),
             epochs=asked if any(asked) else None,
+            labels=self.about["label_kind"],
         )
 
     def _score(self, member: Fitted, sound: Sound) -> tuple[np.ndarray | None, np.ndarray | None]:

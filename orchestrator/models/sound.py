@@ -74,7 +74,7 @@ class FileSound:
         if abs(self.seconds - self.stated) > LENGTH_TOLERANCE:
             what = f"decodes to {self.seconds:.3f} s instead of {self.stated:.3f} s"
             raise BrokenSound(f"{what} (truncated?)")
-        if why := levels.fault():
+        if why := levels.fault(mixed=channels == "mono"):
             raise BrokenSound(why)
 
 

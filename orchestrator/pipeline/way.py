@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from orchestrator.console.interrupts import Interrupted, Stop
 from orchestrator.console.progress import Progress
 from orchestrator.members import choose as members
-from orchestrator.members.rows import Member, members_of_runs, out_of_fold
+from orchestrator.members.rows import Member, members_of_runs, out_of_fold, validation_targets
+from orchestrator.members.trivial import TrivialRows
+from orchestrator.members.trivial import note as note_trivial
 from orchestrator.pipeline import teachers as required
 from orchestrator.pipeline.jobs import Jobs
 from orchestrator.plan.plan import IN_PROCESS
@@ -69,6 +71,10 @@ def _report_so_far(run: RunDir, progress: Progress) -> None:
 def _work(run: RunDir, dataset: Dataset, splits: Splits, stop: Stop, progress: Progress) -> None:
     plan = run.plan
     clock = Clock(run.clock, plan.search_end())
+    if not run.trivial.exists():
+        weights = plan.stage.row_weights
+        _, targets = validation_targets(dataset, splits, plan.metric, weights)
+        note_trivial(run, TrivialRows(dataset, splits), targets)
     jobs = Jobs(run, dataset, splits, stop, progress)
     with jobs:
         if plan.purpose == "stack":

@@ -35,12 +35,11 @@ def _always(dataset: Dataset) -> list[str]:
     parts = {clip.part for clip in clips}
     if not all(kind(dataset.label_kind(part)).says_tags for part in parts):
         return []
-    there: np.ndarray | None = None
+    there = np.ones(len(dataset.classes), bool)
     for part in parts:
         ids = [clip.clip_id for clip in clips if clip.part == part]
-        every = dataset.labels[part].tag_matrix(ids, dataset.classes).all(axis=0)
-        there = np.asarray(every if there is None else there & every)
-    if there is None or not there.any():
+        there &= dataset.labels[part].tag_matrix(ids, dataset.classes).all(axis=0)
+    if not clips or not there.any():
         return []
     names = ", ".join(repr(name) for name, always in zip(dataset.classes, there, strict=True)
                       if always)  # fmt: skip

@@ -32,6 +32,7 @@ from orchestrator.planning.checks import (
 from orchestrator.planning.classes import class_notes
 from orchestrator.planning.duration import parse_duration
 from orchestrator.planning.learners import stack_names
+from orchestrator.planning.lengths import check_lengths
 from orchestrator.planning.sound import stored_inputs
 from search_spaces import SearchSpace
 from systems import config as configs
@@ -135,6 +136,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         git_commit=_git_commit(),
     )
     stored_inputs(plan)  # one that cannot be stored shows here
+    check_lengths(plan, dataset, splits)
     return replace(plan, search_share=plan.planned_share()), dataset, splits
 
 

@@ -35,6 +35,7 @@ from orchestrator.report.tables import (
     scored_rows,
     shown_row,
     tables,
+    trivial_first,
 )
 
 SOUNDS = "examples"  # the folder of the examples' sound, in the run and in the report
@@ -114,9 +115,10 @@ def page(results: Mapping[str, Any], plots: Plots, sounds: Sequence[str | None])
         progress=outcome.progress(results),
         notes=notes.notes(results),
         board=board,
+        trivial=results.get("trivial"),
         best=best["number"] if best else None,
         keys=parameter_keys(results),
-        value_axis=_axis(_board_bounds(board)),
+        value_axis=_axis(_board_bounds(board, results.get("trivial"))),
         stack_axis=_axis([0.0, *filter(is_finite, (x["versus_best"][k] for x in results["stack"]
                                                    for k in ("low", "high")))]),
         tested=[_scored_part(part) for part in scored_parts(results)],
@@ -144,7 +146,8 @@ def _scored_part(part: Mapping[str, Any]) -> dict[str, Any]:
         for row in part["rows"]
         for key, of in row.get("subsets", {}).items()
     }
-    return {**part, "metrics": names(row["metrics"] for row in part["rows"]), "subsets": subsets}
+    return {**part, "metrics": names(row["metrics"] for row in part["rows"]), "subsets": subsets,
+            "rows": trivial_first(part["rows"])}  # fmt: skip
 
 
 def _beside(results: Mapping[str, Any], *, macro: bool) -> list[tuple[Row, Row]]:
@@ -161,8 +164,9 @@ def _by_metric(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, Row]]]:
     return found
 
 
-def _board_bounds(board: Iterable[tuple[Row, Row]]) -> list[float]:
-    values = [row[key] for row, _ in board for key in ("value", "low", "high")]
+def _board_bounds(board: Iterable[tuple[Row, Row]], trivial: Row | None) -> list[float]:
+    rows = [row for row, _ in board] + ([trivial["searched"]] if trivial else [])
+    values = [row[key] for row in rows for key in ("value", "low", "high")]
     return [value for value in values if is_finite(value)]
 
 

@@ -7,21 +7,22 @@ from typing import Any
 
 from orchestrator.report.tables import (
     Row,
+    direction,
     is_stack,
     is_training,
     over_seeds,
     scored_parts,
     scored_rows,
 )
-from orchestrator.report.words import count, duration, setting
+from orchestrator.report.words import count, duration, interval, setting
 
 FEW_GROUPS = 20
 
 
 def notes(results: Mapping[str, Any]) -> list[str]:
     """What a reader must know before comparing any figure."""
-    found = [_skipped_note, _budget_note, _set_note, _moved_note, _time_note, _selection_note,
-             _interval_note, _few_note, _rare_note, _opening_note, _protocol_note,
+    found = [_skipped_note, _budget_note, _set_note, _moved_note, _time_note, _trivial_note,
+             _selection_note, _interval_note, _few_note, _rare_note, _opening_note, _protocol_note,
              _transductive_note]  # fmt: skip
     texts = [_data_note(results), *results["run"]["notes"]]
     texts += [note(results) for note in found]
@@ -168,6 +169,26 @@ def _moved_note(results: Mapping[str, Any]) -> str:
         f"{len(moved)} published {lies} outside the searched range, so the trial that stands for "
         f"the published point uses the nearest value inside: {'; '.join(texts)}."
     )
+
+
+def _trivial_note(results: Mapping[str, Any]) -> str:
+    """Whether the best single trial is better than what hears nothing."""
+    trivial, members = results.get("trivial"), results["members"]
+    if not trivial or not members:
+        return ""
+    sign = direction(results)
+    ends = ("low", "high") if sign > 0 else ("high", "low")
+    best = max((one["out_of_fold"] for one in members), key=lambda one: sign * one["value"])
+    text = (
+        f"Who hears nothing ({trivial['words']}, from the training labels) reaches "
+        f"{interval(trivial['out_of_fold'])} on the out-of-fold rows, the best member "
+        f"{interval(best)}."
+    )
+    if sign * best["value"] <= sign * trivial["out_of_fold"]["value"]:
+        return f"{text} No member is better: these figures say nothing of what was learnt."
+    if sign * best[ends[0]] <= sign * trivial["out_of_fold"][ends[1]]:
+        return f"{text} The intervals overlap: the members may have learnt nothing."
+    return text
 
 
 def _selection_note(results: Mapping[str, Any]) -> str:

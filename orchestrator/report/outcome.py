@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.report.tables import (
@@ -129,8 +129,21 @@ def _stack_outcome(results: Mapping[str, Any]) -> str:
     )
     return (
         f"No fusion beats the best single trial: out of fold, {what} significantly better"
-        f"{' (Holm-corrected)' if len(learners) > 1 else ''}."
+        f"{' (Holm-corrected)' if len(learners) > 1 else ''}.{_what_is_no_fusing(learners)}"
     )
+
+
+def _what_is_no_fusing(learners: Sequence[Mapping[str, Any]]) -> str:
+    """Gains that are no fusion's, and learners that hear nothing for sure."""
+    alone = [f"{x['title']} by {signed_interval(x['versus_best'])}" for x in learners
+             if x["verdict"] == "alone"]  # fmt: skip
+    text = f" Better without fusing, which one member alone gives too: {'; '.join(alone)}." * bool(
+        alone
+    )
+    none = [x for x in learners if x["verdict"] == "trivial"]
+    if none and len(none) == len(learners):
+        text += f" None is surely better than {none[0]['trivial']}, which hears nothing."
+    return text
 
 
 def _margin(learner: Mapping[str, Any], results: Mapping[str, Any]) -> str:
@@ -177,9 +190,9 @@ def comparison_in_words(results: Mapping[str, Any]) -> str:
     )
     return (
         "p is the share of bootstrap draws over groups of clips in which a meta-learner is not "
-        f"better, made larger for few groups; {count(among, 'comparison')}{earlier} corrected by "
-        f"Holm's method. A gain is claimed where the corrected p is below {level}."
-        f"{hopeless}{second}"
+        "better, made larger for few groups (the larger of two where one is by fusing); "
+        f"{count(among, 'comparison')}{earlier} corrected by Holm's method. A gain is claimed "
+        f"where the corrected p is below {level}.{hopeless}{second}"
     )
 
 

@@ -15,11 +15,11 @@ from orchestrator.report.tables import scored_parts
 from orchestrator.runs.files import best_line, read_json, read_lines, write_json
 from orchestrator.runs.rundir import RunDir, TrialDir
 from orchestrator.search.study import Search, TrialState, cause_of, state_name
-from orchestrator.stacking.judging import LEVEL
+from orchestrator.stacking.judging import LEVEL, Judgement
 from orchestrator.stacking.stage import refused
 from systems import config as configs
 from systems.data import card
-from systems.metrics import METRICS, metric, words_of
+from systems.metrics import METRICS, words_of
 from systems.metrics.intervals import DRAWS
 
 SCHEMA = 1
@@ -39,6 +39,7 @@ def collect(run: RunDir) -> dict[str, Any]:
         "schema": SCHEMA,
         "run": _about(plan),
         "trials": trials,
+        "trivial": read_json(run.trivial) if run.trivial.exists() else None,
         "members": members.get("members", []),
         "stack": stack,
         "judging": {"level": LEVEL, "draws": DRAWS, "rows": members.get("judged")},
@@ -74,11 +75,7 @@ def _verdict(row: Mapping[str, Any]) -> str | None:
         return "no_estimate"
     if row["compared"] is None:
         return None
-    if row["compared"]["claims"]:
-        return "beats"
-    difference, sign = row["versus_best"], 1 if metric(row["metric"]).mode == "max" else -1
-    surely_worse = max(sign * difference["low"], sign * difference["high"]) < 0
-    return "worse" if surely_worse else "not_better"
+    return Judgement.from_json(row).verdict(row["compared"]["claims"])
 
 
 def _metrics(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ Table = tuple[list[str], list[Row]]
 def tables(results: Mapping[str, Any]) -> dict[str, Table]:
     """The CSV tables by name: columns and rows."""
     return {
-        "leaderboard": leaderboard(results),
+        "leaderboard": _with_trivial(leaderboard(results), results),
         "stack": _stack_table(results),
         "test": _test_table(results),
         "seeds": _seed_table(results),
@@ -44,6 +44,15 @@ def leaderboard(results: Mapping[str, Any]) -> Table:
             | {f"params.{key}": trial["params"].get(key) for key in keys}
         )  # fmt: skip
     return columns + [f"params.{key}" for key in keys], rows
+
+
+def _with_trivial(table: Table, results: Mapping[str, Any]) -> Table:
+    """The leaderboard with what one reaches who hears nothing at its top."""
+    columns, rows = table
+    trivial = results.get("trivial")
+    if not trivial:
+        return table
+    return columns, [{"trial": "trivial", "state": trivial["words"], **trivial["searched"]}, *rows]
 
 
 def ranked(results: Mapping[str, Any]) -> list[Row]:
@@ -76,18 +85,24 @@ def parameter_keys(results: Mapping[str, Any]) -> list[str]:
 def _stack_table(results: Mapping[str, Any]) -> Table:
     columns = ["learner", "title", "members", "value", "low", "high", "difference",
                "difference_low", "difference_high", "p_not_better", "p_holm", "z_p", "claims",
-               "by_fusing", "by_fusing_low", "by_fusing_high", "seconds"]  # fmt: skip
-    rows = []
+               "by_fusing", "by_fusing_low", "by_fusing_high", "betters_one", "trivial",
+               "trivial_low", "trivial_high", "verdict", "seconds"]  # fmt: skip
+    trivial = results.get("trivial")
+    rows: list[Row] = []
+    if trivial and results["stack"]:
+        rows = [{"learner": "trivial", "title": trivial["words"], **trivial["out_of_fold"]}]
     for learner in results["stack"]:
         difference, compared = learner["versus_best"], learner["compared"] or {}
-        by_fusing = learner["by_fusing"] or {}
+        by_fusing, clear = (learner.get(of) or {} for of in ("by_fusing", "versus_trivial"))
         rows.append(
             {"learner": learner["name"], "title": learner["title"], "seconds": learner["seconds"],
              "members": " ".join(map(str, learner["members"])), **learner["out_of_fold"],
              "difference": difference["value"], "difference_low": difference["low"],
              "difference_high": difference["high"], "p_not_better": difference["p_not_better"],
              "by_fusing": by_fusing.get("value"), "by_fusing_low": by_fusing.get("low"),
-             "by_fusing_high": by_fusing.get("high"),
+             "by_fusing_high": by_fusing.get("high"), "betters_one": learner.get("betters_one"),
+             "trivial": clear.get("value"), "trivial_low": clear.get("low"),
+             "trivial_high": clear.get("high"), "verdict": learner["verdict"],
              **{key: compared.get(key) for key in ("p_holm", "z_p", "claims")}}
         )  # fmt: skip
     return columns, rows
@@ -95,10 +110,12 @@ def _stack_table(results: Mapping[str, Any]) -> Table:
 
 def _test_table(results: Mapping[str, Any]) -> Table:
     scored = [
-        {**row, "part": part["part"]} for part in scored_parts(results) for row in part["rows"]
+        {"trivial": False, **row, "part": part["part"]}
+        for part in scored_parts(results)
+        for row in trivial_first(part["rows"])
     ]
     metrics = names(row["metrics"] for row in scored)
-    about = ["part", "who", "trial", "learner", "variant", "best", "transductive"]
+    about = ["part", "who", "trial", "learner", "variant", "best", "trivial", "transductive"]
     columns = about + [name + end for name in metrics for end in ("", "_low", "_high")]
     rows = []
     for row in scored:
@@ -231,6 +248,11 @@ def names(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
 def scored_rows(results: Mapping[str, Any]) -> list[Row]:
     """What was scored on the test part."""
     return results["test"]["rows"] if results["test"] else []
+
+
+def trivial_first(rows: Iterable[Row]) -> list[Row]:
+    """Scored rows with what one reaches who hears nothing at their top, as people read them."""
+    return sorted(rows, key=lambda row: not row.get("trivial", False))
 
 
 def scored_parts(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:

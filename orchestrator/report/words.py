@@ -30,6 +30,8 @@ VERDICTS = {  # code of stack[].verdict -> words
     "beats": "beats the best member",
     "not_better": "does not beat the best member",
     "worse": "does not beat the best member; it is worse",
+    "alone": "better than the best member by {betters_one} alone, not by fusing",
+    "trivial": "not surely better than the trivial row ({trivial})",
     "no_estimate": "no estimate: fitted on the {fitted_on} rows, as the paper did",
     None: "not compared yet",
 }

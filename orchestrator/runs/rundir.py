@@ -209,6 +209,7 @@ class RunDir:
         self.plan_file = path / "plan.json"
         self.study = path / "study.log"
         self.members = path / "members.json"
+        self.trivial = path / "trivial.json"
         self.scores = path / "scores.json"
         self.validation_counts = path / "counts" / "validation.npz"
         self.test_counts = path / "counts" / "test.npz"

@@ -53,6 +53,7 @@ def final_models(plan: Plan, rows: OutOfFold) -> list[Candidate]:
                 "learner": None,
                 "variant": variant,
                 "best": place == rows.best,
+                "trivial": False,
                 "transductive": is_transductive(member.plan, variants[variant]),
                 "refinement": read_json(trial.decision(variant, plan.stage.final)),
             }
@@ -75,6 +76,15 @@ def meta_learners(run: RunDir, test: Members, labels: LabelKind) -> list[Candida
             said = _say(folder, plan, fitted, test, labels)
             found.append(Candidate(_about(name, fitted.title), said))
     return found
+
+
+def trivial_row(plan: Plan, rows: OutOfFold, test: Members) -> Candidate | None:
+    """What one says of the test part who hears nothing; ``None`` where no labels are at hand."""
+    if rows.trivial is None:
+        return None
+    found = rows.trivial.of(plan.metric, test.clip_ids, test.lengths)
+    about = {**_about("", f"trivial: {found.words}"), "learner": None, "trivial": True}
+    return Candidate(about, found.said)
 
 
 def fitted_on_test(
@@ -105,7 +115,7 @@ def fitted_on_test(
 
 def _about(name: str, title: str) -> dict[str, Any]:
     return {"who": title, "trial": None, "learner": name, "variant": None, "best": False,
-            "transductive": False, "refinement": None}  # fmt: skip
+            "trivial": False, "transductive": False, "refinement": None}  # fmt: skip
 
 
 def _say(

@@ -12,7 +12,13 @@ from orchestrator.members.seen import Members
 from orchestrator.runs.counts import save_counts, sizes
 from orchestrator.runs.files import write_json
 from orchestrator.runs.rundir import RunDir
-from orchestrator.scoring.candidates import Candidate, final_models, fitted_on_test, meta_learners
+from orchestrator.scoring.candidates import (
+    Candidate,
+    final_models,
+    fitted_on_test,
+    meta_learners,
+    trivial_row,
+)
 from orchestrator.scoring.examples import choose_examples
 from orchestrator.scoring.ledger import open_test_labels
 from orchestrator.scoring.score import score
@@ -46,6 +52,7 @@ def score_test_once(
     test = test_rows(plan, dataset, rows, columns)
     answer = _answered(dataset, rows)
     candidates = [*final_models(plan, rows), *meta_learners(run, test, answer)]
+    trivial = trivial_row(plan, rows, test)
     found, submissions = [], []
     for part in plan.test_parts:
         mine = {clip.clip_id for clip in dataset.part(part)}
@@ -54,7 +61,9 @@ def score_test_once(
             found.append({**NOTHING, "part": part, "label_kind": "withheld", "clips": len(places)})
             submissions += submit(run, dataset, part, candidates, places)
             continue
-        scored, candidates = _score_part(run, dataset, store, part, test, places, candidates)
+        scored, candidates = _score_part(
+            run, dataset, store, part, test, places, candidates, trivial
+        )
         found.append(scored)
     first, *further = found
     write_json(run.scores, {**first, "further": further, "submissions": submissions})
@@ -68,7 +77,7 @@ def _answered(dataset: Dataset, rows: OutOfFold) -> LabelKind:
 
 def _score_part(
     run: RunDir, dataset: Dataset, store: Sound, part: str, test: Members,
-    places: np.ndarray, candidates: Sequence[Candidate],
+    places: np.ndarray, candidates: Sequence[Candidate], trivial: Candidate | None,
 ) -> tuple[dict[str, Any], list[Candidate]]:  # fmt: skip
     """The scores of one part, and the candidates, which a paper may have fitted on it."""
     plan, members = run.plan, test.rows(places)
@@ -88,6 +97,9 @@ def _score_part(
     scored = [{**c.about, **s.to_json()} for c, s in zip(candidates, scores, strict=True)]
     counts = run.test_counts if main else run.further_counts(part)
     save_counts(counts, members.clip_ids, groups, scored, [one.counts for one in scores])
+    if trivial is not None:
+        own = score(trivial.predictions.rows(places), truth, plan.metric, groups, subsets)
+        scored.append({**trivial.about, **own.to_json()})
     found = {"part": part, "label_kind": labels.kind, "openings": openings,
              **sizes(truth, groups), "rows": scored, "examples": []}  # fmt: skip
     if main:

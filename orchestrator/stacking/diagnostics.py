@@ -26,7 +26,7 @@ def diagnose(run: RunDir, rows: OutOfFold) -> None:
     """Write RUN/stack/diagnostics.json, of the rows that count."""
     counted = rows.targets.counted()
     rows = replace(rows, seen=rows.seen.rows(counted), targets=rows.targets.rows(counted))
-    discrete = rows.targets.says_tags
+    discrete, exclusive = rows.targets.says_tags, rows.targets.exclusive
     write_json(
         run.diagnostics,
         {
@@ -34,7 +34,7 @@ def diagnose(run: RunDir, rows: OutOfFold) -> None:
             "correlation": correlation(rows),
             "gain": gain(rows),
             "reliability": _reliabilities(run, rows, counted) if discrete else [],
-            "thresholds": _thresholds(run, rows) if discrete else None,
+            "thresholds": _thresholds(run, rows) if discrete and not exclusive else None,
         },
     )
 

@@ -16,6 +16,7 @@ from orchestrator.stacking.wrappers.around import Around
 from orchestrator.stacking.wrappers.chosen import OverChosen
 from orchestrator.stacking.wrappers.frame_pooling import FramePooled
 from orchestrator.stacking.wrappers.gate import Gated
+from orchestrator.stacking.wrappers.levelled import Levelled
 from orchestrator.stacking.wrappers.nested import Nested, Part
 from orchestrator.stacking.wrappers.per_fold import PerFold
 from systems import config as configs
@@ -29,7 +30,7 @@ MODULES = (
 
 # How a state that is no plain learner's says which wrapper it is of.
 WRAPPERS: dict[str, type[Around]] = {
-    one.kind: one for one in (PerFold, OverChosen, Gated, Nested, FramePooled)
+    one.kind: one for one in (PerFold, OverChosen, Gated, Nested, FramePooled, Levelled)
 }
 
 
@@ -53,14 +54,14 @@ def learner(name: str, settings: Any = None, manner: Manner | None = None) -> Le
     """A fresh meta-learner; without settings with the paper's, without a manner alone.
 
     With a manner, what means something within one model alone (embeddings) gets a learner for each
-    fold always.
+    fold always, and what may turn a member around sees the folds at one level.
     """
     kind = kind_of(name)
     if manner is None:
         return kind(settings)
 
     def pooled() -> Learner:
-        made = kind(settings)
+        made: Learner = Levelled(kind(settings)) if kind.turns else kind(settings)
         assert manner is not None
         return made if manner.pool == "clips" else FramePooled(made, manner.pool)
 

@@ -37,10 +37,11 @@ class Learner(ABC):
     ``pointwise``: whether a row's result depends on that row's scores alone, so that it fuses
     frames too; ``one_model``: whether what it takes means something within one trained model alone
     (embeddings), so that each fold's rows need a learner of their own; ``uses_folds``: whether it
-    asks which fold held a row out; ``betters_one``: whether it can better a single member too
-    (thresholds, calibration), so that its gain is not of fusing alone; ``judged_by``: the metric of
-    a learner that decides events, else the run's; ``Settings``: a frozen dataclass whose defaults
-    are the paper's.
+    asks which fold held a row out; ``betters_one``: what of it can better a single member too, in
+    words (thresholds, calibration), so that its gain is not of fusing alone; nothing of one that
+    leaves a member, and copies of one, as it is; ``turns``: whether it may turn a member around, to
+    say more where that says less; ``judged_by``: the metric of a learner that decides events, else
+    the run's; ``Settings``: a frozen dataclass whose defaults are the paper's.
 
     Nothing heavy is imported before ``fit`` or ``predict``: plans name learners in every process.
     """
@@ -56,7 +57,8 @@ class Learner(ABC):
     pointwise: ClassVar[bool] = False
     one_model: ClassVar[bool] = False
     uses_folds: ClassVar[bool] = False
-    betters_one: ClassVar[bool] = False
+    betters_one: str = ""
+    turns: ClassVar[bool] = False
     judged_by: ClassVar[str | None] = None
     Settings: ClassVar[type[Any]] = NoSettings
 

@@ -24,7 +24,6 @@ from orchestrator.stacking.judging import Judgement, compared, judge
 from orchestrator.stacking.learner import Learner
 from orchestrator.stacking.search import searched
 from systems import config as configs
-from systems.data.dataset import Event
 from systems.errors import CannotFit
 from systems.metrics import metric
 from systems.predictions import Predictions
@@ -74,8 +73,8 @@ def fit_one(run: RunDir, rows: OutOfFold, name: str, stop: Stop, progress: Progr
         predictions = _crossed(folder.folds, fit, rows, plan, stop)
     else:  # as the paper did: on the rows that it was fitted on
         predictions = fused(final, rows.seen, rows.targets.kind)
-    judgement = _judged(final, predictions, rows, plan)
-    by_fusing = _gain_by_fusing(folder, fit, predictions, final, rows, plan, stop)
+    alone = _alone(folder, fit, final, rows, plan, stop)
+    judgement = _judged(final, predictions, alone, rows, plan)
     predictions.with_data(fingerprint=plan.fingerprint, splits=plan.splits["digest"]).save(
         folder.out_of_fold
     )
@@ -91,7 +90,6 @@ def fit_one(run: RunDir, rows: OutOfFold, name: str, stop: Stop, progress: Progr
             "searched": plan.stage.trials,
             "fitted_on": plan.stage.fitted_on,
             **judgement.to_json(),
-            "by_fusing": by_fusing,
             "weights": final.weights(),
             "seconds": time.monotonic() - began,
         },
@@ -161,74 +159,84 @@ def _fit(folder: LearnerDir, plan: Plan, name: str, stop: Stop, progress: Progre
     return fit
 
 
-def _crossed(parts_in: Path, fit: Fit, rows: OutOfFold, plan: Plan, stop: Stop) -> Predictions:
-    """Every row as a learner says it that other groups' rows fitted; a killed one goes on."""
+def _crossed(
+    parts_in: Path, fit: Fit, rows: OutOfFold, plan: Plan, stop: Stop, where: str = ""
+) -> Predictions:
+    """Every row as a learner says it that other groups' rows fitted; a killed one goes on.
+
+    ``where`` is put before the names of the folds' searches.
+    """
     parts = []
     for fold, inside in enumerate(fold_masks(outer_folds(rows.targets, plan.seed))):
         path = parts_in / f"{fold}.npz"
         if not path.exists():
             stop.check()
-            fitted = fit(rows.seen.rows(~inside), rows.targets.rows(~inside), f"fold{fold}")
+            fitted = fit(rows.seen.rows(~inside), rows.targets.rows(~inside), f"{where}fold{fold}")
             fused(fitted, rows.seen.rows(inside), rows.targets.kind).save(path)
         parts.append(Predictions.load(path))
     return in_order(parts, rows.clip_ids)
 
 
-def _gain_by_fusing(
-    folder: LearnerDir, fit: Fit, fused_rows: Predictions, final: Learner, rows: OutOfFold,
-    plan: Plan, stop: Stop,
-) -> dict[str, Any] | None:  # fmt: skip
-    """The gain over the same learner on the best member alone.
+def _alone(
+    folder: LearnerDir, fit: Fit, final: Learner, rows: OutOfFold, plan: Plan, stop: Stop
+) -> Predictions | None:
+    """What the same learner says when it sees the best member alone.
 
-    Thresholds and calibration better a single member too: this is what fusing adds. ``None`` where
-    nothing can be told apart: a learner that leaves one member as it is, one member, settings or
-    members that are searched, or a fusion whose members have places (gates, fusions of fusions).
+    Thresholds and calibration better a single member too: what it is better than this is what
+    fusing adds. Where members have places (gates, fusions of fusions, given weights) the best
+    member takes all of them. ``None`` where that is not told: a learner that leaves one member as
+    it is, one member, or one that was fitted on what judges it.
     """
+    if not final.betters_one or len(rows.members) < 2 or plan.stage.fitted_on != "out_of_fold":
+        return None
+    best = (_reference(final, rows),)
     placed = plan.stage.parts or plan.stage.events_of is not None
-    if not final.betters_one or len(rows.members) < 2 or plan.stage.trials or placed:
-        return None
-    if plan.stage.fitted_on != "out_of_fold":
-        return None
-    best = (rows.best,)
-    single = replace(rows, members=(rows.members[rows.best],), seen=rows.seen.only(best), best=0)
-    try:
-        alone = _crossed(folder.alone, fit, single, plan, stop)
-    except CannotFit:  # what all members can fit need not be so for one
-        return None
-    return _judged(final, fused_rows, rows, plan, alone).versus_best._asdict()
+    for places in (best * len(rows.members),) if placed else (best, best * len(rows.members)):
+        single = replace(rows, members=tuple(rows.members[place] for place in places),
+                         seen=rows.seen.only(places), best=0)  # fmt: skip
+        try:
+            return _crossed(folder.alone / str(len(places)), fit, single, plan, stop, "alone_")
+        except CannotFit:  # what all members can fit need not be so for one
+            continue
+    return None
 
 
 def _judged(
-    final: Learner,
-    predictions: Predictions,
-    rows: OutOfFold,
-    plan: Plan,
-    other: Predictions | None = None,
+    final: Learner, fused_rows: Predictions, alone: Predictions | None, rows: OutOfFold, plan: Plan
 ) -> Judgement:
-    """Against other predictions, or the best single trial: the member that its search put first."""
-    counted, labels = np.flatnonzero(rows.targets.counted()), rows.targets.kind
+    """Against the best single member, the same learner on it alone, and the trivial row."""
+    name = final.judged_by or rows.targets.metric
+    counted = np.flatnonzero(rows.targets.counted())
+    trivial = rows.trivial.out_of_fold(name) if rows.trivial else None
+
+    def said(one: Predictions | None) -> Any:
+        if one is None:
+            return None
+        some = one.rows(counted)
+        return some.events if final.judged_by else answer(some, rows.targets.kind)
+
+    best = _reference(final, rows)
+    reference: Any = None
+    if final.judged_by:
+        events = rows.seen.events_of(best)
+        reference = tuple(events[row] for row in counted)
     targets = rows.targets.rows(counted)
-    truth, groups = targets.truth(plan.classes), targets.groups
+    return judge(
+        name, targets.truth(plan.classes), said(fused_rows),
+        reference if final.judged_by else said(rows.said(best)), targets.groups, alone=said(alone),
+        betters_one=final.betters_one, trivial=said(trivial.said if trivial else None),
+        trivial_words=trivial.words if trivial else "",
+    )  # fmt: skip
+
+
+def _reference(final: Learner, rows: OutOfFold) -> int:
+    """The place of the single member to beat: the best one out of fold, by the learner's metric."""
     if final.judged_by is None:
-        reference = rows.said(rows.best) if other is None else other
-        ours, theirs = (answer(one.rows(counted), labels) for one in (predictions, reference))
-        return judge(rows.targets.metric, truth, ours, theirs, groups)
-    best = _best_events(final.judged_by, rows) if other is None else other.events
-    assert predictions.events is not None
-    assert best is not None
-    found, known = (tuple(e[row] for row in counted) for e in (predictions.events, best))
-    return judge(final.judged_by, truth, found, known, groups)
-
-
-def _best_events(judged_by: str, rows: OutOfFold) -> tuple[tuple[Event, ...], ...]:
-    """The events of the best single trial; where it tells of none, of the one that tells best."""
-    told = rows.seen.with_events()
-    if rows.best in told:
-        return rows.seen.events_of(rows.best)
+        return rows.reference
     counted = rows.targets.counted()
     members, truth = rows.seen.rows(counted), rows.targets.rows(counted).truth(rows.seen.classes)
-    worth = {m: metric(judged_by).worth(truth, members.events_of(m)) for m in told}
-    return rows.seen.events_of(max(told, key=lambda m: worth[m]))
+    about = metric(final.judged_by)
+    return max(members.with_events(), key=lambda m: about.worth(truth, members.events_of(m)))
 
 
 def refused(run: RunDir, learners: Sequence[str]) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -59,8 +58,19 @@ def stack_metrics(scores: Mapping[str, Any]) -> dict[str, float]:
     found = {"cost/seconds": scores["seconds"], "cost/gpu_seconds": 0.0}  # in the driver, on a CPU
     if "metric" in scores:
         found |= score_metrics((scores["metric"],), scores["out_of_fold"])
-    for gain in ("versus_best", "by_fusing"):
+    for gain in ("versus_best", "by_fusing", "versus_trivial"):
         found |= score_metrics((gain,), scores.get(gain) or {})
+    return found
+
+
+def trivial_metrics(
+    plan: Plan, trivial: Mapping[str, Any], tested: Mapping[str, float]
+) -> dict[str, float]:
+    """What one reaches who hears nothing: where the search scores, out of fold, and tested."""
+    found = {f"trivial/{name}": value for name, value in tested.items()}
+    if trivial:
+        found |= score_metrics(("trivial", plan.metric), trivial["searched"])
+        found |= score_metrics(("trivial", "out_of_fold", plan.metric), trivial["out_of_fold"])
     return found
 
 
@@ -100,5 +110,5 @@ def score_metrics(pieces: tuple[str, ...], score: Mapping[str, Any]) -> dict[str
     return {
         metric_name(*pieces, *(() if key == "value" else (key,))): value
         for key, value in score.items()
-        if value is not None and math.isfinite(value)  # of one group there is no interval
+        if value is not None
     }

@@ -21,7 +21,9 @@ here or on another node; what a kill left behind is KILLED until it is resumed.
 Names of metrics: the searched metric's own NAME is a trial's value, the best trial's on the run,
 and a meta-learner's out of fold; ``epoch/NAME`` (of fold 0; ``fold1/NAME`` of further folds) over
 the epochs; ``search/...`` and ``cost/...`` of runs and trials; ``versus_best`` and ``by_fusing``
-(against the same on the best member alone) of a meta-learner; ``test/NAME`` wherever predictions of
+(against the same on the best member alone) and ``versus_trivial`` of a meta-learner;
+``trivial/NAME`` of the run, what one reaches who hears nothing (``trivial/test/NAME`` on the test
+part); ``test/NAME`` wherever predictions of
 the test part were scored, ``test/NAME/SUBSET`` on a subset of it (``device=b+c``),
 ``test_PART/NAME`` on a further test part, ``test_variant/VARIANT/NAME`` under other decisions and
 ``test_class/CLASS/NAME`` by class (``test_transductive...`` where the sound of the test part was

@@ -27,6 +27,7 @@ from orchestrator.tracking.metrics import (
     stack_metrics,
     test_metrics,
     trial_metrics,
+    trivial_metrics,
     whole_cost,
 )
 from orchestrator.tracking.names import TAG, as_text, flat, metric_name, texts
@@ -140,6 +141,11 @@ def _parent_view(
             **({} if driving else whole_cost(plan, trials, results)),
             **_out_of_fold(plan, members),
             **test.metrics(lambda row: row["best"]),
+            **trivial_metrics(
+                plan,
+                read_json(run.trivial) if run.trivial.exists() else {},
+                test.metrics(lambda row: bool(row.get("trivial"))),
+            ),
         },
         artifacts=[run.plan_file, run.results, run.report, run.submission],
     )

@@ -99,7 +99,10 @@ def load(
     ``skip_broken`` decodes every file, leaves out those that cannot be used, and lists them in
     ``Dataset.skipped``. Raises UserError, which names every fault, where it is not set.
     ``skip_shared`` leaves out labelled clips that are shared with a part that judges them, which is
-    refused otherwise (:mod:`systems.data.sharing`).
+    refused otherwise (:mod:`systems.data.sharing`). All parts decide one way
+    (:mod:`systems.data.one_decision`).
     """
+    from systems.data.one_decision import of_one_decision  # kinds import this package
+
     dataset: Dataset = reader(name).read(folder, skip_broken)
-    return keep_apart(dataset, skip_shared)
+    return keep_apart(of_one_decision(dataset), skip_shared)

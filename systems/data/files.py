@@ -76,11 +76,12 @@ def identity(path: str | Path) -> str:
     return f"{os.path.basename(path)}|{status.st_size}|{status.st_mtime_ns}"
 
 
-def fault(samples: np.ndarray, rate: int, seconds: float) -> str:
+def fault(samples: np.ndarray, rate: int, seconds: float, mixed: bool = True) -> str:
     """Why decoded samples [C, S] cannot be used, or an empty string.
 
     ``seconds`` is the length that the header, or a table, states. Sound whose mix to mono never
     changes is silent: nothing can be learnt from it, and as a rule a recording or a copy failed.
+    ``mixed``: whether that is heard, and not the channels.
     """
     decoded = samples.shape[1] / rate
     if abs(decoded - seconds) > LENGTH_TOLERANCE:
@@ -89,7 +90,8 @@ def fault(samples: np.ndarray, rate: int, seconds: float) -> str:
         return "holds samples that are not finite"
     levels = Levels()
     levels.add(samples, samples.mean(axis=0))
-    return levels.fault() or ("is silent (all samples are equal)" if levels.silent else "")
+    why = levels.fault(mixed)
+    return why or ("is silent (all samples are equal)" if levels.silent(mixed) else "")
 
 
 class Levels:
@@ -113,12 +115,12 @@ class Levels:
         assert self._highest is not None
         return self._highest - self._lowest
 
-    @property
-    def silent(self) -> bool:
-        """Whether the mix never changes."""
-        return bool(self._ranges[-1] == 0)
+    def silent(self, mixed: bool = True) -> bool:
+        """Whether the mix (or else every channel) never changes."""
+        heard = self._ranges[-1:] if mixed else self._ranges[:-1]
+        return not heard.any()
 
-    def fault(self) -> str:
+    def fault(self, mixed: bool = True) -> str:
         """Why sound of such levels cannot be used, or an empty string."""
         if self._lowest is None or self._highest is None:
             return ""
@@ -129,7 +131,7 @@ class Levels:
                 "floats? Divide them by their full scale (32768 of 16 bits)"
             )
         *channels, mono = self._ranges
-        if max(channels) > 0 and mono <= CANCELLED * max(channels):
+        if mixed and max(channels) > 0 and mono <= CANCELLED * max(channels):
             return (
                 f"cancels itself: its {len(channels)} channels are mixed to mono by their mean, "
                 "and are in antiphase. Invert one of them, or keep one alone"
@@ -235,10 +237,14 @@ def blocks(path: str, size: int = BLOCK) -> Iterator[tuple[np.ndarray, int]]:
                 for block in _read(sound, size):
                     yield block, sound.samplerate
     except soundfile.LibsndfileError as error:
-        raise BrokenSound(f"cannot be decoded: {_text(error)}") from error
+        raise BrokenSound(f"cannot be read: {_text(error)}") from error
 
 
 def _read(sound: Any, size: int) -> Iterator[np.ndarray]:
+    if sound.frames >= UNKNOWN_FRAMES:
+        sound.seekable = lambda: (
+            False
+        )  # else soundfile seeks after each block, and fails at the end
     while len(block := sound.read(size, dtype="float32", always_2d=True)):
         yield block
 

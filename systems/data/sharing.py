@@ -112,11 +112,11 @@ def keep_apart(dataset: Dataset, skip_shared: bool) -> Dataset:
         )
     inside = [same for same in copies if not {*same} & why.keys()]
     notes = [
-        _note(labelled, "labelled clips are left out, as --skip-shared asks: shared with the test "
-              "or validation part"),
-        _note(bare, "unlabelled clips are left out: shared with the test or validation part"),
-        _note([" = ".join(same) for same in inside], "sounds have several names, and "
-              "each is one group"),
+        _note(labelled, "labelled clips left out, as --skip-shared asks, which the test or "
+              "validation part shares"),
+        _note(bare, "unlabelled clips left out, which the test or validation part shares"),
+        _note([" = ".join(same) for same in inside], "sounds that have several names, "
+              "each one group"),
     ]  # fmt: skip
     folds = dataset.folds and {i: fold for i, fold in dataset.folds.items() if i not in why}
     return replace(
@@ -162,4 +162,4 @@ def _note(named: Sequence[str], what: str) -> str:
     if not named:
         return ""
     more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
-    return f"{len(named)} {what} ({', '.join(map(shown, named[:NAMED]))}{more})"
+    return f"{what}: {len(named)} ({', '.join(map(shown, named[:NAMED]))}{more})"

@@ -275,7 +275,9 @@ class _Decode:
             samples, rate = self.source.read(place.clip_id)
         except UserError as error:
             return fitted, "", str(error).removeprefix(f"{self.source.where(place.clip_id)} ")
-        why = fault(samples, rate, place.seconds) or too_many(samples, self.channels)
+        why = fault(samples, rate, place.seconds, self.channels == "mono") or too_many(
+            samples, self.channels
+        )
         if why:
             return fitted, "", why
         waveform = mixed(samples, rate, self.rate, self.channels)[..., : fitted.shape[1]]

@@ -8,9 +8,19 @@ from __future__ import annotations
 from systems.data.dataset import LabelKind
 from systems.errors import UserError
 from systems.kinds import class_, events, relevance, series, tags, values
-from systems.kinds.kind import THRESHOLD, Kind, Truth, above_threshold, largest
+from systems.kinds.kind import THRESHOLD, Constant, Kind, Truth, above_threshold, largest
 
-__all__ = ["KINDS", "THRESHOLD", "Kind", "Truth", "above_threshold", "contained", "kind", "largest"]
+__all__ = [
+    "KINDS",
+    "THRESHOLD",
+    "Constant",
+    "Kind",
+    "Truth",
+    "above_threshold",
+    "contained",
+    "kind",
+    "largest",
+]
 
 KINDS: dict[str, Kind] = {
     module.KIND.name: module.KIND for module in (tags, events, class_, values, series, relevance)

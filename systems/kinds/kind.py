@@ -34,6 +34,26 @@ class Truth:
 
 
 @dataclass(frozen=True)
+class Constant:
+    """An answer that hears nothing: ``row`` [K] for every clip (of a series at every step), or
+    ``None``: scores drawn at random, by the name of the clip. ``words``: what it is."""
+
+    words: str
+    row: np.ndarray | None
+
+    def says(
+        self, clip_ids: Sequence[str], classes: int, lengths: Sequence[int] | None = None
+    ) -> np.ndarray:
+        """The dense answer [N, K], of a series, whose ``lengths`` are T of each clip, [ΣT, D]."""
+        if self.row is None:
+            seeds = [list(clip_id.encode()) for clip_id in clip_ids]
+            drawn = [np.random.default_rng(seed).random(classes) for seed in seeds]
+            return np.array(drawn).reshape(len(seeds), classes)
+        rows = len(clip_ids) if lengths is None else sum(lengths)
+        return np.tile(np.asarray(self.row, float), (rows, 1))
+
+
+@dataclass(frozen=True)
 class Kind:
     """One kind of label: everything that depends on it.
 
@@ -48,6 +68,8 @@ class Kind:
         closeness: (truth, the dense answer) -> how well each clip is answered [N]: more is better,
             NaN where nothing is true and nothing said.
         words: what an example of it is good or bad at.
+        constants: what is true of training clips -> answers that hear nothing: what a system has
+            to beat. Which is the best depends on the metric.
         contains: kinds that its labels say too.
         decide: scores [N, K] -> which classes (items) are held to be there [N, K]; ``None`` where
             nothing is decided.
@@ -62,6 +84,7 @@ class Kind:
     metrics: tuple[str, ...]
     closeness: Callable[[Truth, Any], np.ndarray]
     words: str
+    constants: Callable[[Truth], tuple[Constant, ...]]
     contains: tuple[LabelKind, ...] = ()
     decide: Callable[[np.ndarray], np.ndarray] | None = None
     exclusive: bool = False
@@ -92,12 +115,12 @@ class Kind:
 
 
 def above_threshold(scores: np.ndarray) -> np.ndarray:
-    """Which tags are there [N, K]: any number, those whose score is above 0.5."""
+    """Which tags are there [..., K]: any number, those whose score is above 0.5."""
     found: np.ndarray = scores > THRESHOLD
     return found
 
 
 def largest(scores: np.ndarray) -> np.ndarray:
-    """Which class a clip has [N, K]: one, that with the largest score; of equals the first."""
-    found: np.ndarray = np.eye(scores.shape[1], dtype=bool)[scores.argmax(axis=1)]
+    """Which class a clip has [..., K]: one, that with the largest score; of equals the first."""
+    found: np.ndarray = np.eye(scores.shape[-1], dtype=bool)[scores.argmax(axis=-1)]
     return found

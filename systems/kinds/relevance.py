@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from systems.data.dataset import Labels
-from systems.kinds.kind import Kind, Truth, largest
+from systems.kinds.kind import Constant, Kind, Truth, largest
 
 
 def relevant_items(labels: Labels, clip_ids: Sequence[str], items: Sequence[str]) -> np.ndarray:
@@ -46,6 +46,12 @@ def first_place(truth: Truth, scores: np.ndarray) -> np.ndarray:
     return nearness
 
 
+def unheard(truth: Truth) -> tuple[Constant, ...]:
+    """A random ranking, or the items by how often they are relevant to the training queries."""
+    popular = Constant("what is relevant most often", truth.values.mean(axis=0))
+    return Constant("a random ranking", None), popular
+
+
 KIND = Kind(
     "relevance",
     answers=("ranking",),
@@ -53,6 +59,7 @@ KIND = Kind(
     metrics=("mrr", "ranking_map", "recall_at_1", "recall_at_5", "mean_rank"),
     closeness=first_place,
     words="ranking",
+    constants=unheard,
     decide=largest,
     ranks=True,
 )

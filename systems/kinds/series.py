@@ -13,6 +13,7 @@ import numpy as np
 from systems.data.dataset import Labels
 from systems.errors import UserError
 from systems.kinds.kind import Kind, Truth
+from systems.kinds.values import mean
 
 
 def steps(labels: Labels, clip_ids: Sequence[str], classes: Sequence[str]) -> np.ndarray:
@@ -77,5 +78,6 @@ KIND = Kind(
     metrics=("pcc", "mean_pcc", "ccc", "rmse"),
     closeness=likeness,
     words="course",
+    constants=mean,
     ragged=True,
 )

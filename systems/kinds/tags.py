@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from systems.data.dataset import Labels
-from systems.kinds.kind import Kind, Truth, above_threshold
+from systems.kinds.kind import Constant, Kind, Truth, above_threshold
 
 
 def f1_by_clip(truth: Truth, scores: np.ndarray) -> np.ndarray:
@@ -15,6 +15,22 @@ def f1_by_clip(truth: Truth, scores: np.ndarray) -> np.ndarray:
     return np.where(either > 0, 2 * both / np.maximum(either, 1), np.nan)
 
 
+def always(truth: Truth) -> tuple[Constant, ...]:
+    """Yes to all classes, to the most frequent ones of the training clips, or to none."""
+    share = truth.values.mean(axis=0)
+    rank = np.empty(len(share), int)
+    rank[np.argsort(-share, kind="stable")] = np.arange(len(share))
+    some = (
+        Constant(f"always the {count} most frequent", (rank < count).astype(float))
+        for count in range(1, len(share))
+    )
+    every, none = np.ones(len(share)), np.zeros(len(share))
+    return (
+        Constant("always yes", every), *some, Constant("prevalence", share),
+        Constant("always no", none),
+    )  # fmt: skip
+
+
 KIND = Kind(
     "tags",
     answers=("clip_scores",),
@@ -22,5 +38,6 @@ KIND = Kind(
     metrics=("clip_macro_f1",),
     closeness=f1_by_clip,
     words="tags",
+    constants=always,
     decide=above_threshold,
 )

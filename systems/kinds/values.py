@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from systems.data.dataset import Labels
-from systems.kinds.kind import Kind, Truth
+from systems.kinds.kind import Constant, Kind, Truth
 
 
 def value_matrix(labels: Labels, clip_ids: Sequence[str], classes: Sequence[str]) -> np.ndarray:
@@ -22,6 +22,11 @@ def nearness(truth: Truth, values: np.ndarray) -> np.ndarray:
     return near
 
 
+def mean(truth: Truth) -> tuple[Constant, ...]:
+    """The mean of each output over the training clips (of a series over their steps)."""
+    return (Constant("the mean of what trained", truth.values.mean(axis=0)),)
+
+
 KIND = Kind(
     "values",
     answers=("clip_values",),
@@ -29,4 +34,5 @@ KIND = Kind(
     metrics=("pcc", "ccc", "rmse"),
     closeness=nearness,
     words="values",
+    constants=mean,
 )

@@ -22,19 +22,19 @@ _BLOCK = 1 << 22  # numbers that are held at once
 
 
 class Interval(NamedTuple):
-    """A value and the bounds of its 95 % interval; NaN where there is one group alone."""
+    """A value and the bounds of its 95 % interval; ``None`` where there is one group alone."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 class Difference(NamedTuple):
     """A paired difference, its 95 % interval, and p of that it is not above 0."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p_not_better: float
 
 
@@ -81,9 +81,9 @@ def group_count(groups: Sequence[str] | None, clips: int) -> int:
     return clips if groups is None else len(set(groups))
 
 
-def _bounds(values: np.ndarray, units: int) -> tuple[float, float]:
+def _bounds(values: np.ndarray, units: int) -> tuple[float, float] | tuple[None, None]:
     if units < 2:
-        return float("nan"), float("nan")
+        return None, None
     tail = norm.sf(np.sqrt(units / (units - 1)) * t.isf(TAIL, units - 1))
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)

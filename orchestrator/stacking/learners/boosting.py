@@ -40,6 +40,8 @@ class Boosting(Learner):
     title = "gradient boosting on scores and clip statistics"
     source = "metalearning_xgboost, Section 4"
     uses = ("columns",)
+    betters_one = "trees"
+    turns = True
     Settings = Trees
 
     def __init__(self, settings: Any = None) -> None:

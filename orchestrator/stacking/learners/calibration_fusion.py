@@ -45,7 +45,8 @@ class MulticlassCalibration(Learner):
     source = "but_asc_fusion (FoCal Multiclass)"
     labels = ("class",)
     pointwise = True
-    betters_one = True
+    betters_one = "calibration"
+    turns = True
     Settings = Calibration
 
     def __init__(self, settings: Any = None) -> None:

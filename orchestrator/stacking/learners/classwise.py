@@ -161,6 +161,11 @@ class ClassWeights(PerClass):
     source = "the product's own; by precision: multi_input_ensemble_asc"
     Settings = ClassWeighting
 
+    def __init__(self, settings: Any = None) -> None:
+        super().__init__(settings)
+        if self.settings.by == "precision":  # it weighs a member's classes against each other
+            self.betters_one = "weights of classes"
+
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
         count, classes = members.scores.shape[1:]
         if self.settings.by == "precision":
@@ -202,6 +207,8 @@ class FusionLayer(FixedMean):
     name = "fusion_layer"
     title = "learned fusion layer"
     source = "multi_feature_cnn_ensemble"
+    betters_one = "calibration"
+    turns = True
     Settings = Layer
 
     def __init__(self, settings: Any = None) -> None:

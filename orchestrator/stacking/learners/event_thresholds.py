@@ -34,7 +34,7 @@ class FrameLearner(Learner):
     takes = ("frame_scores",)
     labels = ("events",)
     judged_by = "event_f1"
-    betters_one = True
+    betters_one = "thresholds"
 
     def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)

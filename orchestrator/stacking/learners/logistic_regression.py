@@ -43,7 +43,8 @@ class LogisticPerClass(Learner):
     standard = True
     source = "the product's own: a class's own scores alone"
     pointwise = True
-    betters_one = True
+    betters_one = "regression"
+    turns = True
     Settings = Regularised
 
     def __init__(self, settings: Any = None) -> None:
@@ -147,7 +148,8 @@ class ColumnRegression(Learner):
     """
 
     pointwise = True
-    betters_one = True
+    betters_one = "regression"
+    turns = True
     Settings = Columns
 
     def __init__(self, settings: Any = None) -> None:
@@ -276,7 +278,8 @@ class LogisticPca(Learner):
     title = "logistic regression after PCA"
     source = "cnn_stacking_logreg (120 components, C = 4, mean of five folds' models)"
     pointwise = True
-    betters_one = True
+    betters_one = "regression"
+    turns = True
     Settings = AfterPca
 
     def __init__(self, settings: Any = None) -> None:

@@ -83,6 +83,8 @@ class SmallNetwork(Learner):
     """
 
     labels: ClassVar[tuple[LabelKind, ...]] = ("tags", "class", "events", "values")
+    betters_one = "a network"
+    turns = True
     Settings = Net
 
     def __init__(self, settings: Any = None) -> None:

@@ -43,6 +43,7 @@ class RankMean(Learner):
     title = "rank averaging"
     source = "convnet_1d_2d"
     labels = ("tags", "class", "events", "relevance")
+    betters_one = "ranks"
     Settings = Ranks
 
     def __init__(self, settings: Any = None) -> None:
@@ -55,7 +56,7 @@ class RankMean(Learner):
         self.w = given_weights(self.settings.weights, members.scores.shape[1])
         self.sorted = np.sort(members.scores, axis=0)
         self.thresholds = None
-        if targets.kind in ("tags", "events"):
+        if targets.says_tags and not targets.exclusive:
             self.thresholds = best_thresholds(self._ranks(members.scores), targets.values)
 
     def predict(self, members: Members) -> np.ndarray:

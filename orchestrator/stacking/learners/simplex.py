@@ -24,6 +24,8 @@ class Weighted(Learner):
     def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)
         self.w = np.zeros(0)
+        if getattr(self.settings, "standardise", False):
+            self.betters_one = "one scale"
 
     def predict(self, members: Members) -> np.ndarray:
         fused: np.ndarray = np.einsum("nmk,m->nk", self._seen(members).scores, self.w)

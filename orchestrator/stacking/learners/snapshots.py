@@ -52,6 +52,7 @@ class SnapshotEnsemble(Learner):
     """Epochs of the training that comes furthest, or of all."""
 
     takes = ("epoch_scores",)
+    betters_one = "several epochs"
 
     def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)

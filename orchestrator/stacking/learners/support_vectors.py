@@ -43,6 +43,8 @@ class SupportVectors(Learner):
     A class without rows (or without others) keeps its members' mean; of one class a clip it gets 0.
     """
 
+    betters_one = "support vectors"
+    turns = True
     Settings = Machine
 
     def __init__(self, settings: Any = None) -> None:

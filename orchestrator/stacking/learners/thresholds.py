@@ -66,7 +66,7 @@ class Thresholds(Learner):
     """The mean scores, bent so that each class's threshold comes to lie at 0.5."""
 
     labels = ("tags", "events")
-    betters_one = True
+    betters_one = "thresholds"
 
     def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)

@@ -10,17 +10,16 @@ import numpy as np
 from orchestrator.members.seen import Members, Targets
 from orchestrator.stacking.learner import Learner
 from orchestrator.stacking.learners.means import FixedMean, Weights
+from systems.kinds import above_threshold, largest
 
 Ties = Literal["score", "first"]
 TIE = 1e-6  # of the mean score beside a share of votes: it breaks ties and outvotes nobody
 
 
 def votes(scores: np.ndarray, exclusive: bool) -> np.ndarray:
-    """The members' decisions [N, M, K]: tags above 0.5, or the class with the largest score."""
-    if not exclusive:
-        return (scores > 0.5).astype(float)
-    winners = scores.argmax(axis=2)
-    return np.eye(scores.shape[2])[winners]
+    """The members' decisions [N, M, K] as their kind decides: tags, or one class."""
+    decide = largest if exclusive else above_threshold
+    return decide(scores).astype(float)
 
 
 def shares(

@@ -27,7 +27,10 @@ class FramePooled(Around):
     def __init__(self, inner: Learner, pool: Pool) -> None:
         super().__init__(inner)
         self.pool, self.exclusive = pool, False
-        self.says(takes=tuple(dict.fromkeys((*inner.takes, "frame_scores"))))
+        self.says(
+            takes=tuple(dict.fromkeys((*inner.takes, "frame_scores"))),
+            betters_one=inner.betters_one or "pooled frames",
+        )
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
         """Fit the inner learner on clips.

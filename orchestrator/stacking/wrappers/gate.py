@@ -23,7 +23,7 @@ class Gated(Around):
 
     def __init__(self, inner: Learner, events_of: int) -> None:
         super().__init__(inner)
-        self.events_of, self.exclusive = events_of, False
+        self.events_of = events_of
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
         """Fit the learner of the tags.
@@ -34,12 +34,11 @@ class Gated(Around):
         if self.events_of not in members.with_events():
             who = members.names[self.events_of]
             raise CannotFit(f"it keeps the events of {who}, which tells of no time.")
-        self.exclusive = targets.exclusive
         super().fit(members, targets, seed)
 
     def events(self, members: Members) -> tuple[tuple[Event, ...], ...] | None:
         """The member's events of the classes that the fused tags hold for present."""
-        return members.gated_events(self.events_of, self.predict(members), self.exclusive)
+        return members.gated_events(self.events_of, self.predict(members))
 
     def fused_frames(self, members: Members) -> tuple[np.ndarray, ...] | None:
         """None: events are a member's own."""
@@ -53,8 +52,4 @@ class Gated(Around):
         return cls(inner(state["inner"]), state["events_of"])
 
     def state(self) -> dict[str, Any]:
-        return {**super().state(), "events_of": self.events_of, "exclusive": self.exclusive}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        super().restore(state)
-        self.exclusive = state["exclusive"]
+        return {**super().state(), "events_of": self.events_of}

@@ -45,6 +45,7 @@ class Nested(Around):
             uses=tuple(sorted({kind for one in (outer, *learners) for kind in one.uses})),
             pointwise=all(one.pointwise for one in (outer, *learners)),
             one_model=any(one.one_model for one in (outer, *learners)),
+            betters_one=next(filter(None, (one.betters_one for one in (outer, *learners))), ""),
         )
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
