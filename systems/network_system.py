@@ -187,7 +187,8 @@ class NetworkSystem:
         """Why clips cannot be heard of which the longest to train on, and the shortest of all, have
         such lengths in s; or an empty text."""
         least, excerpts = self.least_seconds, self.excerpts
-        if excerpts.of_features and shortest + 2 * excerpts.mirror < least:
+        made_of = (excerpts.made_of or shortest) + 2 * excerpts.mirror
+        if excerpts.of_features and made_of < least:
             return (
                 f"the shortest clip has {shortest:.4g} s, and features are made of whole clips: a "
                 f"window takes {least:.4g} s"

@@ -51,6 +51,7 @@ class RetrievalSystem:
     """
 
     selects = None
+    least_seconds = 0.0  # sound is cut or filled to what is heard
 
     def __init__(
         self, *, query: Side, gallery: Side, network: Callable[[Mapping[str, Any]], nn.Module],
@@ -68,6 +69,10 @@ class RetrievalSystem:
     @property
     def keeps(self) -> int:
         return self.training.keep.count
+
+    def too_short(self, longest: float, shortest: float, classes: int) -> str:
+        """Nothing is."""
+        return ""
 
     def inputs(self) -> dict[str, Input]:
         return {
