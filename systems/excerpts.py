@@ -62,8 +62,10 @@ class Excerpts:
     made_of: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.seconds <= 0 or self.frames < 0 or not 0 < self.hop <= 1:
-            raise ValueError("seconds lie above 0, frames at or above 0, hop in (0, 1]")
+        if self.seconds <= 0 or min(self.frames, self.made_of) < 0 or not 0 < self.hop <= 1:
+            raise ValueError("seconds lie above 0, frames and made_of at or above, hop in (0, 1]")
+        if self.made_of and not self.frames:
+            raise ValueError("made_of is of features, of which frames are excerpts")
 
     @property
     def of_features(self) -> bool:

@@ -30,7 +30,7 @@ class Side:
     """How queries, or the items of the gallery, are heard: one excerpt of features each.
 
     Raises:
-        ValueError: excerpts of sound, or several of a clip.
+        ValueError: excerpts of sound, several of a clip, or features of clips of any length.
     """
 
     front_end: FrontEnd
@@ -38,8 +38,8 @@ class Side:
     scale: By = "clip"
 
     def __post_init__(self) -> None:
-        if not self.excerpts.of_features or self.excerpts.predict != "start":
-            raise ValueError("queries and items are heard by an excerpt of features at the start")
+        if not self.excerpts.made_of or self.excerpts.predict != "start":
+            raise ValueError("queries and items are heard by an excerpt at the start of features")
 
     @property
     def shape(self) -> tuple[int, ...]:
