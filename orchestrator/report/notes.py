@@ -14,7 +14,7 @@ from orchestrator.report.tables import (
     scored_parts,
     scored_rows,
 )
-from orchestrator.report.words import count, duration, interval, setting
+from orchestrator.report.words import count, duration, interval, is_finite, setting
 
 FEW_GROUPS = 20
 
@@ -186,8 +186,9 @@ def _trivial_note(results: Mapping[str, Any]) -> str:
     )
     if sign * best["value"] <= sign * trivial["out_of_fold"]["value"]:
         return f"{text} No member is better: these figures say nothing of what was learnt."
-    if sign * best[ends[0]] <= sign * trivial["out_of_fold"][ends[1]]:
-        return f"{text} The intervals overlap: the members may have learnt nothing."
+    worst, most = best[ends[0]], trivial["out_of_fold"][ends[1]]
+    if not (is_finite(worst) and is_finite(most) and sign * worst > sign * most):
+        return f"{text} The two are not surely apart: the members may have learnt nothing."
     return text
 
 
