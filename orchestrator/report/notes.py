@@ -195,15 +195,15 @@ def _trivial_note(results: Mapping[str, Any]) -> str:
 def _selection_note(results: Mapping[str, Any]) -> str:
     if is_training(results):
         return (
-            "Validation figures are selection-biased: each training is scored at its best epoch, "
-            "chosen on the rows that it is scored on. The test part is free of that choice."
+            "Each clip of the validation part is scored at an epoch that other clips chose. "
+            "Figures by epoch, such as the learning curves, are of the clips that choose."
         )
     whose = "members' values used for selection" if is_stack(results) else "leaderboard's figures"
     return (
-        f"The {whose} are selection-biased: each trial is scored at its best epoch, "
-        "chosen on the rows that it is scored on, and the best trial is the best of many. Expect "
-        "lower values on new data. The members' out-of-fold figures are free of the choice of "
-        "epoch, not of the choice of trial; only the test part is free of both."
+        f"The {whose} are selection-biased: the best trial is the best of many on the same rows. "
+        "Expect lower values on new data. Of a completed trial each row is scored at an epoch that "
+        "other rows chose; the values of other trials, and the learning curves, are of the rows "
+        "that choose. Only the test part is free of the choice of trial."
     )
 
 
