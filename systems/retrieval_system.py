@@ -52,7 +52,6 @@ class RetrievalSystem:
     """
 
     selects = None
-    least_seconds = 0.0  # sound is cut or filled to what is heard
 
     def __init__(
         self, *, query: Side, gallery: Side, network: Callable[[Mapping[str, Any]], nn.Module],

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from orchestrator.members.choose import note
-from orchestrator.members.rows import Member, OutOfFold, _by_other_half, validation_targets
+from orchestrator.members.rows import Member, OutOfFold, validation_targets
 from orchestrator.members.seen import Members, Targets
 from orchestrator.runs.counts import load_counts
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
+from orchestrator.training.crossed import crossed_scores
 from systems import data
 from systems.data.dataset import Event, Labels
 from systems.data.splits import make_splits, training_data
@@ -181,5 +182,8 @@ def test_an_epoch_a_trial_and_stage_two_value_scores_of_classes_alike() -> None:
     right = (0.3 * truth + 0.1).astype(np.float32)
     rows = targets.rows(targets.folds == 0)
     halves = np.arange(len(truth)) % 2
-    chosen = _by_other_half(np.stack([scores, right]), rows, halves)
+    (chosen,) = crossed_scores(
+        [np.stack([scores, right])], [2], 1,
+        lambda _, said, clips: rows.rows(clips).worth(said[clips]), halves,
+    )  # fmt: skip
     np.testing.assert_array_equal(chosen, right)
