@@ -124,6 +124,14 @@ def test_copies_that_train_are_one_group_and_no_fault(tmp_path: Path) -> None:
         assert not {group[i] for i in fold.train} & {group[i] for i in fold.validation}
 
 
+def test_silent_clips_are_no_copies(tmp_path: Path) -> None:
+    """What is wrong with them is told by the waveform store."""
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / name, np.zeros(RATE // 2), RATE)
+    rows = ("a.wav,x,train,", "b.wav,y,test,")
+    assert ids(data.load("table", table(tmp_path, *rows)), "train") >= {"a.wav"}
+
+
 def test_own_folds_that_split_a_sound_are_refused(tmp_path: Path) -> None:
     rows = [f"{i}.wav,{'xy'[i % 2]},{'train' if i < 8 else 'test'},{i % 4 if i < 8 else ''}"
             for i in range(10)]  # fmt: skip

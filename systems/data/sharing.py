@@ -34,7 +34,7 @@ def equal_sound(files: Files, seconds: Mapping[str, float]) -> Copies:
     """Clips that are the same sound under several names.
 
     Only clips of one length (``seconds`` of each) that begin alike are decoded as a whole. What is
-    broken is no copy: the reader, or the waveform store, tells of it.
+    broken or silent is no copy: the reader, or the waveform store, tells of it.
     """
     with ThreadPoolExecutor(8) as pool:
         firsts = pool.map(lambda i: _first(files.where(i)), seconds)
@@ -54,9 +54,11 @@ def _first(path: str) -> str | None:
 
 def _whole(files: Files, clip_id: str) -> str | None:
     try:
-        return sound_digest(*files.read(clip_id))
+        samples, rate = files.read(clip_id)
     except UserError:
         return None
+    silent = np.ptp(samples.mean(axis=0)) == 0
+    return None if silent else sound_digest(samples, rate)
 
 
 def _together(keys: Mapping[str, Hashable | None]) -> Copies:
