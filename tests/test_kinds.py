@@ -139,10 +139,13 @@ def test_members_are_noted_by_every_metric_of_their_rows(
         run.trial(number).append_metrics(0, 1, {own: 0.5})
     members = tuple(Member(run, number, number) for number in (0, 1))
     ids = tuple(f"clip{i}" for i in range(30))
-    targets = Targets.of(values, labels, own, weights=weights)
+    groups = tuple(f"g{i // 5}" for i in range(30))
+    targets = Targets.of(values, labels, own, weights=weights, groups=groups)
     note(run, OutOfFold(members, Members(("0", "1"), ids, CLASSES, scores), targets, (1, 1)))
-    counted, _, rows = load_counts(run.validation_counts)
-    assert counted == ids[:25]
+    counted, of, rows = load_counts(run.validation_counts)
+    assert (counted, of) == (ids[:25], groups[:25])
+    sizes = read_json(run.members)["judged"]
+    assert (sizes["clips"], sizes["groups"]) == (25, 5)
     assert [row.key for row in rows] == ["best, out of fold", "trial 1, out of fold"]
     noted = read_json(run.members)["members"]
     for m, row in enumerate(rows):
@@ -151,6 +154,7 @@ def test_members_are_noted_by_every_metric_of_their_rows(
             expected = clip_metric(name, labels)(values[:25], scores[:25, m])
             assert metric(name).value(counts) == expected
         assert noted[m]["out_of_fold"]["value"] == metric(own).value(row.counts[own])
+        assert noted[m]["out_of_fold"] == metric(own).interval(row.counts[own], of)._asdict()
 
 
 def test_an_epoch_a_trial_and_stage_two_value_scores_of_classes_alike() -> None:

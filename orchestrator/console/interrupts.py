@@ -3,14 +3,30 @@ after the running epoch."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 from systems.errors import UserError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def unhung() -> Iterator[None]:
+    """Processes that are started within outlive a terminal that is closed: their driver ends them,
+    once it is done with what the interruption leaves to do."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before or signal.SIG_DFL)
 
 
 class Interrupted(Exception):

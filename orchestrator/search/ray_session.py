@@ -13,7 +13,7 @@ import ray
 from ray._private.services import get_ray_address_from_environment
 from ray.job_config import JobConfig
 
-from orchestrator.console.interrupts import Stop
+from orchestrator.console.interrupts import Stop, unhung
 from systems.errors import UserError
 from systems.machine import cores, own_code
 
@@ -126,7 +126,10 @@ def _start(cpus: int, quiet: dict[str, Any]) -> None:
         # Ray would write a token there; its own processes take it from here as well.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **quiet)
+        with unhung():
+            ray.init(
+                address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **quiet
+            )
     except OSError as error:
         raise UserError(
             f"Ray cannot be started on this machine (its folder is {folder}): {error}. Without it: "
