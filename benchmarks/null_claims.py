@@ -76,8 +76,9 @@ def made(kind: str, seed: int, clips: int, groups: int | None = None) -> tuple[D
                   for i, g in zip(ids, of, strict=True))  # fmt: skip
     labels = Labels(kind, dict(zip(ids, values, strict=True)))  # type: ignore[arg-type]
     classes = ("y",) if kind == "values" else tuple("abc")
-    return Dataset("made", "any", classes, about, {"train": labels}, {}, {}, None,
-                   test_part=None), truth  # type: ignore[arg-type]  # fmt: skip
+    silent: Any = None  # nothing is heard of it
+    parts = {"train": labels}
+    return Dataset("made", "any", classes, about, parts, {}, {}, silent, test_part=None), truth
 
 
 def unheard(
