@@ -18,6 +18,8 @@ The bound of 5 % of 20 is 4 claims, of 200 it is 16 (one-sided 99 % and 98 % of 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -35,7 +37,8 @@ from orchestrator.stacking.families import learner, learners
 from orchestrator.stacking.judging import LEVEL, Judgement, compared, judge
 from orchestrator.stacking.learner import Learner
 from systems.data.dataset import Clip, Dataset, Event, Labels
-from systems.data.splits import make_splits
+from systems.data.splits import Splits, make_splits
+from systems.errors import UserError
 from systems.kinds import KINDS
 from systems.metrics import metric
 from systems.predictions import Predictions
@@ -51,7 +54,18 @@ SECONDS, HOP = 10.0, 0.1
 Set = tuple[Members, Targets, TrivialRows]
 
 
-def made(kind: str, seed: int, clips: int, groups: int | None = None) -> tuple[Dataset, Any]:
+def split(kind: str, seed: int, clips: int, groups: int | None) -> tuple[Dataset, Any, Splits]:
+    """The first of such sets whose every fold can train every class; its truth and its splits."""
+    for attempt in itertools.count():
+        dataset, truth = made(kind, (seed, attempt), clips, groups)
+        with contextlib.suppress(UserError):
+            return dataset, truth, make_splits(dataset, seed)
+    raise AssertionError
+
+
+def made(
+    kind: str, seed: tuple[int, int], clips: int, groups: int | None = None
+) -> tuple[Dataset, Any]:
     """Labels of a kind that follow nothing but, where asked for, the clip's group; the truth."""
     r = np.random.default_rng(seed)
     of = np.arange(clips) if groups is None else np.arange(clips) % groups
@@ -86,8 +100,8 @@ def unheard(
     count: int = 4, signal: float = 0.0,
 ) -> Set:  # fmt: skip
     """Members that say the share (the mean) that their fold trained on, noise, and a signal."""
-    dataset, truth = made(kind, seed, clips, groups)
-    splits, r = make_splits(dataset, seed), np.random.default_rng([seed, 1])
+    dataset, truth, splits = split(kind, seed, clips, groups)
+    r = np.random.default_rng([seed, 1])
     ids = [clip.clip_id for clip in dataset.clips]
     place = {clip_id: row for row, clip_id in enumerate(ids)}
     prior, fold_of = np.zeros(truth.shape), np.zeros(clips, int)
