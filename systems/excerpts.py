@@ -62,8 +62,10 @@ class Excerpts:
     made_of: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.seconds <= 0 or self.frames < 0 or not 0 < self.hop <= 1:
-            raise ValueError("seconds lie above 0, frames at or above 0, hop in (0, 1]")
+        if self.seconds <= 0 or min(self.frames, self.made_of) < 0 or not 0 < self.hop <= 1:
+            raise ValueError("seconds lie above 0, frames and made_of at or above, hop in (0, 1]")
+        if self.made_of and not self.frames:
+            raise ValueError("made_of is of features, of which frames are excerpts")
 
     @property
     def of_features(self) -> bool:
@@ -78,6 +80,17 @@ class Excerpts:
         missing = max(0, samples - waveform.shape[-1])
         fill = [(0, 0)] * (waveform.ndim - 1) + [(0, missing)]
         return np.pad(waveform[..., :samples], fill)
+
+    def too_short(self, shortest: float, least: float) -> str:
+        """Why features cannot be made of all clips, the shortest of which has such a length in s,
+        where a frame takes ``least`` s; or an empty text."""
+        made_of = self.made_of or shortest + 2 * self.mirror
+        if not self.of_features or made_of >= least:
+            return ""
+        return (
+            f"the shortest clip has {shortest:.4g} s, and features are made of "
+            f"{made_of:.4g} s of it: a window takes {least:.4g} s"
+        )
 
     def starts(self, total: int, length: int, grid: int = 1) -> tuple[int, ...]:
         """Where the windows of a part of ``total`` units begin, on a grid."""

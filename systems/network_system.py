@@ -19,7 +19,7 @@ from systems.data.store import Channels
 from systems.errors import UserError
 from systems.excerpts import Excerpts, Voting
 from systems.fitted_network import FittedNetwork, files_of
-from systems.frontend import FrontEnd, built, channels_of, is_stored, several
+from systems.frontend import FrontEnd, built, channels_of, is_stored, least_seconds
 from systems.frontend.embeddings import FrameEmbeddings
 from systems.frontend.scale import By, Scale
 from systems.listening import Activation, Hearing, Model
@@ -181,17 +181,14 @@ class NetworkSystem:
     @property
     def least_seconds(self) -> float:
         """s of sound that a frame of the front ends takes at least."""
-        return max(_least_samples(one) / one.rate for one in several(self.front_end))
+        return least_seconds(self.front_end)
 
     def too_short(self, longest: float, shortest: float, classes: int) -> str:
         """Why clips cannot be heard of which the longest to train on, and the shortest of all, have
         such lengths in s; or an empty text."""
-        least, excerpts = self.least_seconds, self.excerpts
-        if excerpts.of_features and shortest + 2 * excerpts.mirror < least:
-            return (
-                f"the shortest clip has {shortest:.4g} s, and features are made of whole clips: a "
-                f"window takes {least:.4g} s"
-            )
+        least = self.least_seconds
+        if why := self.excerpts.too_short(shortest, least):
+            return why
         length = self._cut_to(round(longest * self.rate))
         if any_of(self.shape(length))[-1] < 1:
             return (
@@ -330,14 +327,3 @@ class NetworkSystem:
         return Model(
             front_end, scale, network, self.activation, self.excerpts.of_features, self.frozen
         )
-
-
-def _least_samples(front_end: FrontEnd) -> int:
-    """The fewest samples that give a frame."""
-    low, high = 0, 1
-    while front_end.shape(high)[-1] < 1:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if front_end.shape(middle)[-1] < 1 else (low, middle)
-    return high

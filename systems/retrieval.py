@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from systems.context import Context
 from systems.data.prepare import Sound
 from systems.excerpts import Excerpts
-from systems.frontend import FrontEnd
+from systems.frontend import FrontEnd, least_seconds
 from systems.frontend.scale import By, Scale
 from systems.listening import Activation, Heard, Hearing, Model, Tap
 from systems.nets.towers import TwoTowers
@@ -30,7 +30,7 @@ class Side:
     """How queries, or the items of the gallery, are heard: one excerpt of features each.
 
     Raises:
-        ValueError: excerpts of sound, or several of a clip.
+        ValueError: excerpts of sound, several of a clip, or features of clips of any length.
     """
 
     front_end: FrontEnd
@@ -38,13 +38,17 @@ class Side:
     scale: By = "clip"
 
     def __post_init__(self) -> None:
-        if not self.excerpts.of_features or self.excerpts.predict != "start":
-            raise ValueError("queries and items are heard by an excerpt of features at the start")
+        if not self.excerpts.made_of or self.excerpts.predict != "start":
+            raise ValueError("queries and items are heard by an excerpt at the start of features")
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(C, F, T) of an excerpt."""
         return (*self.front_end.shape(self.front_end.rate)[:-1], self.excerpts.frames)
+
+    def too_short(self, shortest: float) -> str:
+        """Why the shortest clip, of such a length in s, cannot be heard; or an empty text."""
+        return self.excerpts.too_short(shortest, least_seconds(self.front_end))
 
     def input(self, role: str) -> Input:
         return Input((role,), self.front_end.rate)

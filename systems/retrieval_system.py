@@ -20,6 +20,7 @@ from systems.data.splits import TrainingData
 from systems.data.store import Channels
 from systems.files import write_whole
 from systems.fitted_network import files_of
+from systems.frontend import least_seconds
 from systems.listening import Activation
 from systems.predictions import Predictions
 from systems.retrieval import Ranker, Searching, Side, embedded, scores
@@ -68,6 +69,15 @@ class RetrievalSystem:
     @property
     def keeps(self) -> int:
         return self.training.keep.count
+
+    @property
+    def least_seconds(self) -> float:
+        """s of sound that a frame of either side takes at least."""
+        return max(least_seconds(side.front_end) for side in self.sides.values())
+
+    def too_short(self, longest: float, shortest: float, classes: int) -> str:
+        """Why a clip of the shortest length, in s, cannot be heard; or an empty text."""
+        return next(filter(None, (side.too_short(shortest) for side in self.sides.values())), "")
 
     def inputs(self) -> dict[str, Input]:
         return {

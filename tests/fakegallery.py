@@ -13,9 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from torch import nn
 
 from systems import data
 from systems.data.dataset import Clip, Dataset, Labels
+from systems.data.prepare import Waveforms
+from systems.data.splits import TrainingData, make_splits, training_data
+from systems.excerpts import Excerpts
+from systems.frontend.log_mel import LogMel
+from systems.nets.towers import PairHead, Tower, TwoTowers
+from systems.retrieval import Ranker, Searching, Side
 
 NAME, RATE, SECONDS = "whistles", 16_000, 0.5
 ITEMS = {
@@ -81,6 +88,19 @@ def read(folder: str | None = None, skip_broken: bool = False) -> Dataset:
         {"test": partial(labels, "test")}, {"test": "relevance"},
         Whistles(tuple(clip.clip_id for clip in clips)),
     )  # fmt: skip
+
+
+def prepared() -> tuple[Ranker, Searching, TrainingData]:
+    """A small model without norms, what it hears, and a fold."""
+    dataset = read()
+    data = training_data(dataset, make_splits(dataset, 0), 0, "mrr")
+    side = Side(LogMel(window=400, hop=400, bands=8),
+                Excerpts(frames=12, made_of=0.6, train="start", predict="start"))  # fmt: skip
+    sides = {"query": side, "gallery": side}
+    sounds = Waveforms(RATE, {c.clip_id: render(c.clip_id) for c in dataset.clips})
+    heard = {name: side.hearing(sounds, 4) for name in sides}
+    network = TwoTowers(Tower(nn.Flatten()), Tower(nn.Flatten()), PairHead(2 * 8 * 12, 4))
+    return Ranker(sides, network, "sigmoid"), Searching(heard, dataset.classes), data
 
 
 def registered(patch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,13 @@ def test_a_clip_shorter_than_a_window_is_filled_where_excerpts_are_of_sound(tmp_
     assert planned(clips(tmp_path, 1.0, least=0.001), set=FIXED)
 
 
+def test_a_clip_without_a_sample_at_the_systems_rate_is_named(tmp_path: Path) -> None:
+    folder = clips(tmp_path, 1.0)
+    soundfile.write(tmp_path / "11.wav", np.array([0.1, -0.1]), 96_000)
+    with pytest.raises(UserError, match=r"shorter than a sample at 16000 Hz.*11\.wav"):
+        planned(folder, set=FIXED)
+
+
 def test_features_of_whole_clips_need_a_window_of_each(tmp_path: Path) -> None:
     """And a network that pools over time needs more than a frame."""
     with pytest.raises(UserError, match=r"shortest clip has 0\.001 s.*11\.wav"):

@@ -121,6 +121,22 @@ def test_what_lies_below_the_tolerance_is_tolerated_and_no_more(tmp_path: Path) 
         assert (seconds_of(path)[0] > 0) == fine
 
 
+def test_a_wav_file_that_is_longer_than_its_header_says_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    soundfile.write(path, noise(1, 16_000)[0], 16_000)
+    whole = path.read_bytes()
+    place = whole.find(b"data") + 4
+    half = struct.pack("<I", (len(whole) - place - 4) // 2)
+    path.write_bytes(whole[:place] + half + whole[place + 4 :])
+    _, ((_, why),) = examine(Files(str(tmp_path), {"x": "x.wav"}), {"x": ""}, decode=False)
+    assert "longer than it says" in why
+    chunk = b"LIST" + struct.pack("<I", 18) + b"INFOISFT" + struct.pack("<I", 6) + b"field\0"
+    size = struct.pack("<I", len(whole) - 8 + len(chunk))
+    for fine in (whole + chunk, whole[:4] + size + whole[8:] + chunk, whole + b"\x13\x37" * 9000):
+        path.write_bytes(fine)
+        assert seconds_of(path) == (1.0, 1.0, 1.0)
+
+
 def test_a_flac_that_does_not_say_its_length_is_read_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "x.flac"
     soundfile.write(path, noise(1, 16_000)[0], 16_000)

@@ -73,7 +73,7 @@ def test_a_killed_training_goes_on_to_the_last_digit(entry: Entry, tmp_path: Pat
     testing.check_resumed(case, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["tagger", "classes", "pupil"])
+@pytest.mark.parametrize("name", ["tagger", "classes", "pupil", "searcher"])
 def test_another_packages_paper_passes_the_same_cases(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

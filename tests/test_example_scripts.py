@@ -76,6 +76,23 @@ def test_a_comparison_of_two_runs(task4_folder: Path, tmp_path: Path) -> None:
     assert (found.rows["difference"] <= found.rows["high"]).all()
 
 
+@pytest.mark.all
+def test_whether_a_loss_follows_the_rank(tmp_path: Path) -> None:
+    tiny = {
+        "training.epochs": 3, "training.steps_per_epoch": 1, "training.labelled": 4,
+        "query.hop": 532, "query.window": 532, "network.query": 2, "network.gallery": 2,
+    }  # fmt: skip
+    found = script("loss_and_rank").main(
+        2, set=tiny, storage=str(tmp_path), ray_address="none", mlflow="none", gpus_per_trial=0.0
+    )
+    assert list(found) == ["tliminet_triplet", "tliminet_pairwise"]
+    assert found.shape == (2, 2)
+    plans = [read_json(tmp_path / f"{name}-{seed}" / "plan.json")
+             for seed in (0, 1) for name in found]  # fmt: skip
+    digests = [plan["splits"]["digest"] for plan in plans]
+    assert digests[0] == digests[1] != digests[2] == digests[3]  # both systems, each seed its own
+
+
 def test_adding_a_paper(
     task4_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

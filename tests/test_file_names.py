@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ import soundfile
 from scored import noise
 from test_inference import command
 
+from orchestrator.models import sound
 from orchestrator.runs.rundir import RunDir
 from systems.errors import UserError
 
@@ -68,3 +70,15 @@ def test_label_tracks_of_links_are_named_as_the_links(
     command(scored_run, links, format="audacity", output=str(tmp_path / "tracks"))
     written = sorted(path.name for path in (tmp_path / "tracks").iterdir())
     assert written == ["one.wav.txt", "two.wav.txt"]
+
+
+def test_no_room_to_unpack_a_file_blames_the_folder_and_not_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sound.tempfile, "TemporaryFile", full)
+    with pytest.raises(UserError, match="Make room there") as error:
+        sound.FileSound(str(folder / "a.WAV"), 1.0).at(16_000)
+    assert sound.tempfile.gettempdir() in str(error.value)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from orchestrator.members.choose import note
-from orchestrator.members.rows import Member, OutOfFold, _by_other_half, validation_targets
+from orchestrator.members.rows import Member, OutOfFold, validation_targets
 from orchestrator.members.seen import Members, Targets
 from orchestrator.runs.counts import load_counts
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
+from orchestrator.training.crossed import crossed_scores
 from systems import data
 from systems.data.dataset import Event, Labels
 from systems.data.splits import make_splits, training_data
@@ -138,10 +139,13 @@ def test_members_are_noted_by_every_metric_of_their_rows(
         run.trial(number).append_metrics(0, 1, {own: 0.5})
     members = tuple(Member(run, number, number) for number in (0, 1))
     ids = tuple(f"clip{i}" for i in range(30))
-    targets = Targets.of(values, labels, own, weights=weights)
+    groups = tuple(f"g{i // 5}" for i in range(30))
+    targets = Targets.of(values, labels, own, weights=weights, groups=groups)
     note(run, OutOfFold(members, Members(("0", "1"), ids, CLASSES, scores), targets, (1, 1)))
-    counted, _, rows = load_counts(run.validation_counts)
-    assert counted == ids[:25]
+    counted, of, rows = load_counts(run.validation_counts)
+    assert (counted, of) == (ids[:25], groups[:25])
+    sizes = read_json(run.members)["judged"]
+    assert (sizes["clips"], sizes["groups"]) == (25, 5)
     assert [row.key for row in rows] == ["best, out of fold", "trial 1, out of fold"]
     noted = read_json(run.members)["members"]
     for m, row in enumerate(rows):
@@ -150,6 +154,7 @@ def test_members_are_noted_by_every_metric_of_their_rows(
             expected = clip_metric(name, labels)(values[:25], scores[:25, m])
             assert metric(name).value(counts) == expected
         assert noted[m]["out_of_fold"]["value"] == metric(own).value(row.counts[own])
+        assert noted[m]["out_of_fold"] == metric(own).interval(row.counts[own], of)._asdict()
 
 
 def test_an_epoch_a_trial_and_stage_two_value_scores_of_classes_alike() -> None:
@@ -177,5 +182,8 @@ def test_an_epoch_a_trial_and_stage_two_value_scores_of_classes_alike() -> None:
     right = (0.3 * truth + 0.1).astype(np.float32)
     rows = targets.rows(targets.folds == 0)
     halves = np.arange(len(truth)) % 2
-    chosen = _by_other_half(np.stack([scores, right]), rows, halves)
+    (chosen,) = crossed_scores(
+        [np.stack([scores, right])], [2], 1,
+        lambda _, said, clips: rows.rows(clips).worth(said[clips]), halves,
+    )  # fmt: skip
     np.testing.assert_array_equal(chosen, right)

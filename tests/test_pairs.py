@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from systems.context import Context
-from systems.data.prepare import Waveforms
-from systems.data.splits import TrainingData, make_splits, training_data
+from systems.data.dataset import Clip
+from systems.data.splits import TrainingData
 from systems.excerpts import Excerpts
-from systems.frontend.log_mel import LogMel
 from systems.frontend.scale import Scale
 from systems.nets.towers import PairHead, Tower, TwoTowers
 from systems.outputs import Outputs
-from systems.retrieval import Ranker, Searching, Side, embedded, scores
+from systems.retrieval import Ranker, Searching, embedded, scores
+from systems.sounds import heard_by
+from systems.system import Input, by_key
 from systems.training.batches import index_batches
 from systems.training.losses import PairBce, Step, TripletBce
 from systems.training.pairs import Answers, Drawn, Pairs, Triplets
@@ -192,15 +193,8 @@ def test_towers_run_once_a_sound_and_the_head_a_pair() -> None:
 
 
 def prepared(settings: Pairs | Triplets) -> tuple[Any, Ranker, Searching, TrainingData, Context]:
-    dataset, context = fakegallery.read(), Context(threads=1)
-    data = training_data(dataset, make_splits(dataset, 0), 0, "mrr")
-    side = Side(LogMel(window=400, hop=400, bands=8),
-                Excerpts(frames=12, made_of=0.6, train="start", predict="start"))  # fmt: skip
-    sides = {"query": side, "gallery": side}
-    sounds = {c.clip_id: fakegallery.render(c.clip_id) for c in dataset.clips}
-    heard = {name: side.hearing(Waveforms(16_000, sounds), 4) for name in sides}
-    network = TwoTowers(Tower(nn.Flatten()), Tower(nn.Flatten()), PairHead(2 * 8 * 12, 4))
-    model, hearing = Ranker(sides, network, "sigmoid"), Searching(heard, dataset.classes)
+    model, hearing, data = fakegallery.prepared()
+    context = Context(threads=1)
     return settings.source(model, hearing, data, context), model, hearing, data, context
 
 
@@ -235,6 +229,16 @@ def test_every_query_is_scored_against_every_item() -> None:
     torch.testing.assert_close(rows, scores(model, said["query"], said["gallery"], context))
     one = model.network.head(said["query"][2:3], said["gallery"][4:5]).sigmoid()
     torch.testing.assert_close(rows[2, 4], one[0])
+
+
+def test_inputs_that_agree_but_for_roles_share_their_sound() -> None:
+    clips = [Clip(role, "train", role, role, 1.0) for role in ("labelled", "gallery", "unlabelled")]
+    inputs = [Input(("labelled",), 8000), Input(("gallery",), 8000), Input(("gallery",), 16_000)]
+    found = by_key(inputs)
+    assert [one.roles for one in found.values()] == [("labelled", "gallery"), ("gallery",)]
+    both, gallery = (heard_by(one, found.values(), clips) for one in found.values())
+    assert both == ("labelled", "gallery", "unlabelled")
+    assert gallery == ("gallery", "unlabelled"), "what no input asks for is in all"
 
 
 def test_short_sound_is_filled_before_its_features_are_made_and_long_is_cut() -> None:

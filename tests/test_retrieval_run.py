@@ -100,6 +100,15 @@ def test_the_test_part_is_scored_among_the_recordings_that_it_searches(run: RunD
     assert rows[None]["metrics"]["mrr"]["value"] > 0.6  # by chance it is 0.52
 
 
+def test_ranks_are_averaged_within_each_query(run: RunDir) -> None:
+    each = [final(run, one["trial"]).ranking for one in read_json(run.members)["members"]]
+    expected = np.mean([(rankdata(one, axis=1) - 0.5) / len(EVERY) for one in each
+                        if one is not None], axis=0)  # fmt: skip
+    said = Predictions.load(run.learner("rank_mean").test).ranking
+    assert said is not None
+    np.testing.assert_allclose(said, expected)
+
+
 def test_members_are_scored_by_epochs_that_other_queries_chose(run: RunDir) -> None:
     members = read_json(run.members)["members"]
     folds = len(run.plan.splits["folds"])
@@ -138,6 +147,8 @@ def test_it_is_reported_with_its_best_and_worst_queries(run: RunDir) -> None:
         assert found in ITEMS["test"], "what is not searched is not found"
     worst, best = results["test"]["examples"][0], results["test"]["examples"][-1]
     assert best["true_tags"] == best["predicted_tags"]
+    assert best["rank"] == 1.0 <= worst["rank"]
+    assert f"is at rank {worst['rank']:g}" in " ".join(page.words)
     assert worst["why"].startswith("one of the worst clips by their ranking")
 
 

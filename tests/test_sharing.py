@@ -82,6 +82,7 @@ def test_the_same_sound_under_another_name_trains_nothing(
     assert "train3.wav" not in text
     left = data.load("table", folder, skip_shared=True)
     assert ids(left, "train") == {f"train{i}.wav" for i in range(10)}
+    assert "other.wav" not in left.labels["train"].values
     assert any("other.wav" in note and "--skip-shared" in note for note in left.notes)
 
 
@@ -121,6 +122,19 @@ def test_copies_that_train_are_one_group_and_no_fault(tmp_path: Path) -> None:
     assert any("train0.wav = again0.wav" in note for note in dataset.notes)
     for fold in make_splits(dataset, 0).folds:
         assert not {group[i] for i in fold.train} & {group[i] for i in fold.validation}
+
+
+def test_own_folds_that_split_a_sound_are_refused(tmp_path: Path) -> None:
+    rows = [f"{i}.wav,{'xy'[i % 2]},{'train' if i < 8 else 'test'},{i % 4 if i < 8 else ''}"
+            for i in range(10)]  # fmt: skip
+    for i in range(10):
+        noise(tmp_path / f"{i}.wav", i)
+    copied(tmp_path / "2.wav", tmp_path / "6.wav")  # in the same fold
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(["path,labels,part,fold", *rows]))
+    assert make_splits(data.load("table", str(tmp_path)), 0).protocol == "own folds"
+    copied(tmp_path / "2.wav", tmp_path / "5.wav")
+    assert "2.wav in fold '2', 5.wav in fold '1', 6.wav in fold '2'" in refused(str(tmp_path))
 
 
 def test_an_unlabelled_clip_is_not_heard_where_its_group_validates(tmp_path: Path) -> None:

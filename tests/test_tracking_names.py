@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
+from orchestrator.tracking.metrics import trivial_metrics
 from orchestrator.tracking.names import metric_name, name_pieces
 
 
@@ -28,3 +30,11 @@ def test_names_that_are_too_long_stay_different() -> None:
     one, other = metric_name("a" * 300), metric_name("a" * 301)
     assert one != other
     assert max(len(one), len(other)) <= 250
+
+
+def test_a_long_name_below_another_is_no_longer() -> None:
+    plan = SimpleNamespace(metric="clip_macro_f1")
+    tested = {metric_name("test_class", "x" * n, "f1"): 0.5 for n in (300, 301)}
+    found = trivial_metrics(plan, {}, tested)  # type: ignore[arg-type]
+    assert len(found) == 2
+    assert max(map(len, found)) <= 250

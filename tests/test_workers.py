@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import fakegallery
 import numpy as np
+import pytest
 import torch
 import torch.distributed
 import torch.multiprocessing
@@ -22,7 +24,8 @@ from systems.excerpts import Excerpts
 from systems.frontend.scale import Scale
 from systems.listening import Hearing, Model
 from systems.outputs import Outputs
-from systems.training.losses import ClipBce
+from systems.training.losses import ClipBce, TripletBce
+from systems.training.pairs import Triplets
 from systems.training.settings import Training
 from systems.training.supervised import Recipe, fit
 
@@ -77,25 +80,36 @@ def trained(context: Context) -> tuple[dict[str, Tensor], list[Any]]:
     return model.network.state_dict(), values
 
 
-def work(rank: int, world: int, port: int, folder: str) -> None:
+def searched(context: Context) -> tuple[dict[str, Tensor], list[Any]]:
+    """Weights and metrics after two epochs of triplets, drawn alike by all workers."""
+    torch.manual_seed(0)
+    model, hearing, data = fakegallery.prepared()
+    training = Training(epochs=2, labelled=5, unlabelled=0, steps_per_epoch=3)
+    recipe = Recipe([TripletBce(5.0)], training, batches=Triplets())
+    history, _ = fit(model, recipe, hearing, data, context)
+    return model.network.state_dict(), [metrics["mrr"] for metrics in history.metrics]
+
+
+def work(rank: int, world: int, port: int, folder: str, train: Any) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", rank=rank, world_size=world)
     context = Context(Path(folder) / "checkpoints", rank=rank, world=world)
-    torch.save(trained(context), Path(folder) / f"{rank}.pt")
+    torch.save(train(context), Path(folder) / f"{rank}.pt")
     torch.distributed.barrier()
     # Gloo's threads may still hold tensors, and abort the process when the interpreter is taken
     # down around them (pytorch/pytorch#179291): leave without that.
     os._exit(0)
 
 
-def test_two_workers_train_what_one_trains(tmp_path: Path) -> None:
+@pytest.mark.parametrize("train", [trained, searched])
+def test_two_workers_train_what_one_trains(train: Any, tmp_path: Path) -> None:
     """Batches of three are shared two and one: each clip must count the same."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(work, (2, port, str(tmp_path)), nprocs=2)
-    alone, values = trained(Context())
+    torch.multiprocessing.spawn(work, (2, port, str(tmp_path), train), nprocs=2)
+    alone, values = train(Context())
     for rank in (0, 1):
         weights, seen = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert seen == values

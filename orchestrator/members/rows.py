@@ -20,7 +20,8 @@ from orchestrator.members.trivial import TrivialRows
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
-from orchestrator.training.trial import best_step, read_epoch_scores
+from orchestrator.training.crossed import crossed_scores
+from orchestrator.training.trial import best_step, keeps, read_epoch_scores
 from systems.data.dataset import Clip, Dataset, LabelKind, rows_of_clips
 from systems.data.splits import Splits, clip_set, kind_of
 from systems.data.stratify import cross_fitting_folds
@@ -179,7 +180,7 @@ def out_of_fold(
         if len(by_fold) == 1 and targets.metric != plan.metric:
             scores.append(rows)  # by an epoch that the other half chose
             continue
-        scores.append(_by_others(by_fold, best, targets, plan, keeps_of(member)))
+        scores.append(_by_others(by_fold, best, targets, keeps_of(member)))
     for member, one, rows in zip(members, scores, own, strict=True):
         if not np.isfinite(one).all():
             raise UserError(f"{member.name} predicts scores that are no numbers: leave it out.")
@@ -313,61 +314,25 @@ def refuse_seen(who: str, clips: Iterable[str]) -> None:
 
 
 def _by_others(
-    epochs: list[np.ndarray], best: Sequence[int], targets: Targets, plan: Plan, keeps: int
+    epochs: list[np.ndarray], best: Sequence[int], targets: Targets, count: int
 ) -> np.ndarray:
     """Scores [N, K] of all rows, each by an epoch that other rows chose."""
-    if keeps > 1:
-        return _mean_by_others(epochs, keeps, targets)
-    if len(epochs) == 1:
-        halves = cross_fitting_folds(targets.strata(), targets.groups, plan.seed, most=2)
-        return _by_other_half(epochs[0], targets, halves)
-    chosen = [
-        round(statistics.median(b for g, b in enumerate(best) if g != fold))
-        for fold in range(len(best))
-    ]
-    parts = [e[min(step, len(e)) - 1] for e, step in zip(epochs, chosen, strict=True)]
-    return np.concatenate(parts)
-
-
-def _mean_by_others(epochs: list[np.ndarray], keeps: int, targets: Targets) -> np.ndarray:
-    """The mean scores [N, K] of the ``keeps`` epochs that are best on the rows of other folds; of
-    a single fold they are its last ones, which no row chose."""
-    if len(epochs) == 1:
-        return np.asarray(epochs[0][-keeps:].mean(axis=0))
     truths = [targets.rows(targets.folds == fold) for fold in range(len(epochs))]
-    shared = min(len(one) for one in epochs)
-    values = np.array([
-        [truth.worth(one[epoch]) for epoch in range(shared)]
-        for one, truth in zip(epochs, truths, strict=True)
-    ])  # fmt: skip
-    parts = []
-    for fold, one in enumerate(epochs):
-        others = np.delete(values, fold, axis=0).mean(axis=0)
-        parts.append(one[np.argsort(-others, kind="stable")[:keeps]].mean(axis=0))
-    return np.concatenate(parts)
+
+    def worth(fold: int, scores: np.ndarray, clips: np.ndarray | None) -> float | None:
+        if clips is None:
+            return truths[fold].worth(scores)
+        judge = truths[fold].rows(clips)
+        rows = rows_of_clips(np.flatnonzero(clips), truths[fold].lengths)
+        return judge.worth(scores[rows]) if judge.counted().any() else None
+
+    halves = cross_fitting_folds(targets.strata(), targets.groups, 0, most=2)
+    return np.concatenate(crossed_scores(epochs, best, count, worth, halves, truths[0].lengths))
 
 
 def keeps_of(member: Member) -> int:
     """How many epochs of a member's trainings predict."""
-    plan = member.plan
-    params = read_json(member.run.trial(member.number).config)["params"]
-    return plan.entry().build(plan.trial_config(params)).keeps
-
-
-def _by_other_half(epochs: np.ndarray, targets: Targets, halves: np.ndarray) -> np.ndarray:
-    out = np.empty_like(epochs[0])
-    for half in (0, 1):
-        asked, other = (
-            rows_of_clips(np.flatnonzero(mask), targets.lengths)
-            for mask in (halves == half, halves != half)
-        )
-        judge = targets.rows(halves != half)
-        if judge.counted().any():
-            best = int(np.argmax([judge.worth(scores[other]) for scores in epochs]))
-        else:  # of a single clip the last epoch, which nothing chose
-            best = len(epochs) - 1
-        out[asked] = epochs[best][asked]
-    return out
+    return keeps(member.run.trial(member.number), member.plan)
 
 
 def _pooled_epochs(by_fold: list[np.ndarray]) -> dict[int, np.ndarray]:

@@ -191,7 +191,7 @@ class Predictor:
         for name in map(str, paths):
             try:
                 found.append(self._predict(shown(name), FileSound(name, seconds[name])))
-            except (BrokenSound, OSError) as error:
+            except BrokenSound as error:
                 torn.append((name, str(error)))
         _refuse(torn, len(names))
         return found

@@ -10,7 +10,7 @@ import soxr
 
 from systems.data.files import LENGTH_TOLERANCE, BrokenSound, Levels, blocks
 from systems.data.store import COUNT, Channels, mixed, to_mono, too_many
-from systems.errors import UserError
+from systems.errors import UserError, shown
 
 BLOCK = 1 << 18  # samples of a file that are decoded at once
 
@@ -28,19 +28,28 @@ class FileSound:
         """Samples [S] or [2, S] at a rate in Hz; ``seconds`` is then known.
 
         Raises:
-            BrokenSound: it cannot be decoded, or is nothing that can be judged.
-            OSError: it cannot be read, or there is no room for it.
+            BrokenSound: it cannot be read, or is nothing that can be judged.
+            UserError: there is no room for it.
         """
         if (rate, channels) not in self._at:
             count = COUNT[channels]
-            with tempfile.TemporaryFile() as file:
-                for block in self._resampled(rate, channels):
-                    file.write(np.ascontiguousarray(block, np.float32).tobytes())
-                samples = round(self.seconds * rate) * count
-                file.truncate(samples * 4)  # cut or filled, as the waveform store does it
-                flat = np.memmap(file, np.float32, "r") if samples else np.zeros(0, np.float32)
-                self._at[rate, channels] = flat if count == 1 else flat.reshape(-1, count).T
+            try:
+                flat = self._unpacked(rate, channels)
+            except OSError as error:
+                raise UserError(
+                    f"{shown(self.path)} cannot be unpacked in {tempfile.gettempdir()}: "
+                    f"{error.strerror or error}. Make room there, or name another folder by TMPDIR."
+                ) from error
+            self._at[rate, channels] = flat if count == 1 else flat.reshape(-1, count).T
         return self._at[rate, channels]
+
+    def _unpacked(self, rate: int, channels: Channels) -> np.ndarray:
+        with tempfile.TemporaryFile() as file:
+            for block in self._resampled(rate, channels):
+                file.write(np.ascontiguousarray(block, np.float32).tobytes())
+            samples = round(self.seconds * rate) * COUNT[channels]
+            file.truncate(samples * 4)  # cut or filled, as the waveform store does it
+            return np.memmap(file, np.float32, "r") if samples else np.zeros(0, np.float32)
 
     def _resampled(self, rate: int, channels: Channels) -> Iterator[np.ndarray]:
         """Blocks, time first, as the waveform store resamples the whole: soxr gives the same bits

@@ -30,6 +30,9 @@ def check_lengths(plan: Plan, dataset: Dataset, splits: Splits) -> None:
 
     def why(values: Mapping[str, Any]) -> str:
         system = plan.entry().build(plan.trial_config({**plan.first_trial, **values}))
+        for one in system.inputs().values():
+            if round(seconds[shortest] * one.rate) < 1:
+                return f"the shortest clip is shorter than a sample at {one.rate} Hz"
         return system.too_short(seconds[longest], seconds[shortest], len(plan.classes))
 
     lengths = f"the longest clip that trains is {longest}, the shortest of all {shortest}"

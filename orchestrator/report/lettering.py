@@ -5,12 +5,14 @@ matplotlib's own font lacks most scripts, and draws boxes for what it lacks.
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.font_manager import FontProperties, fontManager, get_font
 
+LONGEST = 48  # letters of a word
 NO_LETTERS = "Last Resort"  # fonts that draw the name of a script in a box
 
 
@@ -47,7 +49,9 @@ class _Renderer(RendererAgg):
 
 
 def legible(text: str, prop: FontProperties) -> tuple[str, FontProperties]:
-    """A text and the fonts that have its letters; one that no font has is its code, ``\\u65e5``."""
+    """A text and the fonts that have its letters; one that no font has is its code, ``\\u65e5``.
+    Words that would leave no room for a plot are cut."""
+    text = re.sub(r"\S+", _cut, text)
     lacking = {c for c in text if not c.isascii()} - _letters(fontManager.findfont(prop))
     if not lacking:
         return text, prop
@@ -56,6 +60,10 @@ def legible(text: str, prop: FontProperties) -> tuple[str, FontProperties]:
     fonts.set_family([*prop.get_family(), *names])
     codes = {c: c.encode("unicode_escape").decode() for c in lacking if _font_with(c) is None}
     return "".join(codes.get(c, c) for c in text), fonts
+
+
+def _cut(word: re.Match[str]) -> str:
+    return word[0] if len(word[0]) <= LONGEST else word[0][: LONGEST - 1] + "…"
 
 
 @cache

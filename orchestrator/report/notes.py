@@ -14,7 +14,7 @@ from orchestrator.report.tables import (
     scored_parts,
     scored_rows,
 )
-from orchestrator.report.words import count, duration, interval, setting
+from orchestrator.report.words import count, duration, interval, is_finite, setting
 
 FEW_GROUPS = 20
 
@@ -186,23 +186,24 @@ def _trivial_note(results: Mapping[str, Any]) -> str:
     )
     if sign * best["value"] <= sign * trivial["out_of_fold"]["value"]:
         return f"{text} No member is better: these figures say nothing of what was learnt."
-    if sign * best[ends[0]] <= sign * trivial["out_of_fold"][ends[1]]:
-        return f"{text} The intervals overlap: the members may have learnt nothing."
+    worst, most = best[ends[0]], trivial["out_of_fold"][ends[1]]
+    if not (is_finite(worst) and is_finite(most) and sign * worst > sign * most):
+        return f"{text} The two are not surely apart: the members may have learnt nothing."
     return text
 
 
 def _selection_note(results: Mapping[str, Any]) -> str:
     if is_training(results):
         return (
-            "Validation figures are selection-biased: each training is scored at its best epoch, "
-            "chosen on the rows that it is scored on. The test part is free of that choice."
+            "Each clip of the validation part is scored at an epoch that other clips chose. "
+            "Figures by epoch, such as the learning curves, are of the clips that choose."
         )
     whose = "members' values used for selection" if is_stack(results) else "leaderboard's figures"
     return (
-        f"The {whose} are selection-biased: each trial is scored at its best epoch, "
-        "chosen on the rows that it is scored on, and the best trial is the best of many. Expect "
-        "lower values on new data. The members' out-of-fold figures are free of the choice of "
-        "epoch, not of the choice of trial; only the test part is free of both."
+        f"The {whose} are selection-biased: the best trial is the best of many on the same rows. "
+        "Expect lower values on new data. Of a completed trial each row is scored at an epoch that "
+        "other rows chose; the values of other trials, and the learning curves, are of the rows "
+        "that choose. Only the test part is free of the choice of trial."
     )
 
 

@@ -173,12 +173,14 @@ def comparison_in_words(results: Mapping[str, Any]) -> str:
     compared = [x["compared"] for x in results["stack"] if x["compared"]]
     if not compared:
         return ""
-    level, draws = results["judging"]["level"], results["judging"]["draws"]
+    judging = results["judging"]
+    level, draws, rows = judging["level"], judging["draws"], judging["rows"]
     among = max(one["among"] for one in compared)
     unseen = among - len(compared)
     hopeless = (
-        f" So many cannot be told from chance by {draws} draws: no p can stand the correction."
-        if among / (1 + draws) >= level
+        f" {draws} draws over {count(rows['groups'], 'group')} cannot tell so much from chance: no "
+        "p can stand the correction."
+        if rows and among * judging["least_p"] >= level
         else ""
     )
     earlier = f" ({unseen} of them of learners that are not in this table)" if unseen > 0 else ""

@@ -20,7 +20,7 @@ from orchestrator.stacking.stage import refused
 from systems import config as configs
 from systems.data import card
 from systems.metrics import METRICS, words_of
-from systems.metrics.intervals import DRAWS
+from systems.metrics.intervals import DRAWS, least_p
 
 SCHEMA = 1
 # Of the plan: it stands elsewhere in the results, or is no one's affair but the run's.
@@ -42,7 +42,7 @@ def collect(run: RunDir) -> dict[str, Any]:
         "trivial": read_json(run.trivial) if run.trivial.exists() else None,
         "members": members.get("members", []),
         "stack": stack,
-        "judging": {"level": LEVEL, "draws": DRAWS, "rows": members.get("judged")},
+        "judging": _judging(members.get("judged")),
         "refused": refused(run, plan.stage.learners),
         "stage": read_json(run.diagnostics) if stack and run.diagnostics.exists() else None,
         "test": scores,
@@ -67,6 +67,12 @@ def stack_rows(run: RunDir) -> list[dict[str, Any]]:
         if path.exists()
     ]
     return [{**row, "verdict": _verdict(row)} for row in rows]
+
+
+def _judging(rows: Mapping[str, Any] | None) -> dict[str, Any]:
+    """How gains are judged, and what the validation rows are."""
+    least = least_p(rows["groups"]) if rows else None
+    return {"level": LEVEL, "draws": DRAWS, "rows": rows, "least_p": least}
 
 
 def _verdict(row: Mapping[str, Any]) -> str | None:

@@ -163,6 +163,8 @@ def example_in_words(example: Mapping[str, Any]) -> str:
     scores = {"tags": example["clip_f1"], "events": example["event_f1"]}
     f1 = ", ".join(f"{of} {number(value, 2)}" for of, value in scores.items() if is_finite(value))
     texts = [f"F1 of this clip: {f1}."] if f1 else []
+    if "rank" in example:
+        texts.append(f"What it should find is at rank {example['rank']:g}.")
     if "series" in example:
         return f"Pearson's correlation within this recording: {number(example['series']['pcc'])}."
     if "true_values" in example:

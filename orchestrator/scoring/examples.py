@@ -71,6 +71,8 @@ def choose_examples(
                 **_said(truth, true[row], scores[row]),
             }
         )
+        if about.ranks and np.isfinite(closeness[row]):
+            found[-1]["rank"] = round(1 / float(closeness[row]), 3)
         if about.ragged:
             found[-1]["series"]["hop"] = predictions.frame_hop
             found[-1]["series"]["pcc"] = float(closeness[row])

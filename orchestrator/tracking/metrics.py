@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.plan.plan import Plan
-from orchestrator.tracking.names import metric_name
+from orchestrator.tracking.names import cut, metric_name
 from orchestrator.tracking.trials import Trial
 
 
@@ -67,7 +67,7 @@ def trivial_metrics(
     plan: Plan, trivial: Mapping[str, Any], tested: Mapping[str, float]
 ) -> dict[str, float]:
     """What one reaches who hears nothing: where the search scores, out of fold, and tested."""
-    found = {f"trivial/{name}": value for name, value in tested.items()}
+    found = {cut(f"trivial/{name}"): value for name, value in tested.items()}
     if trivial:
         found |= score_metrics(("trivial", plan.metric), trivial["searched"])
         found |= score_metrics(("trivial", "out_of_fold", plan.metric), trivial["out_of_fold"])

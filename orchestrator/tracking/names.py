@@ -24,7 +24,11 @@ def metric_name(*pieces: str) -> str:
     ``x``; so :func:`name_pieces` can take every name apart again. A name that would be longer than
     MLflow's 250 characters is cut and ends in a digest of the whole.
     """
-    name = "/".join(map(_escaped, pieces))
+    return cut("/".join(map(_escaped, pieces)))
+
+
+def cut(name: str) -> str:
+    """A name of characters that MLflow takes, no longer than it takes."""
     if len(name) <= LONGEST_NAME:
         return name
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()

@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,13 @@ import torch
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import best_line, disk_is_full, read_json, write_json
 from orchestrator.runs.rundir import TrialDir
+from orchestrator.training.crossed import crossed_scores
 from orchestrator.training.fold import progress
 from orchestrator.training.job import Job, Report, Task, tell_nobody
 from orchestrator.training.trained import trained
 from systems import config as configs
 from systems.errors import Diverged, UserError
+from systems.kinds import kind
 from systems.metrics import metric
 from systems.predictions import Predictions
 
@@ -94,12 +97,15 @@ def _train_folds(
     plan = job.plan
     config = plan.trial_config(params)
     write_json(trial.config, {"params": params, "config": json.loads(configs.to_json(config))})
-    counts, groups, best_steps = [], list[str](), []
-    for fold in range(plan.splits["searched"]):
-        best_steps.append(train_fold(job, trial.number, fold, report))
-        of_fold, groups_of_fold = _counts(job, trial, fold)
-        counts.append(of_fold)
-        groups += groups_of_fold
+    folds = range(plan.splits["searched"])
+    best_steps = [train_fold(job, trial.number, fold, report) for fold in folds]
+    counts, groups = [], list[str]()
+    for fold, of_fold in enumerate(_counts(job, trial, best_steps)):
+        judged = job.folds[fold].validation
+        assert judged is not None
+        counting = judged.counting()
+        counts.append(of_fold[counting])
+        groups += [judged.groups[row] for row in counting]
     value, low, high = metric(plan.metric).interval(np.concatenate(counts), groups)
     return {"outcome": "complete", "value": value, "interval": [low, high],
             "best_steps": best_steps}  # fmt: skip
@@ -143,14 +149,52 @@ def read_epoch_scores(trial: TrialDir, fold: int) -> np.ndarray:
     return scores
 
 
-def _counts(job: Job, trial: TrialDir, fold: int) -> tuple[np.ndarray, list[str]]:
-    """What the run's metric counts on the clips of a fold that it is of [n, ...]; their groups."""
-    data, about = job.folds[fold], metric(job.plan.metric)
-    assert data.validation is not None
-    counts = about.counts(data.truth(), Predictions.load(trial.predictions(fold)))
-    if counts is None:
-        raise UserError(
-            f"{job.plan.system} gives no {about.reads(data.kind)}, which {about.name} reads."
-        )
-    counting = data.validation.counting()
-    return counts[counting], [data.validation.groups[row] for row in counting]
+def keeps(trial: TrialDir, plan: Plan) -> int:
+    """How many epochs of a trial's trainings predict."""
+    params = read_json(trial.config)["params"]
+    return plan.entry().build(plan.trial_config(params)).keeps
+
+
+def _counts(job: Job, trial: TrialDir, best_steps: Sequence[int]) -> list[np.ndarray]:
+    """What the run's metric counts on each searched fold's clips [N, ...], each clip as an epoch
+    says it that other clips chose."""
+    about, folds = metric(job.plan.metric), range(len(best_steps))
+    scored = all(trial.epoch_scores(fold).exists() for fold in folds)
+    if scored and about.reads(job.folds[0].kind) == kind(job.folds[0].kind).dense:
+        return _counts_of_epochs(job, trial, best_steps)
+    found = []
+    for fold in folds:  # what is decided after the scores, or what has no epochs
+        crossed = trial.crossed(fold)
+        said = Predictions.load(crossed if crossed.exists() else trial.predictions(fold))
+        counts = about.counts(job.folds[fold].truth(), said)
+        if counts is None:
+            raise UserError(
+                f"{job.plan.system} gives no {about.reads(job.folds[fold].kind)}, which "
+                f"{about.name} reads."
+            )
+        found.append(counts)
+    return found
+
+
+def _counts_of_epochs(job: Job, trial: TrialDir, best_steps: Sequence[int]) -> list[np.ndarray]:
+    about, data = metric(job.plan.metric), job.folds[: len(best_steps)]
+    epochs = [read_epoch_scores(trial, fold) for fold in range(len(data))]
+
+    def worth(fold: int, scores: np.ndarray, clips: np.ndarray | None) -> float | None:
+        judged = data[fold].validation
+        assert judged is not None
+        some = judged.counting()
+        if clips is not None:
+            some = some[clips[some]]
+        counts = about.count(data[fold].truth(), scores)[some]
+        return about.sign * about.value(counts) if len(some) else None
+
+    first = data[0].validation
+    assert first is not None
+    halves = data[0].halves  # of each row: of a series of its steps
+    if halves is not None and first.lengths is not None:
+        halves = halves[np.cumsum([0, *first.lengths[:-1]])]
+    crossed = crossed_scores(
+        epochs, best_steps, keeps(trial, job.plan), worth, halves, first.lengths
+    )
+    return [about.count(one.truth(), rows) for one, rows in zip(data, crossed, strict=True)]

@@ -1,4 +1,5 @@
-"""What libsndfile cuts of compressed files: MP3 without a true header, joined MP3, chained Ogg.
+"""What libsndfile cuts of files: MP3 without a true header, joined MP3, chained Ogg, and WAV files
+whose header says less than follows.
 
 libsndfile never reads beyond the length that it takes from an MP3's header, or guesses from the
 first frames where there is none, and of a chained Ogg it reads the first link. The frames and pages
@@ -46,9 +47,39 @@ def contents(path: str) -> Contents:
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as held:
         if held[:4] == b"OggS":
             return _links(path, held)
+        if held[:4] == b"RIFF":
+            return Contents((path,), _riff_fault(held))
         if _frame(held, _start(held)) is not None:
             return _frames(path, held)
     return Contents((path,))
+
+
+# --- WAV ---
+
+
+def _riff_fault(held: mmap.mmap) -> str:
+    """Whether sound lies behind the sound that a header tells of: what follows within the file's
+    own size is then no chunk."""
+    size, at = struct.unpack("<I", held[4:8])[0], 12
+    end = min(8 + size, len(held))
+    while at + 8 <= end:
+        name, length = held[at : at + 4], struct.unpack("<I", held[at + 4 : at + 8])[0]
+        behind = at + 8 + length
+        if name == b"data":
+            rest = held[behind:end]
+            names = (rest[:4], rest[1:5])  # an odd chunk is filled by a byte, but not by all
+            if len(rest) > length // 10 and rest.strip(b"\0") and not any(map(_is_name, names)):
+                return (
+                    f"holds {len(rest)} bytes behind the {length} of sound that its header tells "
+                    "of: it is longer than it says. Write it again"
+                )
+            return ""
+        at = behind + length % 2
+    return ""
+
+
+def _is_name(name: bytes) -> bool:
+    return len(name) == 4 and all(32 <= letter < 127 for letter in name)
 
 
 # --- Ogg ---

@@ -73,4 +73,4 @@ def _count(number: int) -> str:
 
 def _first(clips: Iterable[str]) -> str:
     first, *more = clips
-    return first + (f" and {len(more)} more clips" if more else "")
+    return first + (f" and {len(more)} more" if more else "")

@@ -55,8 +55,6 @@ class Files:
             return _decode(path)
         except BrokenSound as error:
             raise UserError(f"{shown(path)} {error}") from error
-        except OSError as error:
-            raise UserError(f"{shown(path)} cannot be read: {error.strerror}") from error
 
     def identity(self) -> Iterable[str]:
         for clip_id in self.paths:
@@ -221,10 +219,12 @@ def blocks(path: str, size: int = BLOCK) -> Iterator[tuple[np.ndarray, int]]:
     """All sound of a file, whatever its header says of its length: [S, C] float32, and Hz.
 
     Raises:
-        BrokenSound: it cannot be decoded, or holds recordings that do not fit together.
-        OSError: it cannot be read.
+        BrokenSound: it cannot be read, or holds recordings that do not fit together.
     """
-    found = contents(path)
+    try:
+        found = contents(path)
+    except OSError as error:
+        raise BrokenSound(f"cannot be read: {error.strerror}") from error
     if found.fault:
         raise BrokenSound(found.fault)
     layouts = set()

@@ -92,7 +92,8 @@ def keep_apart(dataset: Dataset, skip_shared: bool) -> Dataset:
     those shared with a test part. Notes name them.
 
     Raises:
-        UserError: labelled clips are shared, with their names, and ``skip_shared`` is not set.
+        UserError: labelled clips are shared, with their names, and ``skip_shared`` is not set; or a
+            user's own folds split equal sound.
     """
     copies: Copies = ()
     if isinstance(dataset.source, Files):
@@ -119,12 +120,27 @@ def keep_apart(dataset: Dataset, skip_shared: bool) -> Dataset:
               "each one group"),
     ]  # fmt: skip
     folds = dataset.folds and {i: fold for i, fold in dataset.folds.items() if i not in why}
+    _check_folds(dataset.name, folds or {}, inside)
+    labels = {
+        part: replace(of, values={i: value for i, value in of.values.items() if i not in why})
+        for part, of in dataset.labels.items()
+    }
     return replace(
         dataset,
         clips=tuple(clip for clip in clips if clip.clip_id not in why),
+        labels=labels if why else dataset.labels,
         folds=folds,
         notes=(*dataset.notes, *filter(None, notes)),
     )
+
+
+def _check_folds(name: str, folds: Mapping[str, str], copies: Copies) -> None:
+    """Raise UserError where a user's own folds split clips of equal sound."""
+    for same in copies:
+        own = {shown(i): folds[i] for i in same if i in folds}
+        if len(set(own.values())) > 1:
+            where = ", ".join(f"{clip_id} in fold '{fold}'" for clip_id, fold in own.items())
+            raise UserError(f"{name}: the same sound lies in two folds ({where}): give it one.")
 
 
 def _shared(dataset: Dataset, clips: Iterable[Clip]) -> list[tuple[Clip, list[str]]]:

@@ -32,11 +32,10 @@ from systems.data.synthetic_sounds import (
     within,
 )
 
-__all__ = ["CLIPS", "LAYOUT", "METRICS", "NAME", "TASK", "read"]
+__all__ = ["CLIPS", "LAYOUT", "NAME", "TASK", "read"]
 
 NAME = "synthetic_imitations"
 TASK = "any"
-METRICS = ("mrr", "ranking_map", "recall_at_1", "recall_at_5", "mean_rank")
 
 SOURCES = {"train": range(4), "test": range(12, 15)}  # of each class, a recording each
 VOICES = {"train": range(12), "test": range(12, 18)}

@@ -42,6 +42,21 @@ def several(front_end: FrontEnd | Mapping[str, FrontEnd]) -> list[FrontEnd]:
     return list(front_end.values()) if isinstance(front_end, Mapping) else [front_end]
 
 
+def least_seconds(front_end: FrontEnd | Mapping[str, FrontEnd]) -> float:
+    """s of sound that a frame takes at least, of each of several."""
+    return max(_least_samples(one) / one.rate for one in several(front_end))
+
+
+def _least_samples(front_end: FrontEnd) -> int:
+    low, high = 0, 1
+    while front_end.shape(high)[-1] < 1:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if front_end.shape(middle)[-1] < 1 else (low, middle)
+    return high
+
+
 def channels_of(front_end: Any) -> Channels:
     """What sound a front end takes, or several of the same sound."""
     found: set[Channels] = {getattr(one, "channels", "mono") for one in several(front_end)}

@@ -81,6 +81,11 @@ def group_count(groups: Sequence[str] | None, clips: int) -> int:
     return clips if groups is None else len(set(groups))
 
 
+def least_p(units: int, draws: int = DRAWS) -> float:
+    """The smallest p that so many groups and draws can give."""
+    return _widened_p(1 / (1 + draws), units)
+
+
 def _bounds(values: np.ndarray, units: int) -> tuple[float, float] | tuple[None, None]:
     if units < 2:
         return None, None

@@ -110,7 +110,7 @@ QUICK = {  # for two CPU cores
     "network.hidden": 32,
     "network.momentum": 0.1,
     "training.labelled": 32,
-    "training.epochs": 20,
+    "training.epochs": 10,
     "training.steps_per_epoch": 20,
 }
 

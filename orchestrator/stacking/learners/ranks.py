@@ -13,6 +13,7 @@ from orchestrator.stacking.learner import Learner
 from orchestrator.stacking.learners.bounds import bent, best_thresholds
 from orchestrator.stacking.learners.means import Weights
 from systems.errors import CannotFit
+from systems.kinds import kind
 from systems.postprocessing.pooling import checked, given_weights
 
 
@@ -34,7 +35,8 @@ class RankMean(Learner):
 
     Among ``clips``, a rank is the share of the scores that its member gave the fitted rows which
     lie below (of equal ones half), class by class: so one clip can be fused alone. Among
-    ``classes`` it is that of the class within the clip. The paper does not say which it takes.
+    ``classes`` it is that of the class within the clip, as always of items that a query ranks. The
+    paper does not say which it takes.
     Tags have no natural bound on a rank: each class's is the one with the largest F1 on the fitted
     rows.
     """
@@ -49,11 +51,13 @@ class RankMean(Learner):
     def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)
         self.w = np.zeros(0)
+        self.within = self.settings.axis == "classes"
         self.sorted = np.zeros((0, 0, 0))
         self.thresholds: np.ndarray | None = None
 
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
         self.w = given_weights(self.settings.weights, members.scores.shape[1])
+        self.within = self.settings.axis == "classes" or kind(targets.kind).ranks
         self.sorted = np.sort(members.scores, axis=0)
         self.thresholds = None
         if targets.says_tags and not targets.exclusive:
@@ -64,7 +68,7 @@ class RankMean(Learner):
         return ranks if self.thresholds is None else bent(ranks, self.thresholds)
 
     def _ranks(self, scores: np.ndarray) -> np.ndarray:
-        if self.settings.axis == "classes":
+        if self.within:
             mean: np.ndarray = np.einsum("nmk,m->nk", ranks_of_classes(scores), self.w)
             return mean
         rows = len(self.sorted)
@@ -84,12 +88,14 @@ class RankMean(Learner):
     def state(self) -> dict[str, Any]:
         return {
             "w": self.w.tolist(),
+            "within": self.within,
             "sorted": self.sorted.tolist(),
             "thresholds": None if self.thresholds is None else self.thresholds.tolist(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         self.w, self.sorted = np.array(state["w"]), np.array(state["sorted"])
+        self.within = state["within"]
         found = state["thresholds"]
         self.thresholds = None if found is None else np.array(found)
 
