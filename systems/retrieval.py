@@ -53,9 +53,9 @@ class Side:
     def input(self, role: str) -> Input:
         return Input((role,), self.front_end.rate)
 
-    def hearing(self, sound: Sound, batch: int) -> Hearing:
+    def hearing(self, sound: Sound) -> Hearing:
         hop = self.front_end.hop_seconds
-        return Hearing(sound, self.excerpts, self.excerpts.frames, hop, batch=batch)
+        return Hearing(sound, self.excerpts, self.excerpts.frames, hop)
 
 
 class Ranker(Model):

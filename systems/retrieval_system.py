@@ -99,8 +99,7 @@ class RetrievalSystem:
 
     def hearing(self, sounds: Sounds, items: Sequence[str]) -> Searching:
         """The sound of both sides."""
-        batch = max(1, self.training.labelled)
-        sides = {name: one.hearing(sounds[name], batch) for name, one in self.sides.items()}
+        sides = {name: one.hearing(sounds[name]) for name, one in self.sides.items()}
         return Searching(sides, items)
 
     def train(self, data: TrainingData, sounds: Sounds, context: Context) -> FittedRetrieval:
@@ -169,8 +168,7 @@ class FittedRetrieval:
         self, side: str, clip_ids: Sequence[str], sounds: Sounds, context: Context
     ) -> tuple[Tensor, ...]:
         """The embeddings [N, E] of clips of one side, by each epoch that predicts."""
-        batch = max(1, self.system.training.labelled)
-        hearing = self.system.sides[side].hearing(sounds[side], batch)
+        hearing = self.system.sides[side].hearing(sounds[side])
         self.model.to(context.device)
         track = hearing.track(self.model.side(side), clip_ids, context)
         found = []

@@ -98,7 +98,7 @@ def prepared() -> tuple[Ranker, Searching, TrainingData]:
                 Excerpts(frames=12, made_of=0.6, train="start", predict="start"))  # fmt: skip
     sides = {"query": side, "gallery": side}
     sounds = Waveforms(RATE, {c.clip_id: render(c.clip_id) for c in dataset.clips})
-    heard = {name: side.hearing(sounds, 4) for name in sides}
+    heard = {name: side.hearing(sounds) for name in sides}
     network = TwoTowers(Tower(nn.Flatten()), Tower(nn.Flatten()), PairHead(2 * 8 * 12, 4))
     return Ranker(sides, network, "sigmoid"), Searching(heard, dataset.classes), data
 

@@ -12,12 +12,16 @@ import scipy.stats
 import torch
 from torch import Tensor, nn
 
+from systems import config as configs
+from systems import fitted_network
 from systems.context import Context
 from systems.data.prepare import Kept, Waveforms
 from systems.excerpts import Excerpts, Join, blended, covering, joined, overlapped
 from systems.frontend.scale import Scale
 from systems.listening import Hearing, Model
 from systems.outputs import Outputs
+from systems.papers.gcrnn_vat import Config, gcrnn_vat
+from systems.postprocessing.refinement import Refinement
 from systems.tracks import Examples, FeatureTrack, WaveformTrack
 
 RANDOM = np.random.default_rng(0)
@@ -313,3 +317,36 @@ def test_features_of_several_front_ends_lie_side_by_side() -> None:
             frames = there.shape[-1]
             assert torch.equal(cut[name][row, ..., :frames], there)
             assert (cut[name][row, ..., frames:] == expected.min()).all()
+
+
+def test_a_decision_is_adapted_within_the_memory_of_a_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Cuts of a long clip are heard few at a time, which changes nothing."""
+    set_ = {"network.width": 4, "network.recurrent_units": 4, "front_end.bands": 16,
+            "clip_seconds": 1.0}  # fmt: skip
+    system = gcrnn_vat(configs.replace(Config(), set_))
+    torch.manual_seed(0)
+    fitted = system.untrained(("a",), system.length, 0.0)
+    noise = RANDOM.standard_normal(9 * 16_000).astype(np.float32)
+    sounds = {"audio": Waveforms(16_000, {"short": noise[:8000], "long": noise})}
+    ids, longest = ("short", "long"), system.front_end.frames(len(noise))
+    scores = np.concatenate(fitted.predict(ids, sounds, Context()).frame_scores)
+    settings = Refinement("labelled", tuple(np.quantile(scores, np.linspace(0.1, 0.9, 9))),
+                          (1, 3, 5), weak_threshold=0.0)  # fmt: skip
+    expected = fitted.adapt(settings, ids, sounds, Context())
+    sizes = []
+    forward = fitted.model.network.forward
+
+    def watched(x: Tensor, lengths: Any = None) -> Outputs:
+        sizes.append(x.shape[0] * x.shape[-1])
+        return forward(x, lengths)
+
+    monkeypatch.setattr(fitted_network, "CUTS", 10)
+    monkeypatch.setattr(fitted.model.network, "forward", watched)
+    found = fitted.adapt(settings, ids, sounds, Context())
+    assert found.decoding == expected.decoding
+    assert found.refined.losses == pytest.approx(expected.refined.losses, abs=1e-4)
+    excerpt = system.shape(system.length)[-1]
+    assert longest > 9 * excerpt
+    assert max(sizes) <= 30 * excerpt  # as many as a validation hears at once

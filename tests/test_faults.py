@@ -139,7 +139,7 @@ def test_a_sweep_goes_on_without_the_trials_that_fail(tmp_path: Path, task4_fold
     assert raised["cause"] == "RuntimeError: an injected error"
     assert "in save" in raised["traceback"]
     assert "its process was lost 3 times" in str(trials[2])
-    assert done.output.count("trial 2 lost its process") == 3
+    assert done.output.count("trial 2 lost its process: it ended without a word") == 3
     assert "the loss is inf in epoch 1" in str(trials[3])
     assert [len(run.trial(n).attempts()) for n in range(4)] == [1, 1, 3, 1]
 

@@ -149,9 +149,15 @@ def test_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(words.ray._private.worker, "_global_node", Node(tmp_path))
     assert "without a word" in words.last_words(died)
     log = tmp_path / "worker-ab12-01000000-4242.err"
-    log.write_text(":job_id:01000000\na\n\nFatal Python error: Segmentation fault\nin read\n")
+    warning = "/a/b.py:97: UserWarning: it is not writable.\n  return torch.from_numpy(x)\n"
+    log.write_text(f":job_id:01000000\n{warning}")
+    assert "without a word" in words.last_words(died)
+    log.write_text(
+        f":job_id:01000000\na\n{warning}\nFatal Python error: Segmentation fault\nin read\n"
+    )
     (tmp_path / "worker-ab13-01000000-4243.err").write_text("another's\n")
     said = words.last_words(died)
     assert "Fatal Python error: Segmentation fault | in read" in said
     assert ":job_id:" not in said
+    assert "Warning" not in said
     assert "another's" not in said

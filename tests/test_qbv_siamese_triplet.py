@@ -57,7 +57,7 @@ def test_features_are_librosas(side: str, seconds: float) -> None:
     expected = librosa.power_to_db(power, ref=np.max)[:, : system.shapes()[side][2]]
     expected = (expected - expected.mean()) / expected.std()
     model, context = system.untrained(), Context(threads=1)
-    hearing = system.sides[side].hearing(Waveforms(front_end.rate, {"x": wave}), 4)
+    hearing = system.sides[side].hearing(Waveforms(front_end.rate, {"x": wave}))
     track = hearing.track(model.side(side), ("x",), context)
     cut = track.cut([(0, 0, hearing.length)])
     features = model.side(side).features(cut, context.device)[0, 0].numpy()

@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 
+WARNING = re.compile(r"^\S+:\d+: \w*Warning: .*\n(?:  .*\n)?", re.MULTILINE)  # is no cause
 LINES, LONGEST = 3, 400  # of what a process said last: so many lines, characters of them
 
 
@@ -36,6 +37,6 @@ def _said(pid: str) -> list[str]:
     said: list[str] = []
     with contextlib.suppress(OSError):
         for path in Path(node.get_logs_dir_path()).glob(f"worker-*-{pid}.err"):
-            text = path.read_text(encoding="utf-8", errors="replace")
+            text = WARNING.sub("", path.read_text(encoding="utf-8", errors="replace"))
             said += [line.strip() for line in text.splitlines() if line.strip()]
     return [line for line in said if not line.startswith(":")][-LINES:]  # ":job_id:..." is Ray's

@@ -5,6 +5,7 @@ Tune's own experiment snapshots are not read back: resuming asks the study what 
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -79,7 +80,10 @@ class StudyScheduler(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """A process was lost; Tune starts another one unless it was the last attempt."""
-        told = str(trial.get_error() or "").rpartition("Failure # ")[2]  # the last of several
+        told = ""
+        with contextlib.suppress(OSError, TypeError):  # none is written where no process began
+            told = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+        told = told.rpartition("Failure # ")[2]  # the last of several
         self.referee.lost(trial.config["number"], last_words(told))
 
 

@@ -20,6 +20,7 @@ from systems.postprocessing.pooling import Mean, mean_of
 from systems.postprocessing.refinement import Refinement
 from systems.predictions import Predictions
 from systems.system import Fitted, Sounds
+from systems.tracks import any_of
 
 
 def run_final(
@@ -115,7 +116,7 @@ def merged_folds(
             kinds[name] = mean_of(np.stack(said), mean if scored else "arithmetic", exclusive)
     if all(fold.frame_scores is not None for fold in folds):
         timed = [
-            decided.timed(frames, sounds["audio"].duration(clip_id))
+            decided.timed(frames, any_of(sounds).duration(clip_id))
             for frames, clip_id in zip(
                 _mean_frames(folds, "frame_scores", mean, exclusive), first.clip_ids, strict=True
             )

@@ -18,6 +18,7 @@ from orchestrator.training.job import Job, Report, Task
 from systems.files import whole
 from systems.predictions import Predictions
 from systems.system import Fitted
+from systems.tracks import any_of
 
 
 def train(job: Job, task: Task, report: Report, rank: int = 0, world: int = 1) -> None:
@@ -82,7 +83,7 @@ def _keep_validation(job: Job, fold: int, trial: TrialDir, fitted: Fitted) -> No
     if history.crossed_frames:
         sounds = job.sounds(job.config(trial))
         timed = [
-            fitted.timed(scores.float().numpy(), sounds["audio"].duration(clip_id))
+            fitted.timed(scores.float().numpy(), any_of(sounds).duration(clip_id))
             for scores, clip_id in zip(history.crossed_frames, clips.clip_ids, strict=True)
         ]
         Predictions.of(
