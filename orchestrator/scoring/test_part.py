@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,10 @@ def _score_part(
     counts = run.test_counts if main else run.further_counts(part)
     save_counts(counts, members.clip_ids, groups, scored, [one.counts for one in scores])
     if trivial is not None:
-        own = score(trivial.predictions.rows(places), truth, plan.metric, groups, subsets)
+        nothing = trivial.predictions.rows(places)
+        if all(one.events is None for one in said):  # it stands beside what the models say
+            nothing = replace(nothing, events=None)
+        own = score(nothing, truth, plan.metric, groups, subsets)
         scored.append({**trivial.about, **own.to_json()})
     found = {"part": part, "label_kind": labels.kind, "openings": openings,
              **sizes(truth, groups), "rows": scored, "examples": []}  # fmt: skip
