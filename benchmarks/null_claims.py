@@ -44,7 +44,7 @@ from systems.metrics import metric
 from systems.predictions import Predictions
 
 FEW, MANY = (20, 4), (200, 16)  # seeds, and the most claims among them
-COSTLY = ("genetic", "differential", "threshold_optuna", "simplex_optuna", "boosting", "svm", "mlp",
+COSTLY = ("genetic", "simplex_optuna", "boosting", "svm", "mlp",
           "logreg_all", "logreg_multinomial", "logreg_pca", "annealed", "exact_events",
           "exact_segments", "genetic_events", "fusion_layer", "multiclass_calibration",
           "class_weights", "dirichlet", "selection", "fold_weights")  # fmt: skip

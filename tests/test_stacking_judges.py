@@ -67,8 +67,7 @@ def test_the_genetic_search_comes_within_half_a_percent_of_the_exact_optimum(see
     assert 0.995 * exact <= reached <= exact + 1e-12
 
 
-@pytest.mark.parametrize("name", ["genetic", "differential"])
-def test_coupled_classes_need_the_search(name: str) -> None:
+def test_coupled_classes_need_the_search() -> None:
     """The micro F1's thresholds are not the macro F1's: one class here is rare and hard."""
     members, targets = stacked.noisy(3, [1.0, 1.0], members=2, clips=500)
     r = np.random.default_rng(0)
@@ -76,7 +75,7 @@ def test_coupled_classes_need_the_search(name: str) -> None:
     mean = members.scores.mean(axis=1)
     ranked = Ranked(mean, targets.values)
     macro = ranked.worth(best_thresholds(mean, targets.values), "micro_f1")
-    micro = fitted(name, (members, targets), objective="micro_f1")
+    micro = fitted("genetic", (members, targets), objective="micro_f1")
     assert ranked.worth(micro.thresholds, "micro_f1") > macro + 0.01
 
 

@@ -47,8 +47,6 @@ WINS: dict[str, Callable[[int], Set]] = {
     "fusion_layer": stacked.miscalibrated,
     "exact": stacked.high_bounds,
     "genetic": stacked.high_bounds,
-    "differential": stacked.high_bounds,
-    "threshold_optuna": stacked.high_bounds,
     "annealed": stacked.bounds_near_half,
     "exact_events": stacked.timed,
     "exact_segments": stacked.timed,
@@ -67,12 +65,10 @@ SLOW = (
     "lstm",
     "boosting",
     "svm",
-    "differential",
-    "threshold_optuna",
 )
 EVERY = [pytest.param(name, marks=[pytest.mark.all] if name in SLOW else []) for name in WINS]
 FEW: dict[str, dict[str, Any]] = {
-    "simplex_optuna": {"trials": 40}, "threshold_optuna": {"trials": 60},
+    "simplex_optuna": {"trials": 40},
     "domain_choice": {"column": "domain"},
 }  # fmt: skip
 

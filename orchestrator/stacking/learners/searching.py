@@ -1,10 +1,8 @@
-"""Black-box searches over a box that several learners use: Optuna and differential evolution."""
+"""A black-box search over a box, by Optuna."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-
-import numpy as np
 
 
 def best_by_optuna(
@@ -28,22 +26,3 @@ def best_by_optuna(
 
     study.optimize(objective, n_trials=trials)
     return dict(study.best_params)
-
-
-def best_by_differential_evolution(
-    worth: Callable[[np.ndarray], float],
-    bounds: list[tuple[float, float]],
-    first: np.ndarray,
-    generations: int,
-    population: int,
-    seed: int,
-) -> np.ndarray:
-    """The point [D] with the largest worth that SciPy's differential evolution found."""
-    from scipy.optimize import differential_evolution
-
-    found = differential_evolution(
-        lambda x: -worth(x), bounds, x0=first, maxiter=generations, popsize=population, tol=0,
-        polish=False, rng=np.random.default_rng(seed), init="sobol",
-    )  # fmt: skip
-    best: np.ndarray = found.x
-    return best

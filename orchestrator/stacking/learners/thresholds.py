@@ -6,7 +6,6 @@ For the micro F1 they are coupled: a class's bound depends on the others', and a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +15,6 @@ from orchestrator.members.seen import Members, Targets
 from orchestrator.stacking.learner import Learner
 from orchestrator.stacking.learners.bounds import bent, best_thresholds
 from orchestrator.stacking.learners.evolution import Evolution, evolve
-from orchestrator.stacking.learners.searching import best_by_differential_evolution, best_by_optuna
 from systems.metrics.tagging import f1_of_counts
 
 Objective = Literal["macro_f1", "micro_f1"]
@@ -107,22 +105,6 @@ def _start(ranked: Ranked, scores: np.ndarray, targets: np.ndarray, objective: O
     return ranked.genes(best_thresholds(scores, targets))
 
 
-class SearchedThresholds(Thresholds):
-    """Thresholds that a search over the genes of :class:`Ranked` found."""
-
-    def _find(self, scores: np.ndarray, targets: np.ndarray, seed: int) -> np.ndarray:
-        ranked, objective = Ranked(scores, targets), self.settings.objective
-
-        def worth(genes: Any) -> float:
-            return ranked.worth(ranked.thresholds(np.asarray(genes)), objective)
-
-        first = _start(ranked, scores, targets, objective)
-        return ranked.thresholds(np.asarray(self._search(worth, first, seed)))
-
-    def _search(self, worth: Callable[[Any], float], first: np.ndarray, seed: int) -> Any:
-        raise NotImplementedError
-
-
 @dataclass(frozen=True)
 class Genetic:
     """``objective`` and the genetic search's own settings."""
@@ -131,75 +113,23 @@ class Genetic:
     evolution: Evolution = Evolution()
 
 
-class GeneticThresholds(SearchedThresholds):
-    """A genetic search (DEAP)."""
+class GeneticThresholds(Thresholds):
+    """Thresholds that a genetic search (DEAP) over the genes of :class:`Ranked` found."""
 
     name = "genetic"
     title = "genetic per-class thresholds on the mean"
     source = "ten_thresholds_genetic, Section 4.4 (which states no settings: these are ours)"
     Settings = Genetic
 
-    def _search(self, worth: Callable[[Any], float], first: np.ndarray, seed: int) -> Any:
-        return evolve(worth, first.tolist(), self.settings.evolution, seed)
+    def _find(self, scores: np.ndarray, targets: np.ndarray, seed: int) -> np.ndarray:
+        ranked, objective = Ranked(scores, targets), self.settings.objective
 
+        def worth(genes: Any) -> float:
+            return ranked.worth(ranked.thresholds(np.asarray(genes)), objective)
 
-@dataclass(frozen=True)
-class Differential:
-    """``generations`` of ``population`` x K candidates (SciPy's ``maxiter`` and ``popsize``)."""
-
-    objective: Objective = "macro_f1"
-    generations: int = 100
-    population: int = 8
-
-    def __post_init__(self) -> None:
-        if self.generations < 1 or self.population < 1:
-            raise ValueError("generations and population are at least 1")
-
-
-class DifferentialThresholds(SearchedThresholds):
-    """Differential evolution (SciPy)."""
-
-    name = "differential"
-    title = "per-class thresholds by differential evolution"
-    source = "the product's own, beside ten_thresholds_genetic"
-    Settings = Differential
-
-    def _search(self, worth: Callable[[Any], float], first: np.ndarray, seed: int) -> Any:
-        bounds = [(0.0, 1.0)] * len(first)
-        s = self.settings
-        return best_by_differential_evolution(
-            worth, bounds, first, s.generations, s.population, seed
-        )
-
-
-@dataclass(frozen=True)
-class OptunaThresholds:
-    """``trials`` of Optuna's TPE."""
-
-    objective: Objective = "macro_f1"
-    trials: int = 200
-
-    def __post_init__(self) -> None:
-        if self.trials < 1:
-            raise ValueError("trials is at least 1")
-
-
-class ThresholdsByOptuna(SearchedThresholds):
-    """Optuna's sampler (TPE)."""
-
-    name = "threshold_optuna"
-    title = "per-class thresholds by Optuna"
-    source = "the product's own, beside ten_thresholds_genetic"
-    Settings = OptunaThresholds
-
-    def _search(self, worth: Callable[[Any], float], first: np.ndarray, seed: int) -> Any:
-        names = [f"t{k}" for k in range(len(first))]
-        found = best_by_optuna(
-            lambda values: worth([values[name] for name in names]),
-            dict.fromkeys(names, (0.0, 1.0)), dict(zip(names, first.tolist(), strict=True)),
-            self.settings.trials, seed,
-        )  # fmt: skip
-        return [found[name] for name in names]
+        first = _start(ranked, scores, targets, objective)
+        found = evolve(worth, first.tolist(), self.settings.evolution, seed)
+        return ranked.thresholds(np.asarray(found))
 
 
 @dataclass(frozen=True)
@@ -256,6 +186,5 @@ class AnnealedThresholds(Thresholds):
 
 
 LEARNERS: tuple[type[Learner], ...] = (
-    ExactThresholds, GeneticThresholds, DifferentialThresholds, ThresholdsByOptuna,
-    AnnealedThresholds,
+    ExactThresholds, GeneticThresholds, AnnealedThresholds,
 )  # fmt: skip
