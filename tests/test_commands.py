@@ -44,10 +44,9 @@ def test_train_trains_once_a_seed_and_scores_that_model(trained: RunDir) -> None
     curves = [[line["loss"] for line in trial["curve"]] for trial in results["trials"]]
     assert curves[0] != curves[1]
     assert results["stack"] == []
-    *rows, trivial = results["test"]["rows"]
-    found = {(row["trial"], row["variant"]) for row in rows}
-    assert found == {(n, v) for n in (0, 1) for v in ("no refinement", "SALR_train")}
-    assert trivial["trivial"]
+    rows = {(row["trial"], row["variant"]) for row in results["test"]["rows"]
+            if not row["trivial"]}  # fmt: skip
+    assert rows == {(n, v) for n in (0, 1) for v in ("no refinement", "SALR_train")}
     for trial in trained.trials():
         assert {line["fold"] for line in trial.read_metrics()} == {0}
         assert not (trial.refit / "model").exists(), "it was trained a second time"

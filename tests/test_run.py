@@ -262,7 +262,6 @@ def test_unusable_data_is_one_message_with_all_offenders(
 CHANGED = {
     "system": ("--system", "gcrnn_vat/gcrnn"),
     "dataset": ("--dataset", "synthetic"),
-    "data": ("--data", "elsewhere"),
     "seed": ("--seed", "7"),
     "set": ("--set", "vat.epsilon=3"),
 }

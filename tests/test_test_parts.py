@@ -150,7 +150,7 @@ def test_several_test_parts_are_opened_once_each(twice: RunDir) -> None:
         (row,) = [row for row in found["rows"] if row["learner"] == "mean"]
         assert row["metrics"]["accuracy"]["value"] == pytest.approx(expected)
     lines = outcome_lines(read_json(twice.results))
-    assert [line.split()[0] for line in lines] == ["test"] * 4 + ["eval"] * 4
+    assert [line.split()[0] for line in lines] == ["test"] * 4 + ["eval"] * 4  # the trivial row too
     parent = read_views(twice, driving=False)[0]
     (best_row,) = [row for row in further["rows"] if row["best"]]
     assert parent.metrics["test_eval/uar"] == best_row["metrics"]["uar"]["value"]
