@@ -69,7 +69,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
 
 
 def test_a_run_ends_with_its_report_and_names_its_vote(run: RunDir) -> None:
-    (row,) = read_json(run.scores)["rows"]
+    row, trivial = read_json(run.scores)["rows"]
+    assert trivial["trivial"]
     assert row["refinement"] == {"voting": "vote"}
     assert row["subsets"].keys() >= {"device=b+c"}
     assert (run.path / "report" / "classes.csv").exists()
