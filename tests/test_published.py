@@ -20,6 +20,7 @@ from orchestrator.report import published as module
 from orchestrator.report import reproduce as tables
 from orchestrator.report.reproduce import to_run
 from systems import registry
+from systems.errors import UserError
 from systems.figures import Figure, figure_of
 
 COLUMNS = ("system", "variant", "dataset", "split", "metric", "label", "value")
@@ -290,3 +291,11 @@ def test_reproduce_trains_members_once_and_then_fusions(
     again = reproduce("fakepaper/both", options)
     assert again is not None
     assert again.rows == table.rows
+
+
+def test_what_a_second_pass_needs_keeps_values_of_its_own(tmp_path: Path) -> None:
+    """Its first pass is no second one: nothing goes in a circle, and the data is what is missed."""
+    options = Options(data=str(tmp_path / "missing"), storage=str(tmp_path / "runs"),
+                      ray_address="none", mlflow="none")  # fmt: skip
+    with pytest.raises(UserError, match="missing"):
+        reproduce("gcnn_gcrnn_stacking/vgg13", options)

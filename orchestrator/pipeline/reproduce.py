@@ -106,8 +106,10 @@ class _Reproduction:
         return self.options.trials
 
     def _graph(self, one: tables.ToRun) -> Graph:
-        if isinstance(one.entry, Fusion):
-            system = f"{one.entry.address}#{one.label}" if one.label else one.entry.address
+        system = f"{one.entry.address}#{one.label}" if one.label else one.entry.address
+        # Where nothing of it is set otherwise: what it needs has values of its own.
+        named = one.label and not {*one.changes} & {*self.options.set}
+        if isinstance(one.entry, Fusion) or named:
             return Graph(replace(self.options, system=system, repeat=True))
         changed = {**one.changes, **self.options.set}
         return Graph(replace(self.options, system=one.entry.address, set=changed, repeat=True))

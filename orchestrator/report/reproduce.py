@@ -14,7 +14,7 @@ from typing import Any
 
 import jinja2
 
-from orchestrator.plan.variants import trainings
+from orchestrator.plan.variants import Training, trainings
 from orchestrator.report.published import Row, names_of, published
 from orchestrator.report.words import why_not
 from orchestrator.runs.files import read_json, write_json
@@ -32,7 +32,7 @@ COLUMNS = ("system", "variant", "dataset", "split", "transductive", "metric", "l
 @dataclass(frozen=True)
 class ToRun:
     """A training behind figures, or a fusion. ``suffix``: of its run's name; ``changes``: key ->
-    value, of a fusion's fields; ``label``: what its node is called, of a fusion; ``whole``: figures
+    value, of a fusion's fields; ``label``: what its node is called, if anything; ``whole``: figures
     of it are of what all folds held out."""
 
     entry: Entry | Fusion
@@ -56,7 +56,13 @@ def to_run(name: str, dataset: str | None) -> list[ToRun]:
         systems = [one for one in systems if one == node]
         fusions = [one for one in fusions if one.address == node.address]
     found = [
-        ToRun(one, _suffix(one, place), training.changes, whole=_held_out(one, training.figures))
+        ToRun(
+            one,
+            _suffix(one, place),
+            training.changes,
+            _label(training),
+            _held_out(one, training.figures),
+        )
         for one in systems
         for place, training in enumerate(trainings(one, dataset or one.dataset))
     ]
@@ -77,6 +83,12 @@ def to_run(name: str, dataset: str | None) -> list[ToRun]:
 
 def _suffix(node: Entry | Fusion, place: int) -> str:
     return node.name if place == 0 else f"{node.name}-{place}"
+
+
+def _label(training: Training) -> str:
+    """What the node of a training is called: the figure that is of no more than its changes."""
+    named = (one.label for one in training.figures if dict(one.overrides) == dict(training.changes))
+    return next(filter(None, named), "")
 
 
 def _held_out(entry: Entry, figures: Sequence[Figure]) -> bool:
