@@ -39,7 +39,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -
         ("input_pipeline.py", ["store and input pipeline over epoch", "plain loop's seconds"]),
         ("memory.py", ["store's memory in 2 processes", "store's memory in 4 processes"]),
         ("stage_two.py", ["exact event thresholds", "ensemble selection", "logistic regression"]),
-        ("null_claims.py --what copies --only mean,exact", ["tags mean claims", "exact claims"]),
+        ("null_claims.py --what copies --only mean,exact", ["tags mean claims", "tags exact claims"]),
         ("null_claims.py --what noise,groups", ["noise events, now", "groups class 60, now"]),
         ("interval_coverage.py", ["accuracy, no groups, covered", "AUC, 10 groups of 12, null cl"]),
         ("plain_loop.py", ["mean difference our refit - plain loop"]),
