@@ -12,14 +12,13 @@ import numpy as np
 
 from systems.clip_features import ClipFeatures
 from systems.context import Context
-from systems.data.dataset import Event
 from systems.data.prepare import Waveforms
 from systems.data.splits import TrainingData
 from systems.data.store import Channels
 from systems.errors import UserError
 from systems.files import write_whole
 from systems.predictions import Predictions
-from systems.system import Input, Sounds
+from systems.system import Input, Sounds, Undecided
 from systems.training.history import History
 
 # What of scikit-learn's and ours skops may load beside its own list.
@@ -85,7 +84,7 @@ class EstimatorSystem:
 
 
 @dataclass(frozen=True)
-class FittedEstimator:
+class FittedEstimator(Undecided):
     """A fitted estimator over the features of clips."""
 
     features: ClipFeatures
@@ -126,22 +125,6 @@ class FittedEstimator:
         scores = np.full((len(made), len(self.classes)), lowest, np.float32)
         scores[:, self.estimator.classes_] = self.estimator.predict_proba(list(made))
         return scores
-
-    def timed(
-        self, frame_scores: np.ndarray, duration: float
-    ) -> tuple[np.ndarray, tuple[Event, ...] | None]:
-        return frame_scores, None
-
-    def adapt(
-        self, settings: Any, clip_ids: Sequence[str], sounds: Sounds, context: Context
-    ) -> FittedEstimator:
-        return self
-
-    def decision(self) -> None:
-        """Nothing is adapted."""
-
-    def with_decision(self, decision: dict[str, Any] | None) -> FittedEstimator:
-        return self
 
     def save(self, folder: Path) -> None:
         """The estimator by skops, the rest as JSON."""

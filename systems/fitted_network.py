@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from systems.context import Context
@@ -223,9 +223,7 @@ class FittedNetwork:
 
     def save(self, folder: Path) -> None:
         """Weights as safetensors, the rest as JSON."""
-        for name, state in zip(files_of(len(self.states)), self.states, strict=True):
-            # Through memory: safetensors' own writer hides from us that a disk is full.
-            write_whole(folder / name, save({k: v.contiguous() for k, v in state.items()}))
+        save_states(folder, self.states)
         about = {
             "classes": self.classes,
             "length": self.length,
@@ -236,6 +234,18 @@ class FittedNetwork:
             "teachers": getattr(self.model.front_end, "about", {}),
         }
         write_whole(folder / "model.json", json.dumps(about, indent=1))  # where it is, all is
+
+
+def save_states(folder: Path, states: Sequence[Mapping[str, Tensor]]) -> None:
+    """The weights of kept epochs as safetensors, the best first."""
+    for name, state in zip(files_of(len(states)), states, strict=True):
+        # Through memory: safetensors' own writer hides from us that a disk is full.
+        write_whole(folder / name, save({k: v.contiguous() for k, v in state.items()}))
+
+
+def load_states(folder: Path, kept: int) -> tuple[dict[str, Tensor], ...]:
+    """What :func:`save_states` wrote of so many epochs."""
+    return tuple(load_file(folder / name) for name in files_of(kept))
 
 
 def files_of(kept: int) -> list[str]:

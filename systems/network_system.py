@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from systems.context import Context
@@ -18,7 +17,7 @@ from systems.data.splits import TrainingData
 from systems.data.store import Channels
 from systems.errors import UserError
 from systems.excerpts import Excerpts, Voting
-from systems.fitted_network import FittedNetwork, files_of
+from systems.fitted_network import FittedNetwork, load_states
 from systems.frontend import FrontEnd, built, channels_of, is_stored, least_seconds
 from systems.frontend.embeddings import FrameEmbeddings
 from systems.frontend.scale import By, Scale
@@ -270,7 +269,7 @@ class NetworkSystem:
         fitted = self.untrained(
             tuple(about["classes"]), about["length"], about["label_hop"], front_end
         )
-        states = tuple(load_file(folder / name) for name in files_of(about["kept"]))
+        states = load_states(folder, about["kept"])
         fitted.model.load_state_dict(states[0])
         decoding = Decoding(tuple(about["thresholds"]), tuple(about["medians"]))
         return replace(fitted, states=states, decoding=decoding)

@@ -14,17 +14,16 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from systems.context import Context
-from systems.data.dataset import Event
 from systems.data.prepare import Waveforms
 from systems.data.splits import TrainingData
 from systems.data.store import Channels
 from systems.files import write_whole
-from systems.fitted_network import files_of
+from systems.fitted_network import load_states, save_states
 from systems.frontend import least_seconds
 from systems.listening import Activation
 from systems.predictions import Predictions
 from systems.retrieval import Ranker, Searching, Side, embedded, scores
-from systems.system import Input, Sounds
+from systems.system import Input, Sounds, Undecided
 from systems.training.batches import Batches
 from systems.training.history import History
 from systems.training.losses import LossTerm
@@ -124,7 +123,7 @@ class RetrievalSystem:
         """What :meth:`FittedRetrieval.save` wrote."""
         about = json.loads((folder / "model.json").read_text())
         model = self.untrained()
-        states = tuple(load_file(folder / name) for name in files_of(about["kept"]))
+        states = load_states(folder, about["kept"])
         model.load_state_dict(states[0])
         kept = load_file(folder / GALLERY)
         items = tuple(kept[str(place)] for place in range(len(states)))
@@ -132,7 +131,7 @@ class RetrievalSystem:
 
 
 @dataclass(frozen=True)
-class FittedRetrieval:
+class FittedRetrieval(Undecided):
     """A trained network over two sides.
 
     ``states``: weights of the epochs that predict, the mean of whose scores is the system's.
@@ -208,27 +207,9 @@ class FittedRetrieval:
         """The scores [B, K] of the known items for queries [S] that are in no store."""
         return self.scores(self.heard("query", waveforms, context), self.items, context), None
 
-    def timed(
-        self, frame_scores: np.ndarray, duration: float
-    ) -> tuple[np.ndarray, tuple[Event, ...] | None]:
-        return frame_scores, None
-
-    def adapt(
-        self, settings: Any, clip_ids: Sequence[str], sounds: Sounds, context: Context
-    ) -> FittedRetrieval:
-        return self
-
-    def decision(self) -> None:
-        """Nothing is adapted."""
-
-    def with_decision(self, decision: dict[str, Any] | None) -> FittedRetrieval:
-        return self
-
     def save(self, folder: Path) -> None:
         """Weights and the gallery's embeddings as safetensors, the rest as JSON."""
-        for name, state in zip(files_of(len(self.states)), self.states, strict=True):
-            # Through memory: safetensors' own writer hides from us that a disk is full.
-            write_whole(folder / name, save({k: v.contiguous() for k, v in state.items()}))
+        save_states(folder, self.states)
         items = {str(place): one.contiguous() for place, one in enumerate(self.items)}
         write_whole(folder / GALLERY, save(items))
         about = {"classes": self.classes, "kept": len(self.states)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
@@ -116,6 +116,26 @@ class Fitted(Protocol):
         ...
 
     def save(self, folder: Path) -> None: ...
+
+
+class Undecided:
+    """What a fitted system answers that says nothing about time and adapts no decision."""
+
+    def timed(
+        self, frame_scores: np.ndarray, duration: float
+    ) -> tuple[np.ndarray, tuple[Event, ...] | None]:
+        return frame_scores, None
+
+    def adapt(
+        self, settings: Any, clip_ids: Sequence[str], sounds: Sounds, context: Context
+    ) -> Self:
+        return self
+
+    def decision(self) -> None:
+        """Nothing is adapted."""
+
+    def with_decision(self, decision: dict[str, Any] | None) -> Self:
+        return self
 
 
 class System(Protocol):

@@ -108,7 +108,8 @@ def _stores(
 ) -> dict[str, Sound]:
     """The sound of some clips as each input of a run's trials takes it."""
     inputs = stored_inputs(plan)
-    clips = [clip for clip in dataset.clips if clip.clip_id in {*ids}]
+    wanted = {*ids}
+    clips = [clip for clip in dataset.clips if clip.clip_id in wanted]
     asked = dict.fromkeys(
         (heard_by(one, inputs.values(), clips), one.rate, one.channels) for one in inputs.values()
     )

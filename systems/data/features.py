@@ -125,7 +125,8 @@ def _build(
     """What is stored of each clip: a line of ``index.jsonl``, written after its rows."""
     index = folder / "index.jsonl"
     done = _lines(index)
-    missing = [i for i in clip_ids if i not in {line["clip"] for line in done}]
+    there = {line["clip"] for line in done}
+    missing = [i for i in clip_ids if i not in there]
     if not missing:
         return done
     end = max((stop for line in done for _, stop in line["parts"]), default=0)
