@@ -251,7 +251,7 @@ def claims(data: Set, names: list[str], seed: int, before: bool) -> list[str]:
 
 
 def copies(given: argparse.Namespace) -> Iterator[str]:
-    for kind in ("tags", "class", "events", "values"):
+    for kind in given.kinds.split(","):
         for name in names_of(kind, standard=False):
             if (given.only and name not in given.only.split(",")) or (
                 kind == "events" and learners()[name].judged_by is None
@@ -323,6 +323,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="a seed or two each")
     parser.add_argument("--data", help="not used: the data is made")
     parser.add_argument("--only", help="of the copies these learners, by comma")
+    parser.add_argument("--kinds", default=",".join(NOISE), help="of the copies, by comma")
     parser.add_argument("--what", default="copies,noise,groups,gain", help="experiments, by comma")
     given = parser.parse_args()
     for what in given.what.split(","):

@@ -46,6 +46,7 @@ class EstimatorSystem:
         self._estimator = estimator
 
     least_seconds = 0.0
+    columns = ()
 
     def too_short(self, longest: float, shortest: float, classes: int) -> str:
         """Nothing is."""

@@ -28,6 +28,7 @@ from systems.system import Input, Sounds
 from systems.tracks import any_of, each
 from systems.training.copies import Copies
 from systems.training.history import History
+from systems.training.labelling import Labelling
 from systems.training.losses import LossTerm
 from systems.training.mixing import Augmentation
 from systems.training.probe import Probe, probe
@@ -36,7 +37,6 @@ from systems.training.supervised import Recipe, fit
 
 UNDECIDED = Refinement(on="none")  # nothing is adapted
 HEARD: set[str] = set()  # shapes of excerpts, and of networks that take them
-Labelling = Callable[[TrainingData, Context], TrainingData]
 
 
 class NetworkSystem:
@@ -181,6 +181,11 @@ class NetworkSystem:
     def least_seconds(self) -> float:
         """s of sound that a frame of the front ends takes at least."""
         return least_seconds(self.front_end)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Free columns of the clips that their labelling reads."""
+        return tuple(dict.fromkeys(change.column for change in self.labelling))
 
     def too_short(self, longest: float, shortest: float, classes: int) -> str:
         """Why clips cannot be heard of which the longest to train on, and the shortest of all, have

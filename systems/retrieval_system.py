@@ -65,6 +65,8 @@ class RetrievalSystem:
         self.activation = activation
         self._network = network
 
+    columns = ()
+
     @property
     def keeps(self) -> int:
         return self.training.keep.count

@@ -156,6 +156,11 @@ class System(Protocol):
         """s of sound that a frame takes at least; 0 where any will do."""
         ...
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Free columns of the clips that training takes them by."""
+        ...
+
     def too_short(self, longest: float, shortest: float, classes: int) -> str:
         """Why clips cannot be heard of which the longest to train on, and the shortest of all, have
         such lengths in s; or an empty text."""

@@ -1,4 +1,4 @@
-"""Clips that are too short for what may be trained: told in the plan, with what is wrong."""
+"""Clips that do not fit what may be trained (too short, without a column): told in the plan."""
 
 from __future__ import annotations
 
@@ -76,3 +76,13 @@ def test_features_of_whole_clips_need_a_window_of_each(tmp_path: Path) -> None:
     assert planned(clips(tmp_path, 1.0, least=0.03), "nnf_cnn_ensemble")
     with pytest.raises(UserError, match="the network takes no excerpt as short"):
         planned(clips(tmp_path, 0.05), "asc_baseline_dcase2018")
+
+
+def test_a_column_that_training_takes_clips_by_and_the_data_lacks_is_told(tmp_path: Path) -> None:
+    folder, system = clips(tmp_path, 2.0), "gcnn_gcrnn_stacking/vgg13"
+    with pytest.raises(UserError, match=r"'manually_verified', which table lacks for 4"):
+        planned(folder, system)
+    table = tmp_path / "table.csv"
+    first, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([f"{first},manually_verified", *(f"{row},1" for row in rows)]))
+    assert planned(folder, system).system == system

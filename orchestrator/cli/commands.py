@@ -113,8 +113,8 @@ def compare(first: str, second: str, storage: str, output: str | None) -> None:
         d = row["difference"]
         bounds = "" if d["low"] is None else f"[{d['low']:+.3f}, {d['high']:+.3f}]"
         console.print(
-            f"{row['part']:<11} {row['who']:<34} {row['metric']:<14} {row['first']:.3f} | "
-            f"{row['second']:.3f} | {d['value']:+.3f} {bounds}",
+            f"{row['part']:<11} {row['who']:<34} {row['metric']:<14} {row['first']:z.3f} | "
+            f"{row['second']:z.3f} | {d['value']:+z.3f} {bounds}",
             markup=False,
         )
     few = {row["part"]: row["groups"] for row in found["rows"] if row["groups"] < FEW_GROUPS}

@@ -113,7 +113,7 @@ class Terminal(Progress):
         tenth = max(1, self.steps // 8)
         if self._live is None and (step % tenth == 0 or step == 1):
             self.say(f"trial {number} epoch {step}/{self.steps}  loss {loss:.3f}  "
-                     f"{self.metric} {metric:.3f}  best {row.best:.3f}")  # fmt: skip
+                     f"{self.metric} {metric:z.3f}  best {row.best:z.3f}")  # fmt: skip
 
     def fold(self, number: int, fold: int, step: int) -> None:
         """An epoch of a fold after the first, which is not judged."""
@@ -128,7 +128,7 @@ class Terminal(Progress):
         row.ended = True
         ended = sum(other.ended for other in self.rows.values())
         self._bar.update(self._task, completed=ended)
-        epochs = f" after epoch {row.step}  best {row.best:.3f}" if row.step else ""
+        epochs = f" after epoch {row.step}  best {row.best:z.3f}" if row.step else ""
         self.say(f"trial {number} {state}{epochs}  {detail}".rstrip())
 
     def counter(self, text: str, total: int) -> Callable[[int, int], None]:
@@ -154,4 +154,4 @@ class Terminal(Progress):
 
 
 def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.3f}"
+    return "" if math.isnan(value) else f"{value:z.3f}"

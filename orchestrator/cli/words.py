@@ -139,12 +139,12 @@ def _who(row: Mapping[str, Any]) -> str:
 
 
 def _scores(metrics: Mapping[str, Any]) -> str:
-    return "  ".join(f"{name} {s['value']:.3f}{_bounds(s)}" for name, s in metrics.items())
+    return "  ".join(f"{name} {s['value']:z.3f}{_bounds(s)}" for name, s in metrics.items())
 
 
 def _bounds(score: Mapping[str, Any]) -> str:
     """An interval; of a single group of clips there is none."""
-    return "" if score["low"] is None else f" [{score['low']:.3f}, {score['high']:.3f}]"
+    return "" if score["low"] is None else f" [{score['low']:z.3f}, {score['high']:z.3f}]"
 
 
 def _time(seconds: float) -> str:

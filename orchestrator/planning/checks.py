@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.plan.options import PROTOCOLS, Options
-from orchestrator.plan.plan import IN_PROCESS
+from orchestrator.plan.plan import IN_PROCESS, Plan
 from orchestrator.plan.stage import FINALS
 from search_spaces import SearchSpace
 from systems import config as configs
@@ -34,6 +34,18 @@ def check_kinds(entry: registry.Entry, dataset: Dataset) -> None:
             raise UserError(
                 f"{entry.address} trains on labels of kind {' or '.join(entry.labels)}; part "
                 f"'{part}' of {dataset.name} has {labels}."
+            )
+
+
+def check_columns(plan: Plan, dataset: Dataset) -> None:
+    """Every labelled clip has the free columns that training takes clips by."""
+    for column in plan.entry().build(plan.trial_config(plan.first_trial)).columns:
+        without = [c.clip_id for c in dataset.role("labelled") if column not in c.columns]
+        if without:
+            raise UserError(
+                f"{plan.system} takes training clips by their column '{column}', which "
+                f"{dataset.name} lacks for {len(without)} of them ({without[0]}, …): add the "
+                "column, or choose a system that does not ask for it."
             )
 
 

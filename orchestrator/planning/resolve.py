@@ -23,6 +23,7 @@ from orchestrator.plan.plan import Plan, Resources, steps_of
 from orchestrator.plan.search import HalvingSettings, SamplerSettings
 from orchestrator.plan.stage import Final, StageSettings
 from orchestrator.planning.checks import (
+    check_columns,
     check_decision,
     check_kinds,
     check_metric,
@@ -136,6 +137,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         git_commit=_git_commit(),
     )
     stored_inputs(plan)  # one that cannot be stored shows here
+    check_columns(plan, dataset)
     check_lengths(plan, dataset, splits)
     return replace(plan, search_share=plan.planned_share()), dataset, splits
 

@@ -58,14 +58,14 @@ def number(value: Any, digits: int = 3) -> str:
     """A figure with fixed decimals and a true minus sign; a dash where there is none."""
     if not is_finite(value):
         return "–"
-    return f"{value:.{digits}f}".replace("-", "−")
+    return f"{value:z.{digits}f}".replace("-", "−")
 
 
 def signed(value: Any, digits: int = 3) -> str:
     """A difference, always with its sign."""
     if not is_finite(value):
         return "–"
-    return f"{value:+.{digits}f}".replace("-", "−")
+    return f"{value:+z.{digits}f}".replace("-", "−")
 
 
 def interval(score: Mapping[str, Any] | None, digits: int = 3) -> str:

@@ -94,13 +94,13 @@ def targets_of(
 ) -> Tensor:
     """Targets [B, K] of excerpts of clips; of series those of their steps [B, T, D], after the end
     of a recording its last."""
-    values = torch.as_tensor(clips.targets)
+    assert clips.targets is not None
     if clips.lengths is None:
-        return values[rows]
+        return torch.as_tensor(clips.targets[rows])
     first = np.concatenate([[0], np.cumsum(clips.lengths)])
     begins = first[rows] + starts // grid
     steps = begins[:, None] + np.arange(length // grid)
-    return values[np.minimum(steps, first[rows + 1][:, None] - 1)]
+    return torch.as_tensor(clips.targets[np.minimum(steps, first[rows + 1][:, None] - 1)])
 
 
 def index_batches(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -11,6 +12,15 @@ from systems.context import Context
 from systems.data.dataset import ClipSet
 from systems.data.splits import TrainingData
 from systems.errors import UserError
+
+
+class Labelling(Protocol):
+    """A change of what is trained on, by a free column of the clips."""
+
+    @property
+    def column(self) -> str: ...
+
+    def __call__(self, data: TrainingData, context: Context) -> TrainingData: ...
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,6 @@ def column_of(clips: ClipSet, column: str) -> list[str]:
     """
     if not clips.columns or any(column not in about for about in clips.columns):
         raise UserError(
-            f"the training takes clips by their column '{column}', which this data set lacks."
+            f"the training takes clips by their column '{column}', which this data set lacks"
         )
     return [str(about[column]) for about in clips.columns]
