@@ -184,7 +184,7 @@ def heard_frames(r: np.random.Generator, targets: Targets) -> list[np.ndarray]:
         for event in clip:
             if r.random() < 0.75:
                 rows = slice(round(event.onset / HOP), round(event.offset / HOP))
-            frames[rows, "abc".index(event.label)] = 0.95
+                frames[rows, "abc".index(event.label)] = 0.95
         for k in np.flatnonzero(r.random(3) < 0.1):
             start = int(r.integers(0, steps - 20))
             frames[start : start + 20, k] = 0.95
