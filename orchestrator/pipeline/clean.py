@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +35,9 @@ def removable(root: Path, *, stores: bool = False) -> list[Removable]:
     Runs that are being driven, and the stores they read, are left alone.
     """
     runs = [RunDir(plan.parent) for plan in sorted(root.glob("*/plan.json"))]
-    idle = [run for run in runs if not run.is_driven()]
+    with ThreadPoolExecutor(max_workers=max(1, len(runs))) as pool:  # each may take a minute
+        driven = list(pool.map(RunDir.is_driven, runs))
+    idle = [run for run, by in zip(runs, driven, strict=True) if not by]
     found = [item for run in idle for item in _checkpoints(run)]
     kept = runs if not stores else [run for run in runs if run not in idle]
     read = {key for run in kept if run.store.exists() for key in read_json(run.store)["stores"]}

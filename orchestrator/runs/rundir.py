@@ -24,7 +24,6 @@ report/                HTML, CSV, PNG
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import time
@@ -33,16 +32,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.runs.driver import Driver, is_driven
+from orchestrator.runs.driver import Driver, check_generation, is_driven
 from orchestrator.runs.files import append_step, read_json, read_lines, write_json
+from orchestrator.runs.lease import Superseded
 from systems.errors import UserError
 
 if TYPE_CHECKING:  # what only looks for a run loads neither numpy nor the registry
     from orchestrator.plan.plan import Plan
-
-
-class Superseded(BaseException):
-    """Another driver has taken the run over; what runs for the old one must write nothing more."""
 
 
 def snapshot_name(epoch: int | str, fold: int | None) -> str:
@@ -224,6 +220,7 @@ class RunDir:
         self.report = path / "report"
         self._driver: Driver | None = None
         self.generation = 0
+        self.note = ""  # what a user should know of how it is driven
 
     @cached_property
     def plan(self) -> Plan:
@@ -320,8 +317,20 @@ class RunDir:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         self._driver = Driver(self.path)
-        self.generation = self._driver.generation
+        self.generation, self.note = self._driver.generation, self._driver.note
         return self
+
+    def check_driver(self) -> None:
+        """Raise UserError where this process was the run's driver and is so no more."""
+        if self._driver is None:
+            return
+        try:
+            check_generation(self.path, self.generation)
+        except Superseded as error:
+            raise UserError(
+                f"another process has taken the run {self.path} over (this one could not renew its "
+                "lease in time): it goes on there, and ends here."
+            ) from error
 
     def is_driven(self, but_by: int | None = None) -> bool:
         """Whether a process other than ``but_by`` drives the run now, here or on another node."""
@@ -338,10 +347,3 @@ class RunDir:
 
     def __exit__(self, *about: object) -> None:
         self.close()
-
-
-def check_generation(path: Path, generation: int) -> None:
-    """Raise :class:`Superseded` if the run's driver is no longer the one of this generation."""
-    text = (path / "driver").read_text(encoding="utf-8")
-    if text and json.loads(text)["generation"] != generation:
-        raise Superseded(f"generation {generation} of {path} has ended")

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.plan.plan import Plan
+from orchestrator.runs.driver import check_generation
 from orchestrator.runs.files import read_json
-from orchestrator.runs.rundir import RunDir, TrialDir, check_generation
+from orchestrator.runs.rundir import RunDir, TrialDir
 from systems.context import Context, seed_of
 from systems.data.dataset import Dataset
 from systems.data.prepare import Sound

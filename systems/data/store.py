@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -26,7 +25,7 @@ from systems.data.dataset import Dataset, Source
 from systems.data.files import MEND, broken_lines, fault
 from systems.data.sharing import sound_digest
 from systems.errors import UserError
-from systems.files import write_whole
+from systems.files import lock, write_whole
 from systems.machine import cores
 
 # Like ``map``, but results may come in any order: each says what it is of.
@@ -127,10 +126,10 @@ def open_store(
         places = _layout([(i, length[i]) for i in clip_ids], rate, COUNT[channels])
         with _writing(folder, places):
             root.mkdir(parents=True, exist_ok=True)
-            lock = open(root / f"{folder.name}.lock", "w")  # noqa: SIM115
-        with lock:
+            guard = open(root / f"{folder.name}.lock", "w")  # noqa: SIM115
+        with guard:
             with _writing(folder, places):
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                lock(guard)
             if not (folder / "index.json").exists():
                 _build(dataset, places, rate, channels, folder, map_, progress)
     return WaveformStore(str(folder), rate, channels)
