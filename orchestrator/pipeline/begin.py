@@ -25,6 +25,7 @@ def begin(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits, progress
     Raises:
         UserError: a run of this name exists, or what a user can mend.
     """
+    folder.refresh()
     if folder.plan_file.exists():
         raise UserError(
             f"a run named '{plan.name}' exists in {folder.root}: give another --name, or go on "

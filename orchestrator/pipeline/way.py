@@ -40,7 +40,7 @@ def run_job(run: RunDir, dataset: Dataset, splits: Splits, stop: Stop, progress:
     plan = run.plan
     finished = True
     with progress, Projector(run) as projector:
-        progress.say(f"run {run.path}")
+        progress.say(f"run {run.address}")
         try:
             _work(run, dataset, splits, stop, progress)
         except Interrupted:

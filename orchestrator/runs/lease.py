@@ -92,7 +92,7 @@ class Lease:
         self.renewed = time.monotonic()  # when it was last known to be held
         self.lost = False
         self.on_loss: Callable[[], None] = lambda: None
-        self._closing = threading.Event()
+        self._closing, self._renewing = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._thread.start()
 
@@ -100,13 +100,18 @@ class Lease:
         """Give it up: who comes next need not wait."""
         self._closing.set()
         self._thread.join()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UserError):
             self._renew(0)
 
     def _beat(self) -> None:
         while not self._closing.wait(BEAT) and not self.lost:
-            with contextlib.suppress(OSError):  # a full disk, say: others then see an old beat
-                self._renew(time.time())
+            with contextlib.suppress(OSError, UserError):  # a full disk, say, or no answer
+                self.renew()
+
+    def renew(self) -> None:
+        """Renew it now; ``lost`` says whether another has it."""
+        with self._renewing:
+            self._renew(time.time())
 
     def _renew(self, heartbeat: float) -> None:
         if self.lost:

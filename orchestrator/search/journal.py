@@ -18,8 +18,8 @@ class Journal(BaseJournalBackend):
     """An append-only journal of JSON lines that never grows on a torn line.
 
     There is one writer, the run's driver, and ``may_append`` raises where it is so no more;
-    Optuna's own file lock, broken after 30 s, would be no such guard. A torn tail is cut off when opening; a failed append is cut back
-    and the next one refused.
+    Optuna's own file lock, broken after 30 s, would be no such guard. A torn tail is cut off when
+    opening; a failed append is cut back and the next one refused.
     """
 
     def __init__(

@@ -10,6 +10,7 @@ from typing import Any
 from orchestrator.console.interrupts import Interrupted, Stop
 from orchestrator.console.progress import Progress
 from orchestrator.plan.plan import IN_PROCESS, Resources
+from orchestrator.training.elsewhere import fetch_back, run_there
 from orchestrator.training.job import Job
 from orchestrator.training.trial import cause_in_words, disk_is_full
 from systems.errors import UserError
@@ -69,6 +70,7 @@ def in_parallel(
                     ray.get(reference)
                 except ray.exceptions.RayError as error:
                     raise UserError(f"trial {task[0]}: {_cause(job, error)}") from error
+                fetch_back(job, task[0])
                 progress.count(len(tasks) - len(left) - len(waiting), len(tasks))
             if stop.requested:
                 raise Interrupted
@@ -110,12 +112,12 @@ def _starter(
         if cpus not in sent:
             own = _with_cpus(job, resources, cpus)
             num_cpus, num_gpus = own.plan.resources.of_process()
-            remote = ray.remote(function).options(
+            remote = ray.remote(run_there).options(
                 num_cpus=num_cpus, num_gpus=num_gpus, max_retries=2
             )
             sent[cpus] = remote, ray.put(own)
         remote, shared = sent[cpus]
-        return remote.remote(shared, *task)
+        return remote.remote(function, shared, *task)
 
     return begin
 

@@ -11,6 +11,7 @@ from typing import Any
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.driver import check_generation
 from orchestrator.runs.files import read_json
+from orchestrator.runs.mirror import mirror_of
 from orchestrator.runs.rundir import RunDir, TrialDir
 from systems.context import Context, seed_of
 from systems.data.dataset import Dataset
@@ -42,6 +43,8 @@ class Job:
     stores: Mapping[str, Sound]
     test: tuple[str, ...]
     device: str
+    address: str = ""  # of the storage root, where it is in an object store
+    copy: str = ""  # and the id of the driver's copy of it
 
     @classmethod
     def of(
@@ -49,7 +52,7 @@ class Job:
         stores: Mapping[str, Sound],
     ) -> Job:  # fmt: skip
         """The job of a run that is being driven, over finished stores, by the inputs' keys."""
-        folds = range(len(splits.folds))
+        folds, copy = range(len(splits.folds)), mirror_of(run.root)
         return cls(
             run=str(run.path),
             generation=run.generation,
@@ -59,6 +62,8 @@ class Job:
             stores=stores,
             test=tuple(clip.clip_id for clip in dataset.test_clips()),
             device="cuda" if plan.resources.gpus else "cpu",
+            address=copy.address if copy else "",
+            copy=copy.id if copy else "",
         )
 
     def trial(self, number: int) -> TrialDir:

@@ -16,6 +16,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from orchestrator.runs.files import read_json, write_json
+from orchestrator.training.elsewhere import Node, fetch_back
 from orchestrator.training.fold import train
 from orchestrator.training.job import Job, Report, Task, tell_nobody
 from systems.errors import Diverged, UserError
@@ -51,7 +52,10 @@ def train_in_workers(job: Job, task: Task, report: Report) -> None:
     try:
         trainer.fit()
     except Exception as error:
+        fetch_back(job, task.number)
         raise _failure(failure, error) from error
+    else:
+        fetch_back(job, task.number)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -61,14 +65,22 @@ def _work(config: dict[str, Any]) -> None:
     job, task = config["job"], config["task"]
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
+    node = Node(job, task.number)
+
+    def told(result: dict[str, Any]) -> None:
+        node.publish()
+        ray.train.report(result)
+
     try:
-        train(job, task, ray.train.report, rank, world)
+        train(node.job, task, told, rank, world)
+        node.end()
     except Exception as error:
         write_json(
-            job.trial(task.number).path / "worker_failure.json",
+            node.job.trial(task.number).path / "worker_failure.json",
             {"kind": type(error).__name__, "cause": str(error), "rank": rank,
              "traceback": traceback.format_exc()},
         )  # fmt: skip
+        node.end()
         raise
 
 

@@ -1,0 +1,146 @@
+"""A job on a node that has no disk with its driver: what it reads is fetched from the object store
+of the root into the node's own copy, once a node, and what it writes is published from there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.runs.files import disk_is_full
+from orchestrator.runs.lease import Superseded
+from orchestrator.runs.mirror import mirror_at
+from orchestrator.training.job import Job, Report
+from orchestrator.training.trial import run_trial
+from systems.errors import UserError
+
+PAUSE = 5.0  # seconds, at least, between two publications of a trial that is being trained
+
+
+class Node:
+    """The node that a trial of a job is trained on.
+
+    ``job``: the job with the node's own paths. Where the node sees the driver's disk nothing is
+    fetched and nothing published.
+    """
+
+    def __init__(self, job: Job, number: int) -> None:
+        """Raises UserError where the object store cannot be reached, OSError where the node's disk
+        is full, Superseded where another driver has taken the run over."""
+        self.job, self._mirror = job, None
+        copy = mirror_at(job.address) if job.address else None
+        if copy is None or copy.id == job.copy:
+            return
+        self._mirror = copy
+        run, self._published = Path(job.run).name, time.monotonic()
+        self._below = _below(job, number)
+        self.job = _moved(job, Path(job.run).parent, copy.root)
+        self._check()
+        for below in (self._below, f"{run}/required/"):
+            copy.fetch(below)
+        for other in {*job.plan.required.values()}:
+            copy.fetch(f"{Path(other).name}/")
+        for store in {
+            Path(folder).relative_to(copy.root).parts[1] for folder in _folders(self.job)
+        }:
+            copy.fetch(f"store/{store}/")
+
+    def publish(self) -> None:
+        """Publish what the trial has written, where it did so a while ago."""
+        if self._mirror is not None and time.monotonic() - self._published > PAUSE:
+            self.end()
+
+    def end(self) -> None:
+        """Publish what the trial has written."""
+        if self._mirror is not None:
+            self._check()
+            self._mirror.publish(self._below)
+            self._published = time.monotonic()
+
+    def _check(self) -> None:
+        """Raise Superseded where another driver has taken the run over."""
+        assert self._mirror is not None
+        name = Path(self.job.run).name
+        if self._mirror.lease(name).read().get("generation") != self.job.generation:
+            raise Superseded(f"generation {self.job.generation} of {name} has ended")
+
+
+def run_trial_there(
+    job: Job, number: int, params: dict[str, Any], report: Report
+) -> dict[str, Any]:
+    """:func:`run_trial` on whatever node this is."""
+    try:
+        node = Node(job, number)
+
+        def told(result: dict[str, Any]) -> None:
+            node.publish()
+            report(result)
+
+        outcome = run_trial(node.job, number, params, told)
+        node.end()
+    except (UserError, OSError) as error:  # no fault of the trial's
+        full = disk_is_full(error, Path(job.run))
+        if full is None and not isinstance(error, UserError):
+            raise
+        return {"outcome": "halted", "cause": full or str(error)}
+    return outcome
+
+
+def run_there(function: Callable[..., None], job: Job, number: int, *more: Any) -> None:
+    """``function(job, number, *more)``, a training say, on whatever node this is."""
+    with there(job, number) as node:
+        function(node.job, number, *more)
+
+
+@contextmanager
+def there(job: Job, number: int) -> Iterator[Node]:
+    """The node; what the trial has written is published at the end."""
+    node = Node(job, number)
+    yield node
+    node.end()
+
+
+def fetch_back(job: Job, number: int) -> None:
+    """Fetch into the driver's copy what a trial has written on another node."""
+    if job.address:
+        mirror_at(job.address).fetch(_below(job, number))
+
+
+def _below(job: Job, number: int) -> str:
+    """Where a trial's files lie below the root."""
+    return f"{job.trial(number).path.relative_to(Path(job.run).parent)}/"
+
+
+def _moved(value: Any, old: Path, new: Path) -> Any:
+    """A value of dataclasses with all paths below one folder as they are below another."""
+    if isinstance(value, str):
+        return str(new) + value.removeprefix(str(old)) if value.startswith(f"{old}/") else value
+    if isinstance(value, Job):
+        plan = replace(value.plan, required=_moved(value.plan.required, old, new))
+        stores = _moved(dict(value.stores), old, new)
+        return replace(value, run=_moved(value.run, old, new), plan=plan, stores=stores)
+    if isinstance(value, dict):
+        return {key: _moved(one, old, new) for key, one in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        own = {f.name: getattr(value, f.name) for f in fields(value)}
+        changed = {n: _moved(v, old, new) for n, v in own.items() if _holds_paths(v)}
+        return replace(value, **changed)
+    return value
+
+
+def _holds_paths(value: Any) -> bool:
+    return isinstance(value, str) or is_dataclass(value)
+
+
+def _folders(value: Any) -> set[str]:
+    """The folders of stores: of a job's sounds, and of what they are made of."""
+    if isinstance(value, Job):
+        return {one for sound in value.stores.values() for one in _folders(sound)}
+    found = {value.folder} if hasattr(value, "folder") else set()
+    for name in ("store", "sound"):
+        if hasattr(value, name):
+            found |= _folders(getattr(value, name))
+    return found
