@@ -46,7 +46,7 @@ class Bucket:
         """The copy of a run on a host."""
         return next(path.parent for path in (self.folder / host).glob(f"*/{name}/plan.json"))
 
-    def keys(self) -> list[str]:
+    def objects(self) -> list[str]:
         """The objects below the root."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket="sweeps")
         return [o["Key"].removeprefix("team/") for p in pages for o in p.get("Contents", ())]

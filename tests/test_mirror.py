@@ -92,22 +92,25 @@ def test_what_says_that_something_is_whole_comes_last_and_goes_first(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, order = host(bucket, "one"), list[str]()
-    for name in ("result.json", "weights.safetensors"):
-        write(one, f"it/trials/00000/{name}", "x")
+    names = ("result.json", "checkpoint.pt", "model.safetensors", "metrics.jsonl")
+    for name in names:
+        write(one, f"it/trials/00000/{name}", "x\n")
 
-    def noted(self: Objects, path: str, *more: Path) -> str:
+    def noted(self: Objects, path: str, *more: object) -> str:
         order.append(path.rpartition("/")[2])
         return "tag"
 
     monkeypatch.setattr(Objects, "send", noted)
+    monkeypatch.setattr(Objects, "write_if", noted)
     monkeypatch.setattr(Objects, "remove", lambda self, paths: [noted(self, p) for p in paths])
     one.publish("it/")
-    assert order == ["weights.safetensors", "result.json"]
+    assert order == ["metrics.jsonl", "model.safetensors", "checkpoint.pt", "result.json"]
     order.clear()
-    for name in ("result.json", "weights.safetensors"):
+    for name in names:
         (one.root / "it/trials/00000" / name).unlink()
     one.publish("it/")
-    assert order == ["result.json", "weights.safetensors"]
+    assert {*order[:2]} == {"metrics.jsonl", "result.json"}
+    assert {*order[2:]} == {"checkpoint.pt", "model.safetensors"}
 
 
 def test_a_run_has_one_driver_among_all_hosts(bucket: Bucket) -> None:

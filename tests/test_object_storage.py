@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bucket import ROOT, Bucket, served
-from command import HERE, SEARCH, in_process, wait_until
+from command import HERE, SEARCH, in_process, soundsweep, wait_until
 from faulted import assert_equal_to, openings
 
 from orchestrator.runs.files import read_json, read_lines
@@ -53,7 +56,7 @@ def test_a_sweep_whose_host_is_lost_goes_on_elsewhere(
     """Killed in its third trial: nothing that is older than 10 s is lost, and another host, which
     has nothing but the object store, ends with the run of none."""
     process = begun(tmp_path, *sweep(task4_folder), *HERE)
-    wait_until(lambda: "it/trials/00002/metrics.jsonl" in bucket.keys() or process.poll())
+    wait_until(lambda: "it/trials/00002/metrics.jsonl" in bucket.objects() or process.poll())
     kill(process)
     one = RunDir(bucket.run("it", "one"))
     lines = {n: read_lines(one.trial(n).metrics) for n in range(5)}
@@ -68,7 +71,7 @@ def test_a_sweep_whose_host_is_lost_goes_on_elsewhere(
     in_process(*RESUME, *HERE, cwd=tmp_path, check=True)
     assert_equal_to(whole, two)
     assert openings(two) == 1
-    assert not any("checkpoint" in key or ".new" in key for key in bucket.keys())
+    assert not any("checkpoint" in key or ".new" in key for key in bucket.objects())
 
     bucket.on_host("three")
     for command in (("report", "it"), ("compare", "it", "it"), ("clean",)):
@@ -92,5 +95,75 @@ def test_a_stack_over_runs_of_an_object_store(
                       cwd=tmp_path, check=True)  # fmt: skip
     assert sound.name in done.stdout
     assert len(read_lines(bucket.run("both", "three").parent / "test_ledger.jsonl")) == 0
-    assert "test_ledger.jsonl" in bucket.keys()
+    assert "test_ledger.jsonl" in bucket.objects()
     assert read_json(bucket.run("both", "three") / "results.json")["test"]["rows"]
+
+
+class Node:
+    """A Ray node on this machine, with a disk of its own for its copies of storage roots."""
+
+    def __init__(self, folder: Path, copies: Path, *arguments: str) -> None:
+        self.folder = folder
+        with open(folder.with_suffix(".log"), "wb") as log:
+            self.process = subprocess.Popen(
+                [str(Path(sys.executable).with_name("python")), "-m", "ray.scripts.scripts",
+                 "start", "--block", "--disable-usage-stats", *arguments],
+                env={**os.environ, "SOUNDSWEEP_MIRROR": str(copies)}, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def kill(self) -> None:
+        """Let the node end with all its processes, as a machine that is switched off."""
+        kill(self.process)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture
+def nodes(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Node]]:
+    """A head without CPUs, and two nodes that have a CPU each; its address is ``RAY_ADDRESS``."""
+    folder = Path(tempfile.mkdtemp(prefix="rt_", dir="/tmp"))
+    port = free_port()
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    started = list[Node]()
+    try:
+        started.append(Node(
+            folder / "head", bucket.folder / "head", "--head", f"--port={port}", "--num-cpus=0",
+            "--include-dashboard=false", f"--temp-dir={folder}/ray",
+        ))  # fmt: skip
+        wait_until(lambda: b"started" in (folder / "head.log").read_bytes())
+        for name in ("first", "second"):
+            started.append(Node(folder / name, bucket.folder / name,
+                                f"--address=127.0.0.1:{port}", "--num-cpus=1"))  # fmt: skip
+        for name in ("first", "second"):
+            wait_until(lambda name=name: b"started" in (folder / f"{name}.log").read_bytes())
+        yield started
+    finally:
+        for node in reversed(started):
+            node.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_nodes_without_a_common_disk_train_one_sweep(
+    whole: RunDir, bucket: Bucket, nodes: list[Node], tmp_path: Path, task4_folder: Path
+) -> None:
+    """Each fetches the sound once, and what it trained is where the driver is; one is lost on the
+    way, and the driver's machine after that."""
+    bucket.on_host("driver")
+    process = begun(tmp_path, *sweep(task4_folder), "--mlflow", "none")
+    wait_until(lambda: "it/trials/00001/metrics.jsonl" in bucket.objects() or process.poll())
+    nodes[1].kill()
+    wait_until(lambda: "it/trials/00002/metrics.jsonl" in bucket.objects() or process.poll())
+    kill(process)
+    bucket.on_host("elsewhere")
+    done = soundsweep(*RESUME, "--mlflow", "none", cwd=tmp_path)
+    assert "Traceback" not in done.stdout + done.stderr
+    two = RunDir(bucket.run("it", "elsewhere"))
+    assert_equal_to(whole, two)
+    assert openings(two) == 1
+    stores = list((bucket.folder / "second").glob("*/store/*/waveforms.f32"))
+    assert len(stores) == 1
+    assert not list(bucket.folder.glob("second/*/it/plan.json"))  # nodes fetch what they need

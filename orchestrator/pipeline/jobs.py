@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from orchestrator.plan.plan import IN_PROCESS, Plan
 from orchestrator.planning.sound import stored_clips, stored_inputs
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.mirror import mirror_of
+from orchestrator.runs.objects import patiently
 from orchestrator.runs.rundir import RunDir
 from orchestrator.search.tasks import on_ray
 from orchestrator.stacking.families import learner
@@ -137,11 +139,11 @@ def _stores(
         return open_sounds(dataset, ids, inputs, root, ray_map, progress.counter)
     # This machine reads the data, which others may not have; nodes fetch what was made of it.
     for name in key["stores"]:
-        copy.fetch(f"store/{name}/")
+        patiently(partial(copy.fetch, f"store/{name}/"))
     mapped = ray_map if plan.ray_address == IN_PROCESS else _own_map(stop)
     sounds = open_sounds(dataset, ids, inputs, root, mapped, progress.counter)
     for name in key["stores"]:
-        copy.publish(f"store/{name}/")
+        patiently(partial(copy.publish, f"store/{name}/"))
     return sounds
 
 

@@ -6,9 +6,12 @@ side was like when they were alike last.
 
 - Of a file that is new on both sides the published one counts, but JSON lines are joined: they only
   grow, and two nodes may add to them.
-- S3 renames nothing, and a kill may come between any two objects. So files go in the order in which
-  they were written, text (what says that something is whole, and the study, which tells of it)
-  after all data; and what is removed, text before data.
+- S3 renames nothing, and a kill may come between any two objects. So text (what says that something
+  is whole, and the study, which tells of it) goes after all data, in the order in which it was
+  written, and what is removed goes the other way round. Of a training its log goes first, which may
+  be ahead of its checkpoint, and then the checkpoint after what it refers to.
+- A training's files are published by its own process between two epochs (``but`` of
+  :meth:`Mirror.publish` leaves them to it): at other times they do not belong together.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ OWN_FOLDERS = ("mlartifacts", "stack.old")
 TEXT = (".json", ".jsonl", ".log", ".html")
 AT_ONCE = 8  # files that are sent or received at a time
 LINES = ".jsonl"
+LOG, CHECKPOINT = "metrics.jsonl", "checkpoint.pt"
 
 
 class Mirror:
@@ -62,6 +66,16 @@ class Mirror:
         """The names of all runs that are published."""
         return [name for name in self.objects.folders() if name != "store"]
 
+    def stores(self) -> dict[str, int]:
+        """The waveform stores that are published, with their bytes."""
+        names = self.objects.folders("store/")
+        return {name: self.objects.size(f"store/{name}/") for name in names}
+
+    def discard(self, below: str) -> None:
+        """Remove all that is published below a path, whether it is in the copy or not."""
+        with self._alone(below):
+            self._remove([*self.objects.tags(below)])
+
     def lease(self, run: str) -> LeaseObject:
         """The lease of a run's driver, by the run's name."""
         return LeaseObject(self.objects, run)
@@ -83,10 +97,11 @@ class Mirror:
         with self._alone(below):
             self._fetch(below, theirs)
 
-    def publish(self, below: str) -> None:
-        """Publish what has changed in the copy below a path (``run/``) since it was alike."""
+    def publish(self, below: str, but: str | None = None) -> None:
+        """Publish what has changed in the copy below a path (``run/``) since it was alike, ``but``
+        for what lies below another."""
         with self._alone(below):
-            self._publish(below)
+            self._publish(below, but)
 
     def _fetch(self, below: str, theirs: bool) -> None:
         there = {p: tag for p, tag in self.objects.tags(below).items() if not _is_own(p)}
@@ -106,18 +121,24 @@ class Mirror:
                 if path not in there:
                     (self.root / path).unlink(missing_ok=True)
 
-    def _publish(self, below: str) -> None:
-        files = self._files(below)
+    def _publish(self, below: str, but: str | None) -> None:
+        files = self._files(below, but)
         with self._table() as table:
             known = _known(table, below)
+        if but is not None:
+            known = {path: about for path, about in known.items() if not path.startswith(but)}
         changed = [p for p, (stat, _) in files.items() if known.get(p, ("", ""))[0] != stat]
         changed.sort(key=lambda path: files[path][1])
         data, texts = _parted(changed)
         data_gone, texts_gone = _parted(p for p in known if p not in files)
         self._remove(texts_gone)
-        _each(self._send, [(path,) for path in data])
+        logs = [path for path in texts if path.endswith(LOG)]
+        states = [path for path in data if path.endswith(CHECKPOINT)]
+        for some in (logs, [path for path in data if path not in states], states):
+            _each(self._send, [(path,) for path in some])
         for path in texts:
-            self._send(path)
+            if path not in logs:
+                self._send(path)
         self._remove(data_gone)
 
     def join_lines(self, path: str) -> None:
@@ -183,12 +204,16 @@ class Mirror:
         self.objects.remove(paths)
         self._forget(paths)
 
-    def _files(self, below: str) -> dict[str, tuple[str, int]]:
+    def _files(self, below: str, but: str | None = None) -> dict[str, tuple[str, int]]:
         """Path -> (state, time of the last change) of the copy's files that others may have."""
+        left_out = None if but is None else str(self.root / but).rstrip("/")
         found = {}
         start = self.root / below
         for folder, folders, names in os.walk(start if below.endswith("/") else start.parent):
-            folders[:] = [one for one in folders if one not in OWN_FOLDERS]
+            folders[:] = [
+                one for one in folders
+                if one not in OWN_FOLDERS and str(Path(folder) / one) != left_out
+            ]  # fmt: skip
             for name in names:
                 file = Path(folder) / name
                 path = str(file.relative_to(self.root))

@@ -7,22 +7,41 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlparse
 
 from orchestrator.runs.lease import Record
 from systems.errors import UserError
 
+T = TypeVar("T")
 SCHEME = "s3://"
 LARGE = 64 << 20  # bytes from which a file is sent in parts
 TRIES = 5  # of each call, with pauses that grow; boto3's own
+PATIENCE, PAUSE = 600.0, 5.0  # seconds that a store may stay away from a run; between two looks
 CONNECT, ANSWER = 10, 30  # seconds that a call waits for a connection, and for an answer
 
 
 class ObjectsError(UserError):
-    """What an object store answered, or that it did not."""
+    """What an object store refused."""
+
+
+class Unanswered(ObjectsError):
+    """An object store does not answer, or not as it should: that may pass."""
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """What a call gives; while the store does not answer it is made again, for ten minutes."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return call()
+        except Unanswered:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(PAUSE)
 
 
 class Objects:
@@ -151,20 +170,22 @@ class Objects:
         try:
             yield
         except (BotoCoreError, ClientError, Boto3Error) as error:
-            raise ObjectsError(f"{self.address}: {_reason(error, self.bucket)}.") from error
+            raise _in_words(error, self.bucket, self.address) from error
 
 
-def _reason(error: Exception, bucket: str) -> str:
+def _in_words(error: Exception, bucket: str, address: str) -> ObjectsError:
     """Why a call failed, and what to do."""
     name, text = type(error).__name__, str(error).strip().rstrip(".")
     answer = getattr(error, "response", {}).get("Error", {}).get("Code", "")
     if "Credentials" in name or "Token" in name:
-        return f"no credentials ({text}): set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, say"
-    if answer == "NoSuchBucket":
-        return f"there is no bucket '{bucket}': make it first"
-    if answer in ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
-        return f"access is denied ({text})"
-    return f"it does not answer as it should ({text})"
+        why = f"no credentials ({text}): set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, say"
+    elif answer == "NoSuchBucket":
+        why = f"there is no bucket '{bucket}': make it first"
+    elif answer in ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
+        why = f"access is denied ({text})"
+    else:
+        return Unanswered(f"{address}: it does not answer as it should ({text}).")
+    return ObjectsError(f"{address}: {why}.")
 
 
 class LeaseObject:

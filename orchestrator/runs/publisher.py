@@ -7,14 +7,13 @@ import threading
 import time
 from pathlib import Path
 
-from orchestrator.runs import lease
+from orchestrator.runs import lease, objects
 from orchestrator.runs.driver import Driver, DriverFile
 from orchestrator.runs.lease import Lease
 from orchestrator.runs.mirror import Mirror
 from systems.errors import UserError
 
 INTERVAL = 5.0  # seconds between two publications: at most 10 s of reports are lost with a machine
-PATIENCE = 600.0  # seconds that a store may stay away before the run ends
 
 
 class PublishingDriver:
@@ -55,7 +54,7 @@ class PublishingDriver:
 
     def check(self) -> None:
         """Raise UserError where the store has stayed away for too long."""
-        if self._problem and time.monotonic() - self._published > PATIENCE:
+        if self._problem and time.monotonic() - self._published > objects.PATIENCE:
             raise UserError(self._unpublished())
 
     def close(self) -> None:
@@ -66,7 +65,7 @@ class PublishingDriver:
         """
         self._closing.set()
         self._thread.join()
-        self._publish()
+        self._publish(None)
         self._give_up()
         if self._problem:
             raise UserError(self._unpublished())
@@ -77,15 +76,15 @@ class PublishingDriver:
 
     def _follow(self) -> None:
         while not self._closing.wait(INTERVAL):
-            self._publish()
+            self._publish(f"{self.run.name}/trials/")  # trainings publish their own files
 
-    def _publish(self) -> None:
+    def _publish(self, but: str | None) -> None:
         began = time.monotonic()
         try:
             if began - self.lease.renewed > lease.LAPSE / 2:
                 self.lease.renew()  # another may have it by now
             if not self.lease.lost:
-                self.mirror.publish(f"{self.run.name}/")
+                self.mirror.publish(f"{self.run.name}/", but)
         except (UserError, OSError) as error:
             self._problem = str(error)
         else:

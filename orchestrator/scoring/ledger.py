@@ -12,6 +12,7 @@ from typing import Any
 
 from orchestrator.runs.files import append_line, read_lines
 from orchestrator.runs.mirror import mirror_of
+from orchestrator.runs.objects import patiently
 from orchestrator.runs.rundir import RunDir
 from systems.data.dataset import Dataset, Labels
 
@@ -55,4 +56,4 @@ def _note(run: RunDir, entry: dict[str, Any]) -> None:
     append_line(run.ledger, entry)
     copy = mirror_of(run.root)
     if copy is not None:
-        copy.join_lines(run.ledger.name)
+        patiently(lambda: copy.join_lines(run.ledger.name))

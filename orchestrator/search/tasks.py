@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.console.interrupts import Interrupted, Stop
 from orchestrator.console.progress import Progress
 from orchestrator.plan.plan import IN_PROCESS, Resources
-from orchestrator.training.elsewhere import fetch_back, run_there
+from orchestrator.training.elsewhere import fetch_back, publish_first, run_there
 from orchestrator.training.job import Job
 from orchestrator.training.trial import cause_in_words, disk_is_full
 from systems.errors import UserError
@@ -56,6 +56,7 @@ def in_parallel(
     from orchestrator.search.ray_session import start_ray
 
     start_ray(resources.total_cpus, stop, job.plan.ray_address)
+    publish_first(job)
     begin = _starter(function, job, resources)
     left, waiting = list(zip(tasks, cpus, strict=True)), dict[Any, tuple[Any, ...]]()
     try:
@@ -86,7 +87,7 @@ def _here(
     """One after another in this process, each with the threads that it would have on Ray."""
     for done, (task, wanted) in enumerate(zip(tasks, cpus, strict=True), 1):
         try:
-            function(_with_cpus(job, resources, wanted), *task)
+            run_there(function, _with_cpus(job, resources, wanted), *task)
         except Exception as error:
             raise UserError(f"trial {task[0]}: {_cause(job, error)}") from error
         progress.count(done, len(tasks))

@@ -4,8 +4,8 @@ of the root into the node's own copy, once a node, and what it writes is publish
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 from orchestrator.runs.files import disk_is_full
 from orchestrator.runs.lease import Superseded
 from orchestrator.runs.mirror import mirror_at
+from orchestrator.runs.objects import Unanswered, patiently
+from orchestrator.runs.rundir import RunDir
 from orchestrator.training.job import Job, Report
 from orchestrator.training.trial import run_trial
 from systems.errors import UserError
@@ -23,42 +25,53 @@ PAUSE = 5.0  # seconds, at least, between two publications of a trial that is be
 class Node:
     """The node that a trial of a job is trained on.
 
-    ``job``: the job with the node's own paths. Where the node sees the driver's disk nothing is
-    fetched and nothing published.
+    ``job``: the job with the node's own paths, and its trainings publish what they have written
+    every few seconds. Of a root that is a folder it is the job as it is.
     """
 
     def __init__(self, job: Job, number: int) -> None:
         """Raises UserError where the object store cannot be reached, OSError where the node's disk
         is full, Superseded where another driver has taken the run over."""
-        self.job, self._mirror = job, None
-        copy = mirror_at(job.address) if job.address else None
-        if copy is None or copy.id == job.copy:
+        self.job = job
+        self._mirror = mirror_at(job.address) if job.address else None
+        if self._mirror is None:
             return
-        self._mirror = copy
-        run, self._published = Path(job.run).name, time.monotonic()
-        self._below = _below(job, number)
-        self.job = _moved(job, Path(job.run).parent, copy.root)
-        self._check()
-        for below in (self._below, f"{run}/required/"):
-            copy.fetch(below)
-        for other in {*job.plan.required.values()}:
-            copy.fetch(f"{Path(other).name}/")
-        for store in {
-            Path(folder).relative_to(copy.root).parts[1] for folder in _folders(self.job)
-        }:
-            copy.fetch(f"store/{store}/")
-
-    def publish(self) -> None:
-        """Publish what the trial has written, where it did so a while ago."""
-        if self._mirror is not None and time.monotonic() - self._published > PAUSE:
-            self.end()
+        self._below, self._published = _below(job, number), time.monotonic()
+        moved = _moved(job, Path(job.run).parent, self._mirror.root)
+        self.job = replace(moved, published=self._publish_now_and_then)
+        patiently(self._fetch)
 
     def end(self) -> None:
         """Publish what the trial has written."""
         if self._mirror is not None:
-            self._check()
-            self._mirror.publish(self._below)
-            self._published = time.monotonic()
+            patiently(self._publish)
+
+    def _publish_now_and_then(self) -> None:
+        if time.monotonic() - self._published > PAUSE:
+            with suppress(Unanswered):  # it will be later
+                self._publish()
+
+    def _fetch(self) -> None:
+        """The trial as it was left; on a node that has not the driver's copy also what the system
+        learns from, and the sound, which the first of its trials fetches."""
+        assert self._mirror is not None
+        self._check()
+        self._mirror.fetch(self._below)
+        if self._mirror.id == self.job.copy:
+            return
+        stores, run = self._mirror.root / "store", Path(self.job.run).name
+        for below in (
+            f"{run}/required/",
+            *(f"{Path(other).name}/" for other in {*self.job.plan.required.values()}),
+            *{f"store/{Path(f).relative_to(stores).parts[0]}/" for f in _folders(self.job)},
+        ):  # fmt: skip
+            self._mirror.fetch(below)
+
+    def _publish(self) -> None:
+        assert self._mirror is not None
+        self._check()
+        self._mirror.publish(self._below)
+        self._published = time.monotonic()
 
     def _check(self) -> None:
         """Raise Superseded where another driver has taken the run over."""
@@ -74,12 +87,7 @@ def run_trial_there(
     """:func:`run_trial` on whatever node this is."""
     try:
         node = Node(job, number)
-
-        def told(result: dict[str, Any]) -> None:
-            node.publish()
-            report(result)
-
-        outcome = run_trial(node.job, number, params, told)
+        outcome = run_trial(node.job, number, params, report)
         node.end()
     except (UserError, OSError) as error:  # no fault of the trial's
         full = disk_is_full(error, Path(job.run))
@@ -91,22 +99,21 @@ def run_trial_there(
 
 def run_there(function: Callable[..., None], job: Job, number: int, *more: Any) -> None:
     """``function(job, number, *more)``, a training say, on whatever node this is."""
-    with there(job, number) as node:
-        function(node.job, number, *more)
-
-
-@contextmanager
-def there(job: Job, number: int) -> Iterator[Node]:
-    """The node; what the trial has written is published at the end."""
     node = Node(job, number)
-    yield node
+    function(node.job, number, *more)
     node.end()
 
 
 def fetch_back(job: Job, number: int) -> None:
     """Fetch into the driver's copy what a trial has written on another node."""
     if job.address:
-        mirror_at(job.address).fetch(_below(job, number))
+        patiently(lambda: mirror_at(job.address).fetch(_below(job, number)))
+
+
+def publish_first(job: Job) -> None:
+    """Publish what nodes are to read, before they are told to."""
+    if job.address:
+        patiently(RunDir(Path(job.run)).publish)
 
 
 def _below(job: Job, number: int) -> str:

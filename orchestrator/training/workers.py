@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import traceback
+from dataclasses import replace
 from typing import Any
 
 import ray.train
@@ -18,7 +19,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.training.elsewhere import Node, fetch_back
 from orchestrator.training.fold import train
-from orchestrator.training.job import Job, Report, Task, tell_nobody
+from orchestrator.training.job import Job, Report, Task, tell_all, tell_nobody
 from systems.errors import Diverged, UserError
 
 
@@ -36,7 +37,7 @@ def train_in_workers(job: Job, task: Task, report: Report) -> None:
     scratch = tempfile.mkdtemp(prefix="soundsweep-")
     trainer = TorchTrainer(
         _work,
-        train_loop_config={"job": job, "task": task},
+        train_loop_config={"job": replace(job, published=tell_all), "task": task},
         torch_config=TorchConfig(backend="nccl" if job.device == "cuda" else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=resources.workers,
@@ -66,13 +67,8 @@ def _work(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     node = Node(job, task.number)
-
-    def told(result: dict[str, Any]) -> None:
-        node.publish()
-        ray.train.report(result)
-
     try:
-        train(node.job, task, told, rank, world)
+        train(node.job, task, ray.train.report, rank, world)
         node.end()
     except Exception as error:
         write_json(
