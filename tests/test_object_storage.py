@@ -9,14 +9,17 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from bucket import ROOT, Bucket, served
+from bucket import ROOT, Bucket, Proxy, served
 from command import HERE, SEARCH, in_process, soundsweep, wait_until
 from faulted import assert_equal_to, openings
 
+from orchestrator.runs import lease, objects
 from orchestrator.runs.files import read_json, read_lines
 from orchestrator.runs.rundir import RunDir
 
@@ -167,3 +170,72 @@ def test_nodes_without_a_common_disk_train_one_sweep(
     stores = list((bucket.folder / "second").glob("*/store/*/waveforms.f32"))
     assert len(stores) == 1
     assert not list(bucket.folder.glob("second/*/it/plan.json"))  # nodes fetch what they need
+
+
+def when(happened: Callable[[], object], then: Callable[[], object]) -> threading.Thread:
+    """Do something as soon as something has happened."""
+
+    def wait() -> None:
+        wait_until(happened)
+        then()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.fixture
+def proxy(bucket: Bucket) -> Iterator[Proxy]:
+    """What stands between the runs and the store from now on."""
+    proxy = Proxy(bucket.port)
+    bucket.reach(proxy.port)
+    yield proxy
+    proxy.close()
+
+
+def test_errors_and_slow_answers_cost_a_sweep_nothing(
+    whole: RunDir, bucket: Bucket, proxy: Proxy, tmp_path: Path, task4_folder: Path
+) -> None:
+    """The store answers late from the second trial on, then with errors for a while."""
+
+    def trial(number: int) -> bool:
+        return any(bucket.folder.glob(f"one/*/it/trials/{number:05d}/metrics.jsonl"))
+
+    def be(how: str) -> Callable[[], None]:
+        return lambda: setattr(proxy, "how", how)
+
+    when(partial(trial, 1), be("slow"))
+    when(partial(trial, 2), be("error"))
+    when(lambda: proxy.how == "error" and proxy.broken > 30, be(""))
+    in_process(*sweep(task4_folder), *HERE, cwd=tmp_path, check=True)
+    assert proxy.how == ""
+    assert proxy.broken > 30
+    assert_equal_to(whole, RunDir(bucket.run("it", "one")))
+    bucket.on_host("two")
+    in_process("report", "it", "--storage", ROOT, cwd=tmp_path, check=True)
+    assert_equal_to(whole, RunDir(bucket.run("it", "two")))
+
+
+def test_a_store_that_stays_away_ends_in_one_message_and_nothing_is_lost(
+    whole: RunDir, bucket: Bucket, proxy: Proxy, tmp_path: Path, task4_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(objects, "PATIENCE", 3.0)
+    monkeypatch.setattr(objects, "PAUSE", 0.2)
+    monkeypatch.setattr(objects, "TRIES", 1)
+    monkeypatch.setattr(lease, "LAPSE", 3.0)  # the driver that could not give it up is this process
+    copies = bucket.folder / "one"
+    when(lambda: any(copies.glob("*/it/trials/00001/metrics.jsonl")),
+         lambda: setattr(proxy, "how", "away"))  # fmt: skip
+    done = in_process(*sweep(task4_folder), *HERE, cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.startswith("error: "), done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert f"What is done is kept in {bucket.run('it', 'one')}" in done.stderr
+    assert f"soundsweep run --resume {ROOT}/it" in done.stderr
+    proxy.how = ""
+    in_process(*RESUME, *HERE, cwd=tmp_path, check=True)
+    assert_equal_to(whole, RunDir(bucket.run("it", "one")))
+    bucket.on_host("two")
+    in_process("report", "it", "--storage", ROOT, cwd=tmp_path, check=True)
+    assert_equal_to(whole, RunDir(bucket.run("it", "two")))

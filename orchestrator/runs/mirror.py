@@ -66,6 +66,12 @@ class Mirror:
         """The names of all runs that are published."""
         return [name for name in self.objects.folders() if name != "store"]
 
+    def publish_lines(self, path: str) -> None:
+        """Publish a file of JSON lines alone."""
+        with self._alone(path):
+            if (self.root / path).exists():
+                self.join_lines(path)
+
     def stores(self) -> dict[str, int]:
         """The waveform stores that are published, with their bytes."""
         names = self.objects.folders("store/")

@@ -15,7 +15,7 @@ from orchestrator.runs.rundir import RunDir
 from orchestrator.search import in_process
 from orchestrator.search.referee import OUT_OF_TIME, Referee, is_over
 from orchestrator.search.study import MOST_ATTEMPTS, Search, TrialState, cause_of
-from orchestrator.training.elsewhere import fetch_back, publish_first, run_trial_there
+from orchestrator.training.elsewhere import hand_over, publish_first, run_trial_there
 from orchestrator.training.job import Job
 from systems.errors import UserError
 
@@ -36,7 +36,7 @@ def search(
         progress.phase(
             f"search: {plan.trials} trials, {plan.resources.concurrency} at a time", plan.trials
         )
-        referee = Referee(study, plan.trials, stop, progress, clock, partial(fetch_back, job))
+        referee = Referee(study, plan.trials, stop, progress, clock, partial(hand_over, job))
         publish_first(job)
         sweep(run_trial_there, job, referee, plan.resources, plan.ray_address, run.path)
         _settle_held(run, referee, stop)

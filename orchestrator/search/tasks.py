@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.console.interrupts import Interrupted, Stop
 from orchestrator.console.progress import Progress
 from orchestrator.plan.plan import IN_PROCESS, Resources
-from orchestrator.training.elsewhere import fetch_back, publish_first, run_there
+from orchestrator.training.elsewhere import hand_over, publish_first, run_there
 from orchestrator.training.job import Job
 from orchestrator.training.trial import cause_in_words, disk_is_full
 from systems.errors import UserError
@@ -71,7 +71,7 @@ def in_parallel(
                     ray.get(reference)
                 except ray.exceptions.RayError as error:
                     raise UserError(f"trial {task[0]}: {_cause(job, error)}") from error
-                fetch_back(job, task[0])
+                hand_over(job, task[0])
                 progress.count(len(tasks) - len(left) - len(waiting), len(tasks))
             if stop.requested:
                 raise Interrupted

@@ -12,8 +12,8 @@ from typing import Any
 
 from orchestrator.runs.files import disk_is_full
 from orchestrator.runs.lease import Superseded
-from orchestrator.runs.mirror import mirror_at
-from orchestrator.runs.objects import Unanswered, patiently
+from orchestrator.runs.mirror import LOG, mirror_at
+from orchestrator.runs.objects import ObjectsError, patiently
 from orchestrator.runs.rundir import RunDir
 from orchestrator.training.job import Job, Report
 from orchestrator.training.trial import run_trial
@@ -47,9 +47,13 @@ class Node:
             patiently(self._publish)
 
     def _publish_now_and_then(self) -> None:
-        if time.monotonic() - self._published > PAUSE:
-            with suppress(Unanswered):  # it will be later
+        assert self._mirror is not None
+        with suppress(ObjectsError):  # it will be later
+            if time.monotonic() - self._published > PAUSE:
+                self._published = time.monotonic()
                 self._publish()
+            elif self._mirror.id != self.job.copy:  # the driver may stop the trial at any report
+                self._mirror.publish_lines(f"{self._below}{LOG}")
 
     def _fetch(self) -> None:
         """The trial as it was left; on a node that has not the driver's copy also what the system
@@ -71,7 +75,6 @@ class Node:
         assert self._mirror is not None
         self._check()
         self._mirror.publish(self._below)
-        self._published = time.monotonic()
 
     def _check(self) -> None:
         """Raise Superseded where another driver has taken the run over."""
@@ -104,10 +107,13 @@ def run_there(function: Callable[..., None], job: Job, number: int, *more: Any) 
     node.end()
 
 
-def fetch_back(job: Job, number: int) -> None:
-    """Fetch into the driver's copy what a trial has written on another node."""
+def hand_over(job: Job, number: int) -> None:
+    """Let the driver's copy and the object store have what a trial has written that has ended,
+    wherever that was."""
     if job.address:
-        patiently(lambda: mirror_at(job.address).fetch(_below(job, number)))
+        copy, below = mirror_at(job.address), _below(job, number)
+        patiently(lambda: copy.fetch(below))
+        patiently(lambda: copy.publish(below))
 
 
 def publish_first(job: Job) -> None:

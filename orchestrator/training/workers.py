@@ -17,7 +17,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from orchestrator.runs.files import read_json, write_json
-from orchestrator.training.elsewhere import Node, fetch_back
+from orchestrator.training.elsewhere import Node, hand_over
 from orchestrator.training.fold import train
 from orchestrator.training.job import Job, Report, Task, tell_all, tell_nobody
 from systems.errors import Diverged, UserError
@@ -53,10 +53,10 @@ def train_in_workers(job: Job, task: Task, report: Report) -> None:
     try:
         trainer.fit()
     except Exception as error:
-        fetch_back(job, task.number)
+        hand_over(job, task.number)
         raise _failure(failure, error) from error
     else:
-        fetch_back(job, task.number)
+        hand_over(job, task.number)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
