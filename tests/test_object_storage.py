@@ -110,7 +110,8 @@ class Node:
         with open(folder.with_suffix(".log"), "wb") as log:
             self.process = subprocess.Popen(
                 [str(Path(sys.executable).with_name("python")), "-m", "ray.scripts.scripts",
-                 "start", "--block", "--disable-usage-stats", *arguments],
+                 "start", "--block", "--disable-usage-stats",
+                 f"--dashboard-agent-listen-port={free_port()}", *arguments],
                 env={**os.environ, "SOUNDSWEEP_MIRROR": str(copies)}, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip

@@ -9,7 +9,7 @@ side was like when they were alike last.
 - S3 renames nothing, and a kill may come between any two objects. So text (what says that something
   is whole, and the study, which tells of it) goes after all data, in the order in which it was
   written, and what is removed goes the other way round. Of a training its log goes first, which may
-  be ahead of its checkpoint, and then the checkpoint after what it refers to.
+  be ahead of its checkpoint, and the checkpoint after what it refers to.
 - A training's files are published by its own process between two epochs (``but`` of
   :meth:`Mirror.publish` leaves them to it): at other times they do not belong together.
 """
@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import sqlite3
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -43,6 +44,7 @@ TEXT = (".json", ".jsonl", ".log", ".html")
 AT_ONCE = 8  # files that are sent or received at a time
 LINES = ".jsonl"
 LOG, CHECKPOINT = "metrics.jsonl", "checkpoint.pt"
+MARKS = 4  # the turn of text that says that something is whole
 
 
 class Mirror:
@@ -135,15 +137,14 @@ class Mirror:
             known = {path: about for path, about in known.items() if not path.startswith(but)}
         changed = [p for p, (stat, _) in files.items() if known.get(p, ("", ""))[0] != stat]
         changed.sort(key=lambda path: files[path][1])
-        data, texts = _parted(changed)
         data_gone, texts_gone = _parted(p for p in known if p not in files)
         self._remove(texts_gone)
-        logs = [path for path in texts if path.endswith(LOG)]
-        states = [path for path in data if path.endswith(CHECKPOINT)]
-        for some in (logs, [path for path in data if path not in states], states):
-            _each(self._send, [(path,) for path in some])
-        for path in texts:
-            if path not in logs:
+        for _, some in itertools.groupby(sorted(changed, key=_turn), _turn):
+            paths = [*some]
+            if _turn(paths[0]) < MARKS:
+                _each(self._send, [(path,) for path in paths])
+                continue
+            for path in paths:
                 self._send(path)
         self._remove(data_gone)
 
@@ -314,6 +315,14 @@ def _parted(paths: Iterable[str]) -> tuple[list[str], list[str]]:
     return [p for p in every if not p.endswith(TEXT)], [p for p in every if p.endswith(TEXT)]
 
 
+def _turn(path: str) -> int:
+    """When a file is published: what a training is of, its log, data, its checkpoint, marks."""
+    name = path.rpartition("/")[2]
+    if name == "config.json" or "/attempts/" in path:
+        return 0
+    return 1 if name == LOG else 3 if name == CHECKPOINT else MARKS if name.endswith(TEXT) else 2
+
+
 def _known(table: sqlite3.Connection, below: str) -> dict[str, tuple[str, str]]:
     rows = table.execute(
         "SELECT path, state, tag FROM alike WHERE substr(path, 1, ?) = ?", (len(below), below)
@@ -325,9 +334,9 @@ def _whole_lines(text: bytes) -> list[bytes]:
     return text[: text.rfind(b"\n") + 1].splitlines(keepends=True)
 
 
-def _each(function: object, arguments: list[tuple[str, ...]]) -> None:
+def _each(function: Callable[..., None], arguments: list[tuple[str, ...]]) -> None:
     """Call a function with each, some at a time; the first error is raised."""
     if not arguments:
         return
     with ThreadPoolExecutor(min(AT_ONCE, len(arguments))) as pool:
-        list(pool.map(lambda one: function(*one), arguments))  # type: ignore[operator]
+        list(pool.map(lambda one: function(*one), arguments))
