@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 
 @contextlib.contextmanager
@@ -28,3 +31,16 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """Write text (UTF-8) or bytes as :func:`whole` does."""
     with whole(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+# What a file system says that has no locks: some shared ones, or an NFS server without its daemon.
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+
+
+def lock(file: IO[Any]) -> None:
+    """Wait for the lock on an open file; where the file system has none, go on without."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise

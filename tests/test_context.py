@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from orchestrator.runs.rundir import RunDir, Superseded, check_generation
+from orchestrator.runs.driver import check_generation
+from orchestrator.runs.lease import Superseded
+from orchestrator.runs.rundir import RunDir
 from systems.context import Context, seed_of
 
 

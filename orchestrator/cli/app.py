@@ -58,7 +58,9 @@ Gpus = Annotated[
 ]
 Workers = Annotated[int, Option(help="Workers of a trial; two or more train data-parallel.")]
 Seed = Annotated[int, Option(help="Everything random is drawn from it.")]
-Storage = Annotated[str, Option(help="Root folder of runs, waveform stores and MLflow.")]
+Storage = Annotated[
+    str, Option(help="Root of runs, waveform stores and MLflow: a folder, or s3://bucket/prefix.")
+]
 Name = Annotated[str | None, Option(help="Name of the run. (default: system, data set, time)")]
 MlflowUri = Annotated[
     str | None,
@@ -98,7 +100,9 @@ ByFold = Annotated[
     ),
 ]
 DryRun = Annotated[bool, Option("--dry-run", help="Print the plan and its cost; start nothing.")]
-Run = Annotated[str, Argument(metavar="RUN", help="A run's folder, or its name under --storage.")]
+Run = Annotated[
+    str, Argument(metavar="RUN", help="A run's folder or address, or its name under --storage.")
+]
 
 
 @app.command()

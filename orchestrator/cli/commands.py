@@ -145,7 +145,7 @@ def clean(storage: str, stores: bool, dry_run: bool) -> None:
     """List and remove what can go."""
     from orchestrator.pipeline.clean import removable, remove
 
-    root = root_of(storage)
+    root = root_of(storage, runs=True)
     if not root.is_dir():
         raise UserError(f"there is no storage root {root}.")
     items = removable(root, stores=stores)
@@ -153,7 +153,7 @@ def clean(storage: str, stores: bool, dry_run: bool) -> None:
         console.print(f"{words.size(item.size):>9}  {item.path}  ({item.why})", markup=False)
     total = words.size(sum(item.size for item in items))
     if not dry_run:
-        remove(items)
+        remove(root, items)
     console.print(f"{total} {'could be' if dry_run else 'were'} freed", markup=False)
 
 
@@ -161,7 +161,9 @@ def report(name: str, storage: str) -> None:
     """Write results.json and the report of a run again."""
     from orchestrator.report.report import write_report
 
-    console.print(f"report: {write_report(find_run(name, storage))}", markup=False)
+    run = find_run(name, storage)
+    console.print(f"report: {write_report(run)}", markup=False)
+    run.publish()
 
 
 def sync(name: str, storage: str, models: list[str]) -> None:

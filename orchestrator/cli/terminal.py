@@ -65,7 +65,7 @@ class Terminal(Progress):
         if finished:
             lines += outcome_lines(read_json(run.results))
         else:
-            lines.append(f"go on with: soundsweep run --resume {run.path}")
+            lines.append(f"go on with: soundsweep run --resume {run.address}")
         for line in lines:
             self.console.print(line, markup=False)
 

@@ -10,6 +10,7 @@ from orchestrator.plan.plan import Plan
 from orchestrator.planning.changes import changed
 from orchestrator.planning.checks import check_address
 from orchestrator.planning.resolve import reload
+from orchestrator.runs.lease import Superseded
 from orchestrator.runs.rundir import RunDir
 from orchestrator.runs.storage import full_disk_is_told, writable
 from systems.data.dataset import Dataset
@@ -24,6 +25,7 @@ def begin(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits, progress
     Raises:
         UserError: a run of this name exists, or what a user can mend.
     """
+    folder.refresh()
     if folder.plan_file.exists():
         raise UserError(
             f"a run named '{plan.name}' exists in {folder.root}: give another --name, or go on "
@@ -51,7 +53,13 @@ def drive(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits, progress
     progress.planned(plan)
     check_address(plan.ray_address)
     with full_disk_is_told(folder), folder.drive(), Stop() as stop:
+        if folder.note:
+            progress.say(folder.note)
         folder.write_plan(plan)
-        finished = run_job(folder, dataset, splits, stop, progress)
+        try:
+            finished = run_job(folder, dataset, splits, stop, progress)
+        except Superseded:
+            folder.check_driver()  # tells it
+            raise
     progress.done(folder, finished)
     return finished

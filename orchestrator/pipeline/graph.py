@@ -47,7 +47,7 @@ def run_graph(graph: Graph, progress: Progress) -> tuple[RunDir, bool]:
     name = graph.options.name or _name(graph.target)
     graph.options = replace(graph.options, name=name)
     check_graph(graph)
-    writable(root_of(graph.options.storage))
+    writable(root_of(graph.options.storage, runs=True))
     walk = Walk(graph, progress)
     for node in graph.nodes:
         last = node is graph.target

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from orchestrator.members.rows import Member
 from orchestrator.plan.plan import IN_PROCESS, Plan
 from orchestrator.planning.sound import stored_clips, stored_inputs
 from orchestrator.runs.files import read_json, write_json
+from orchestrator.runs.mirror import mirror_of
+from orchestrator.runs.objects import patiently
 from orchestrator.runs.rundir import RunDir
 from orchestrator.search.tasks import on_ray
 from orchestrator.stacking.families import learner
@@ -23,7 +26,8 @@ from orchestrator.training.job import Job
 from systems.data.dataset import Dataset
 from systems.data.prepare import Sound
 from systems.data.splits import Splits
-from systems.data.store import store_key
+from systems.data.store import Map, store_key
+from systems.machine import cores
 from systems.sounds import heard_by, open_sounds
 
 
@@ -130,4 +134,27 @@ def _stores(
             stop.check()
             yield result
 
-    return open_sounds(dataset, ids, inputs, run.root / "store", ray_map, progress.counter)
+    copy, root = mirror_of(run.root), run.root / "store"
+    if copy is None:
+        return open_sounds(dataset, ids, inputs, root, ray_map, progress.counter)
+    # This machine reads the data, which others may not have; nodes fetch what was made of it.
+    for name in key["stores"]:
+        patiently(partial(copy.fetch, f"store/{name}/"))
+    mapped = ray_map if plan.ray_address == IN_PROCESS else _own_map(stop)
+    sounds = open_sounds(dataset, ids, inputs, root, mapped, progress.counter)
+    for name in key["stores"]:
+        patiently(partial(copy.publish, f"store/{name}/"))
+    return sounds
+
+
+def _own_map(stop: Stop) -> Map:
+    """A ``map`` in processes of this machine. They inherit no lock of the driver."""
+    import joblib
+
+    def mapped(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
+        work = joblib.Parallel(n_jobs=cores(), return_as="generator_unordered")
+        for result in work(joblib.delayed(function)(item) for item in items):
+            stop.check()
+            yield result
+
+    return mapped

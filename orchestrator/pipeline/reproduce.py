@@ -55,7 +55,7 @@ def reproduce(
     trainings = tables.to_run(paper, options.dataset)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     name = options.name or f"reproduce-{paper.replace('/', '-')}-{stamp}"
-    root = root_of(options.storage)
+    root = root_of(options.storage, runs=True)
     writable(root)
     reproduction = _Reproduction(
         name, replace(options, protocol="paper", trials=options.trials or 1), asked or {}, progress
@@ -73,7 +73,9 @@ def reproduce(
     about = {"paper": address, "runs": [folder.path.name for folder in folders],
              "seeds": plan.trials, "dataset": plan.dataset, "budget": plan.budget.text,
              "notes": notes}  # fmt: skip
-    return Table(tables.write(root / name, about, rows), tuple(notes), tuple(rows))
+    page = tables.write(root / name, about, rows)
+    RunDir(root / name).publish()
+    return Table(page, tuple(notes), tuple(rows))
 
 
 class _Reproduction:

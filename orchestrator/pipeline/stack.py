@@ -33,13 +33,13 @@ def stack_runs(options: StackOptions, progress: Progress) -> tuple[RunDir, bool]
     Returns:
         the run, and whether it came to its end.
     """
-    root, names = root_of(options.storage), options.runs
+    names = options.runs
     check_stage(options.name, options.protocol, options.final, options.stage_trials)
     if len(names) == 1 and not options.systems and not MLFLOW_ID.fullmatch(names[0]):
-        return _stack_within(find_run(names[0], root), options, progress)
+        return _stack_within(find_run(names[0], options.storage), options, progress)
     if not names and not options.systems:
         raise UserError("name runs or MLflow run ids, or --system PAPER/SYSTEM.")
-    top_k = _checked(options.top_k)
+    top_k, root = _checked(options.top_k), root_of(options.storage, runs=True)
     plan, dataset, splits = make_stack_plan(
         gather(names, options.systems, top_k, root, options.mlflow),
         asked_stage(options, StageSettings()),

@@ -40,7 +40,7 @@ def run_job(run: RunDir, dataset: Dataset, splits: Splits, stop: Stop, progress:
     plan = run.plan
     finished = True
     with progress, Projector(run) as projector:
-        progress.say(f"run {run.path}")
+        progress.say(f"run {run.address}")
         try:
             _work(run, dataset, splits, stop, progress)
         except Interrupted:
@@ -61,6 +61,7 @@ def _report_so_far(run: RunDir, progress: Progress) -> None:
     """The report. One that cannot be written must not hide the error that ended the run."""
     ended_by = sys.exc_info()[0]
     try:
+        run.check_driver()
         write_report(run)
     except Exception as error:
         if ended_by is None:
@@ -89,8 +90,9 @@ def _work(run: RunDir, dataset: Dataset, splits: Splits, stop: Stop, progress: P
                 required.prepare(run, jobs, stop, progress)
             clock.note()
             study = Search(
-                run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial
-            )
+                run.study, plan.search_space(), plan.sampler, plan.halving, plan.first_trial,
+                may_append=run.check_driver,
+            )  # fmt: skip
             sweep.search(run, job, study, stop, progress, clock)
             chosen = members.choose(run, job, study, stop, progress)
         stop.check()

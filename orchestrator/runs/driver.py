@@ -1,9 +1,7 @@
-"""The one driver of a run: a lock on its ``driver`` file, and a heartbeat for other machines.
+"""The one driver of a run: a lease on its ``driver`` file, and a lock where there are locks.
 
-The file holds ``generation`` (how many drivers there have been), ``host``, ``pid`` and
-``heartbeat``, the Unix time in seconds that its driver renews; 0 once the run has been given up.
-A lock is seen at once by all processes of a machine, but not by other nodes on every file system
-that they share: there a heartbeat that is younger than a minute is believed.
+All processes of a machine see a lock at once. Other machines may not see it, and some file systems
+have none: there the lease decides (``lease.py``).
 """
 
 from __future__ import annotations
@@ -13,15 +11,14 @@ import fcntl
 import json
 import os
 import socket
-import threading
 import time
 from pathlib import Path
-from typing import Any
 
+from orchestrator.runs import lease
+from orchestrator.runs.lease import Lease, Record, Superseded, driven_by, is_alive
 from systems.errors import UserError
+from systems.files import NO_LOCKS
 
-BEAT = 10.0  # seconds between two heartbeats
-LAPSE = 60.0  # seconds after which a driver on another machine counts as dead
 TRIES, PAUSE = 10, 0.05  # of the lock: whoever looks whether a run is driven holds it for a moment
 _SIZE = 400  # bytes of the file, so that it is written over at once
 
@@ -29,54 +26,74 @@ _SIZE = 400  # bytes of the file, so that it is written over at once
 class Driver:
     """The driver of a run until :meth:`close` or the end of the process.
 
+    ``note``: what a user should know about the file system; or an empty text.
+
     Raises:
         UserError: another process drives the run.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, above: int = 0) -> None:
         """Args:
         run: the run directory.
+        above: its generation is above this one.
         """
-        self.path = run / "driver"
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-        about = _read(self.path)
-        if not _lock(self._file) or _beats_elsewhere(about):
+        slate = DriverFile(run)
+        self._file = os.open(slate.path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            locked = _lock(self._file)
+            if locked is False:
+                raise UserError(driven_by(run, slate.read()))
+            mine = slate.read().get("machine") == lease.machine()
+            self.lease = Lease(slate, run, above=above, alone=bool(locked) and mine)
+        except BaseException:
             os.close(self._file)
-            who = _in_words(_read(self.path))
-            raise UserError(
-                f"the run {run} is being driven by another process ({who}); wait for it or end it."
-            )
-        self.generation = 1 + _read(self.path).get("generation", 0)
-        self._closing = threading.Event()
-        self._write(time.time())
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        self._thread.start()
+            raise
+        self.generation = self.lease.generation
+        self.note = (
+            "" if locked else f"no locks on the file system of {run}: a lease in their place"
+        )
 
     def close(self) -> None:
         """Give the run up."""
-        self._closing.set()
-        self._thread.join()
-        with contextlib.suppress(OSError):
-            self._write(0)
+        self.lease.close()
         os.close(self._file)
 
-    def _beat(self) -> None:
-        while not self._closing.wait(BEAT):
-            with contextlib.suppress(OSError):  # a full disk, say: others then see an old beat
-                self._write(time.time())
 
-    def _write(self, heartbeat: float) -> None:
+class DriverFile:
+    """A run's ``driver`` file, as what a lease is written on."""
+
+    def __init__(self, run: Path) -> None:
+        self.path = run / "driver"
+
+    def read(self) -> Record:
+        """What the file says; nothing if it is not there, or has only just been made."""
+        try:
+            text = self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return {}
+        return dict(json.loads(text)) if text.strip() else {}
+
+    def replace(self, old: Record, new: Record) -> bool:
+        """See :class:`orchestrator.runs.lease.Slate`.
+
+        Of several that want the same generation one makes the file that stands for it: every file
+        system can do that, also one that has no locks.
+        """
+        if old.get("generation") == new["generation"]:  # renewed: nobody else has this one
+            return self.read().get("generation") == new["generation"] and self._write(new)
+        claim = self.path.with_name(f"driver.{new['generation']}")
+        if not _made(claim):
+            return False
+        try:
+            return self.read() == old and self._write(new)
+        finally:
+            claim.unlink(missing_ok=True)
+
+    def _write(self, record: Record) -> bool:
         # Over the old text in one write: cut off first, a kill would set the generation back.
-        # Once another driver has taken the run over, the file is that one's.
-        if _read(self.path).get("generation", 0) > self.generation:
-            return
-        about = {
-            "generation": self.generation,
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "heartbeat": int(heartbeat),
-        }
-        os.pwrite(self._file, json.dumps(about).ljust(_SIZE).encode(), 0)
+        with open(self.path, "r+b", buffering=0) as file:
+            file.write(json.dumps(record).ljust(_SIZE).encode())
+        return True
 
 
 def is_driven(run: Path, but_by: int | None = None) -> bool:
@@ -86,52 +103,55 @@ def is_driven(run: Path, but_by: int | None = None) -> bool:
         run: the run directory.
         but_by: a process of this machine that does not count.
     """
-    about = _read(run / "driver")
+    slate = DriverFile(run)
+    about = slate.read()
     if about and (about["host"], about["pid"]) == (socket.gethostname(), but_by):
         return False
     try:
-        file = os.open(run / "driver", os.O_RDONLY)
+        file = os.open(slate.path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        if about.get("machine") == lease.machine():
+            return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            return True
     finally:
         os.close(file)
-    return _beats_elsewhere(about)
+    return is_alive(slate)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """What the file says; nothing if it is not there, or has only just been made."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return {}
-    return dict(json.loads(text)) if text.strip() else {}
+def check_generation(path: Path, generation: int) -> None:
+    """Raise :class:`Superseded` if the run's driver is no longer the one of this generation."""
+    record = DriverFile(path).read()
+    if record and record["generation"] != generation:
+        raise Superseded(f"generation {generation} of {path} has ended")
 
 
-def _lock(file: int) -> bool:
+def _lock(file: int) -> bool | None:
+    """Whether the lock was got; ``None`` where the file system has none."""
     for _ in range(TRIES):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                return None
             time.sleep(PAUSE)
         else:
             return True
     return False
 
 
-def _beats_elsewhere(about: dict[str, Any]) -> bool:
-    elsewhere = about.get("host") != socket.gethostname()
-    return elsewhere and time.time() - about.get("heartbeat", 0) < LAPSE
-
-
-def _in_words(about: dict[str, Any]) -> str:
-    if not about:
-        return "it has only just begun"
-    words = f"process {about['pid']} on {about['host']}"
-    if not _beats_elsewhere(about):
-        return words
-    ago = max(0, round(time.time() - about["heartbeat"]))
-    return f"{words}, heard of {ago} s ago; one that was killed counts as ended after {LAPSE:g} s"
+def _made(claim: Path) -> bool:
+    """Whether this process made the file. One that a kill has left is removed after a while."""
+    deadline = time.monotonic() + lease.LAPSE
+    while True:
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            return True
+        if time.monotonic() > deadline:
+            claim.unlink(missing_ok=True)
+            deadline += lease.LAPSE
+        time.sleep(lease.LOOK)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import time
@@ -11,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from systems.files import write_whole
+from systems.files import lock, write_whole
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -56,7 +55,7 @@ def append_line(path: Path, value: Any) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file)
         file.truncate(path.read_bytes().rfind(b"\n") + 1)
         file.write((json.dumps(value) + "\n").encode())
         file.flush()

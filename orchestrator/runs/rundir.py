@@ -24,7 +24,6 @@ report/                HTML, CSV, PNG
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import time
@@ -33,16 +32,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.runs.driver import Driver, is_driven
+from orchestrator.runs.driver import Driver, check_generation, is_driven
 from orchestrator.runs.files import append_step, read_json, read_lines, write_json
+from orchestrator.runs.lease import Superseded, is_alive, machine
+from orchestrator.runs.mirror import mirror_of
 from systems.errors import UserError
 
 if TYPE_CHECKING:  # what only looks for a run loads neither numpy nor the registry
     from orchestrator.plan.plan import Plan
-
-
-class Superseded(BaseException):
-    """Another driver has taken the run over; what runs for the old one must write nothing more."""
+    from orchestrator.runs.publisher import PublishingDriver
 
 
 def snapshot_name(epoch: int | str, fold: int | None) -> str:
@@ -222,8 +220,9 @@ class RunDir:
         self.store = path / "store.json"
         self.results = path / "results.json"
         self.report = path / "report"
-        self._driver: Driver | None = None
+        self._driver: Driver | PublishingDriver | None = None
         self.generation = 0
+        self.note = ""  # what a user should know of how it is driven
 
     @cached_property
     def plan(self) -> Plan:
@@ -319,29 +318,77 @@ class RunDir:
             UserError: another process drives it, on this machine or another.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        self._driver = Driver(self.path)
-        self.generation = self._driver.generation
+        copy = mirror_of(self.root)
+        if copy is None:
+            self._driver = Driver(self.path)
+        else:
+            from orchestrator.runs.publisher import PublishingDriver
+
+            self._driver = PublishingDriver(copy, self.path)
+            self.__dict__.pop("plan", None)  # another machine's, maybe
+        self.generation, self.note = self._driver.generation, self._driver.note
         return self
+
+    def check_driver(self) -> None:
+        """Raise UserError where this process was the run's driver and is so no more."""
+        if self._driver is None:
+            return
+        try:
+            check_generation(self.path, self.generation)
+        except Superseded as error:
+            raise UserError(
+                f"another process has taken the run {self.path} over (this one could not renew its "
+                "lease in time): it goes on there, and ends here."
+            ) from error
+        if not isinstance(self._driver, Driver):
+            self._driver.check()
+
+    def refresh(self) -> None:
+        """Of a root in an object store: fetch what others have published of the run, and of those
+        that its plan names."""
+        copy = mirror_of(self.root)
+        if copy is None:
+            return
+        copy.refresh(self.path.name)
+        self.__dict__.pop("plan", None)
+        plan = read_json(self.plan_file) if self.plan_file.exists() else {}
+        named = [*plan.get("required", {}).values(), *(m["run"] for m in plan.get("members", ()))]
+        for name in dict.fromkeys(named):
+            if Path(name).name == name:  # else a run of another root
+                RunDir(self.root / name).refresh()
+
+    def publish(self) -> None:
+        """Of a root in an object store: publish what has changed; its driver does so by itself."""
+        copy = mirror_of(self.root)
+        if copy is not None:
+            copy.publish(f"{self.path.name}/")
+
+    @property
+    def address(self) -> str:
+        """Where the run is, for people: its folder, or its address in an object store."""
+        copy = mirror_of(self.root)
+        return str(self.path) if copy is None else f"{copy.address}/{self.path.name}"
 
     def is_driven(self, but_by: int | None = None) -> bool:
         """Whether a process other than ``but_by`` drives the run now, here or on another node."""
-        return is_driven(self.path, but_by)
+        copy = mirror_of(self.root)
+        here = is_driven(self.path, but_by)
+        if here or copy is None:
+            return here
+        slate = copy.lease(self.path.name)
+        about = slate.read()
+        if (about.get("machine"), about.get("pid")) == (machine(), but_by):
+            return False
+        return is_alive(slate)
 
     def close(self) -> None:
-        """Give the run up."""
-        if self._driver is not None:
-            self._driver.close()
-            self._driver = None
+        """Give the run up. Raises UserError where an object store does not take what is left."""
+        driver, self._driver = self._driver, None
+        if driver is not None:
+            driver.close()
 
     def __enter__(self) -> RunDir:
         return self
 
     def __exit__(self, *about: object) -> None:
         self.close()
-
-
-def check_generation(path: Path, generation: int) -> None:
-    """Raise :class:`Superseded` if the run's driver is no longer the one of this generation."""
-    text = (path / "driver").read_text(encoding="utf-8")
-    if text and json.loads(text)["generation"] != generation:
-        raise Superseded(f"generation {generation} of {path} has ended")

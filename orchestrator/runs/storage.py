@@ -1,4 +1,7 @@
-"""The storage root: runs, waveform stores, the ledger and the MLflow store lie below it."""
+"""The storage root: runs, waveform stores, the ledger and the MLflow store lie below it.
+
+It is a folder, or ``s3://bucket/prefix``, of which each machine has a copy (``mirror.py``).
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator.runs.files import disk_is_full
+from orchestrator.runs.mirror import mirror_at, mirror_of
+from orchestrator.runs.objects import SCHEME
 from orchestrator.runs.rundir import RunDir
 from systems.errors import UserError
 
 
-def root_of(storage: str | Path) -> Path:
-    """The storage root as an absolute path."""
-    return Path(storage).expanduser().resolve()
+def root_of(storage: str | Path, *, runs: bool = False) -> Path:
+    """The storage root as an absolute path; of one in an object store that of this machine's copy.
+
+    Args:
+        storage: a folder, or ``s3://bucket/prefix``.
+        runs: whether all its runs are looked at: then those in an object store are fetched.
+
+    Raises:
+        UserError: another scheme, or an object store that cannot be reached or refuses.
+    """
+    scheme, _, rest = str(storage).partition(":/")
+    if not rest or "/" in scheme:
+        return Path(storage).expanduser().resolve()
+    copy = mirror_at(str(storage))
+    for run in copy.runs() if runs else ():
+        copy.refresh(run)
+    return copy.root
 
 
 def writable(root: Path) -> None:
@@ -28,12 +47,21 @@ def writable(root: Path) -> None:
 
 
 def find_run(name: str | Path, storage: str | Path) -> RunDir:
-    """The run of this folder or name. Raises UserError where there is none."""
-    candidates = [Path(name).expanduser(), Path(storage).expanduser() / name]
+    """The run of this folder, address or name; of an object store as it is now.
+
+    Raises:
+        UserError: there is none, or the object store cannot be reached or refuses.
+    """
+    if str(name).startswith(SCHEME):
+        storage, _, name = str(name).rstrip("/").rpartition("/")
+    candidates = [Path(name).expanduser(), root_of(storage) / name]
     with contextlib.suppress(OSError):  # a name that no file can have: too long, say
-        for path in candidates:
-            if (path / "plan.json").exists():
-                return RunDir(path.resolve())
+        for path in map(Path.absolute, candidates):
+            if mirror_of(path.parent) is not None or (path / "plan.json").exists():
+                run = RunDir(path.resolve())
+                run.refresh()
+                if run.plan_file.exists():
+                    return run
     raise UserError(
         f"no run '{name}': neither {candidates[0]} nor {candidates[1]} has a plan.json."
     )

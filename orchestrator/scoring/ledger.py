@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from orchestrator.runs.files import append_line, read_lines
+from orchestrator.runs.mirror import mirror_of
+from orchestrator.runs.objects import patiently
 from orchestrator.runs.rundir import RunDir
 from systems.data.dataset import Dataset, Labels
 
@@ -38,7 +41,7 @@ def open_test_labels(
         "predictions": list(predictions),
     }
 
-    labels = dataset.open_sealed(part, lambda: append_line(run.ledger, entry))
+    labels = dataset.open_sealed(part, lambda: _note(run, entry))
     same = [
         line for line in read_lines(run.ledger)
         if line.get("test_set", test_set) == test_set
@@ -46,3 +49,11 @@ def open_test_labels(
         and ("test_set" in line or (line["fingerprint"], line["part"]) == (plan.fingerprint, part))
     ]  # fmt: skip
     return labels, len(same)
+
+
+def _note(run: RunDir, entry: dict[str, Any]) -> None:
+    """Write an entry; in an object store too, beside those of other machines."""
+    append_line(run.ledger, entry)
+    copy = mirror_of(run.root)
+    if copy is not None:
+        patiently(lambda: copy.join_lines(run.ledger.name))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ from systems.errors import UserError
 class Journal(BaseJournalBackend):
     """An append-only journal of JSON lines that never grows on a torn line.
 
-    There is one writer, whom the run directory's lock guards; Optuna's own file lock, broken after
-    30 s, would be no such guard. A torn tail is cut off when opening; a failed append is cut back
-    and the next one refused.
+    There is one writer, the run's driver, and ``may_append`` raises where it is so no more;
+    Optuna's own file lock, broken after 30 s, would be no such guard. A torn tail is cut off when
+    opening; a failed append is cut back and the next one refused.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, *, read_only: bool = False, may_append: Callable[[], None] = lambda: None
+    ) -> None:
+        self.path, self.may_append = path, may_append
         self.failed: str | None = None  # why nothing more is written
         if not read_only:
             path.touch()
@@ -40,6 +42,7 @@ class Journal(BaseJournalBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         if self.failed is not None:
             raise UserError(self.failed)
+        self.may_append()
         text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         # Unbuffered: a buffer keeps what a full disk refused, and closing would write it after all.
         with open(self.path, "ab", buffering=0) as file:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchestrator.console.interrupts import Stop
@@ -24,13 +24,16 @@ class Referee:
         stop: what asks the run to end.
         progress: what is told.
         clock: of the time budget.
+        arrived: called with a trial that has ended, before that is noted: its files may have to be
+            fetched.
     """
 
     def __init__(
-        self, search: Search, total: int, stop: Stop, progress: Progress, clock: Clock
-    ) -> None:
+        self, search: Search, total: int, stop: Stop, progress: Progress, clock: Clock,
+        arrived: Callable[[int], None] = lambda number: None,
+    ) -> None:  # fmt: skip
         self.search, self.total, self.stop, self.progress = search, total, stop, progress
-        self.clock = clock
+        self.clock, self.arrived = clock, arrived
         self._left_running = search.running()
         self._works = False  # whether a trial has come to a report now, of no earlier driver's
         self._lost: dict[int, str] = {}  # what the last lost process of a trial ended with
@@ -64,6 +67,7 @@ class Referee:
         else:
             self.progress.step(number, result["step"], result["metric"], result["loss"])
             if self.search.report(number, result["step"], result["metric"]):
+                self.arrived(number)
                 self.search.stop(number)
                 self.progress.ended(number, "stopped")
                 return False
@@ -71,12 +75,14 @@ class Referee:
             return False
         # Without a completed trial there is nothing to refit: then the budget waits for one.
         if is_over(self.search, self.clock):
+            self.arrived(number)
             self.search.stop(number, OUT_OF_TIME)
             self.progress.ended(number, "stopped", OUT_OF_TIME)
             return False
         return True
 
     def _settle(self, number: int, result: Mapping[str, Any]) -> None:
+        self.arrived(number)
         if result["outcome"] == "complete":
             self.search.complete(number, result["value"])
             self.progress.ended(number, "complete", f"value {result['value']:.4f}")

@@ -6,7 +6,7 @@ The study owns what to try next, what to stop and what happened. Nothing here kn
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +62,13 @@ class Search:
         published: Mapping[str, Any],
         *,
         read_only: bool = False,
+        may_append: Callable[[], None] = lambda: None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self.space = space
         self.sampler = sampler
-        self.journal = Journal(path, read_only=read_only)
+        self.journal = Journal(path, read_only=read_only, may_append=may_append)
         storage: BaseStorage = JournalStorage(self.journal)
         empty = not list(self.journal.read_logs(0))
         if empty and read_only:

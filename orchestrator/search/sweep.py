@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from orchestrator.runs.rundir import RunDir
 from orchestrator.search import in_process
 from orchestrator.search.referee import OUT_OF_TIME, Referee, is_over
 from orchestrator.search.study import MOST_ATTEMPTS, Search, TrialState, cause_of
+from orchestrator.training.elsewhere import hand_over, publish_first, run_trial_there
 from orchestrator.training.job import Job
-from orchestrator.training.trial import run_trial
 from systems.errors import UserError
 
 # (what trials share, number, parameters, report) -> outcome
@@ -35,8 +36,9 @@ def search(
         progress.phase(
             f"search: {plan.trials} trials, {plan.resources.concurrency} at a time", plan.trials
         )
-        referee = Referee(study, plan.trials, stop, progress, clock)
-        sweep(run_trial, job, referee, plan.resources, plan.ray_address, run.path)
+        referee = Referee(study, plan.trials, stop, progress, clock, partial(hand_over, job))
+        publish_first(job)
+        sweep(run_trial_there, job, referee, plan.resources, plan.ray_address, run.path)
         _settle_held(run, referee, stop)
     clock.note()
     for number in study.running():

@@ -10,6 +10,7 @@ from typing import Any
 from orchestrator.console.interrupts import Interrupted, Stop
 from orchestrator.console.progress import Progress
 from orchestrator.plan.plan import IN_PROCESS, Resources
+from orchestrator.training.elsewhere import hand_over, publish_first, run_there
 from orchestrator.training.job import Job
 from orchestrator.training.trial import cause_in_words, disk_is_full
 from systems.errors import UserError
@@ -55,6 +56,7 @@ def in_parallel(
     from orchestrator.search.ray_session import start_ray
 
     start_ray(resources.total_cpus, stop, job.plan.ray_address)
+    publish_first(job)
     begin = _starter(function, job, resources)
     left, waiting = list(zip(tasks, cpus, strict=True)), dict[Any, tuple[Any, ...]]()
     try:
@@ -69,6 +71,7 @@ def in_parallel(
                     ray.get(reference)
                 except ray.exceptions.RayError as error:
                     raise UserError(f"trial {task[0]}: {_cause(job, error)}") from error
+                hand_over(job, task[0])
                 progress.count(len(tasks) - len(left) - len(waiting), len(tasks))
             if stop.requested:
                 raise Interrupted
@@ -84,7 +87,7 @@ def _here(
     """One after another in this process, each with the threads that it would have on Ray."""
     for done, (task, wanted) in enumerate(zip(tasks, cpus, strict=True), 1):
         try:
-            function(_with_cpus(job, resources, wanted), *task)
+            run_there(function, _with_cpus(job, resources, wanted), *task)
         except Exception as error:
             raise UserError(f"trial {task[0]}: {_cause(job, error)}") from error
         progress.count(done, len(tasks))
@@ -110,12 +113,12 @@ def _starter(
         if cpus not in sent:
             own = _with_cpus(job, resources, cpus)
             num_cpus, num_gpus = own.plan.resources.of_process()
-            remote = ray.remote(function).options(
+            remote = ray.remote(run_there).options(
                 num_cpus=num_cpus, num_gpus=num_gpus, max_retries=2
             )
             sent[cpus] = remote, ray.put(own)
         remote, shared = sent[cpus]
-        return remote.remote(shared, *task)
+        return remote.remote(function, shared, *task)
 
     return begin
 

@@ -40,7 +40,6 @@ named ``model`` below its own run (the best trial's, the meta-learner's), so tha
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Iterator, Sequence
 
 from orchestrator.runs.rundir import RunDir
@@ -53,6 +52,7 @@ from orchestrator.tracking.client import (
 )
 from orchestrator.tracking.record import Synced, note, noted, state_of
 from systems.errors import UserError, unknown
+from systems.files import lock
 
 
 def sync(run: RunDir, *, driving: bool | None = None, models: Sequence[str] = ()) -> Synced:
@@ -135,5 +135,5 @@ def _locked(run: RunDir) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"no lock can be made in {run.path}: {error.strerror}.") from error
     with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file)
         yield

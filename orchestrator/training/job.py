@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.plan.plan import Plan
+from orchestrator.runs.driver import check_generation
 from orchestrator.runs.files import read_json
-from orchestrator.runs.rundir import RunDir, TrialDir, check_generation
+from orchestrator.runs.mirror import mirror_of
+from orchestrator.runs.rundir import RunDir, TrialDir
 from systems.context import Context, seed_of
 from systems.data.dataset import Dataset
 from systems.data.prepare import Sound
@@ -23,6 +25,10 @@ Report = Callable[[dict[str, Any]], None]
 
 def tell_nobody(report: dict[str, Any]) -> None:
     """The report of a training that nobody watches."""
+
+
+def tell_all() -> None:
+    """Of a root that is a folder: what is written there is seen by all."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,9 @@ class Job:
     stores: Mapping[str, Sound]
     test: tuple[str, ...]
     device: str
+    address: str = ""  # of the storage root, where it is in an object store
+    copy: str = ""  # and the id of the driver's copy of it
+    published: Callable[[], None] = tell_all  # called by trainings between two epochs
 
     @classmethod
     def of(
@@ -48,7 +57,7 @@ class Job:
         stores: Mapping[str, Sound],
     ) -> Job:  # fmt: skip
         """The job of a run that is being driven, over finished stores, by the inputs' keys."""
-        folds = range(len(splits.folds))
+        folds, copy = range(len(splits.folds)), mirror_of(run.root)
         return cls(
             run=str(run.path),
             generation=run.generation,
@@ -58,6 +67,8 @@ class Job:
             stores=stores,
             test=tuple(clip.clip_id for clip in dataset.test_clips()),
             device="cuda" if plan.resources.gpus else "cpu",
+            address=copy.address if copy else "",
+            copy=copy.id if copy else "",
         )
 
     def trial(self, number: int) -> TrialDir:

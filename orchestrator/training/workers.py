@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import traceback
+from dataclasses import replace
 from typing import Any
 
 import ray.train
@@ -16,8 +17,9 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from orchestrator.runs.files import read_json, write_json
+from orchestrator.training.elsewhere import Node, hand_over
 from orchestrator.training.fold import train
-from orchestrator.training.job import Job, Report, Task, tell_nobody
+from orchestrator.training.job import Job, Report, Task, tell_all, tell_nobody
 from systems.errors import Diverged, UserError
 
 
@@ -35,7 +37,7 @@ def train_in_workers(job: Job, task: Task, report: Report) -> None:
     scratch = tempfile.mkdtemp(prefix="soundsweep-")
     trainer = TorchTrainer(
         _work,
-        train_loop_config={"job": job, "task": task},
+        train_loop_config={"job": replace(job, published=tell_all), "task": task},
         torch_config=TorchConfig(backend="nccl" if job.device == "cuda" else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=resources.workers,
@@ -51,7 +53,10 @@ def train_in_workers(job: Job, task: Task, report: Report) -> None:
     try:
         trainer.fit()
     except Exception as error:
+        hand_over(job, task.number)
         raise _failure(failure, error) from error
+    else:
+        hand_over(job, task.number)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -61,14 +66,17 @@ def _work(config: dict[str, Any]) -> None:
     job, task = config["job"], config["task"]
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
+    node = Node(job, task.number)
     try:
-        train(job, task, ray.train.report, rank, world)
+        train(node.job, task, ray.train.report, rank, world)
+        node.end()
     except Exception as error:
         write_json(
-            job.trial(task.number).path / "worker_failure.json",
+            node.job.trial(task.number).path / "worker_failure.json",
             {"kind": type(error).__name__, "cause": str(error), "rank": rank,
              "traceback": traceback.format_exc()},
         )  # fmt: skip
+        node.end()
         raise
 
 

@@ -6,7 +6,6 @@ clip at which it stopped.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 
 from systems.data.prepare import Prepared, Sound
 from systems.data.store import Map, process_map, unwritable
+from systems.files import lock
 
 Shapes = dict[str, tuple[int, int]]  # (C, F) of each front end; of a single one under ""
 
@@ -104,8 +104,8 @@ def featured(
     folder = Path(store.folder) / f"features-{hashlib.sha256(about.encode()).hexdigest()[:12]}"
     try:
         folder.mkdir(exist_ok=True)
-        with open(folder / "lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with open(folder / "lock", "w") as guard:
+            lock(guard)
             made = _build(sound, front_end, clip_ids, folder, map_, progress)
     except ConnectionError:
         raise

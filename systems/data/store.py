@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -26,7 +26,7 @@ from systems.data.dataset import Dataset, Source
 from systems.data.files import MEND, broken_lines, fault
 from systems.data.sharing import sound_digest
 from systems.errors import UserError
-from systems.files import write_whole
+from systems.files import lock, write_whole
 from systems.machine import cores
 
 # Like ``map``, but results may come in any order: each says what it is of.
@@ -46,17 +46,21 @@ class WaveformStore:
     rate: int
     channels: Channels = "mono"
 
-    def __post_init__(self) -> None:
+    # Opened when it is first read: where a task arrives, the folder may still have to be fetched.
+    @cached_property
+    def _index(self) -> dict[str, tuple[int, int, str]]:
         index = json.loads((Path(self.folder) / "index.json").read_text())
-        object.__setattr__(self, "_place", {i: (a, b) for i, a, b in index["clips"]})
-        object.__setattr__(self, "_digest", dict(zip(self._place, index["digests"], strict=True)))  # type: ignore[attr-defined]
-        flat = np.memmap(Path(self.folder) / "waveforms.f32", dtype=np.float32, mode="r")
-        object.__setattr__(self, "_flat", flat)
+        places = zip(index["clips"], index["digests"], strict=True)
+        return {i: (a, b, digest) for (i, a, b), digest in places}
+
+    @cached_property
+    def _flat(self) -> np.ndarray:
+        return np.memmap(Path(self.folder) / "waveforms.f32", dtype=np.float32, mode="r")
 
     def __getitem__(self, clip_id: str) -> np.ndarray:
         """The waveform [S] or [2, S] of a clip."""
-        start, stop = self._place[clip_id]  # type: ignore[attr-defined]
-        waveform: np.ndarray = self._flat[start:stop]  # type: ignore[attr-defined]
+        start, stop, _ = self._index[clip_id]
+        waveform: np.ndarray = self._flat[start:stop]
         return waveform if self.channels == "mono" else waveform.reshape(COUNT[self.channels], -1)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -68,7 +72,7 @@ class WaveformStore:
 
     def digest(self, clip_id: str) -> str:
         """A digest of a clip's decoded sound, before it was resampled."""
-        return str(self._digest[clip_id])  # type: ignore[attr-defined]
+        return self._index[clip_id][2]
 
     def parts(self, clip_id: str) -> tuple[np.ndarray, ...]:
         """What is heard of a clip: all of it."""
@@ -127,10 +131,10 @@ def open_store(
         places = _layout([(i, length[i]) for i in clip_ids], rate, COUNT[channels])
         with _writing(folder, places):
             root.mkdir(parents=True, exist_ok=True)
-            lock = open(root / f"{folder.name}.lock", "w")  # noqa: SIM115
-        with lock:
+            guard = open(root / f"{folder.name}.lock", "w")  # noqa: SIM115
+        with guard:
             with _writing(folder, places):
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                lock(guard)
             if not (folder / "index.json").exists():
                 _build(dataset, places, rate, channels, folder, map_, progress)
     return WaveformStore(str(folder), rate, channels)
