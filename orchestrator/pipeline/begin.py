@@ -12,6 +12,8 @@ from orchestrator.planning.checks import check_address
 from orchestrator.planning.resolve import reload
 from orchestrator.runs.rundir import RunDir
 from orchestrator.runs.storage import full_disk_is_told, writable
+from orchestrator.search.capacity import capacity, check_fits
+from orchestrator.search.nodes import check_nodes
 from systems.data.dataset import Dataset
 from systems.data.splits import Splits
 from systems.errors import UserError
@@ -50,6 +52,9 @@ def drive(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits, progress
     settle()
     progress.planned(plan)
     check_address(plan.ray_address)
+    check_fits(plan.resources, capacity(plan.ray_address))
+    with full_disk_is_told(folder):
+        check_nodes(plan, folder.root)
     with full_disk_is_told(folder), folder.drive(), Stop() as stop:
         folder.write_plan(plan)
         finished = run_job(folder, dataset, splits, stop, progress)

@@ -34,6 +34,7 @@ class Referee:
         self._left_running = search.running()
         self._works = False  # whether a trial has come to a report now, of no earlier driver's
         self._lost: dict[int, str] = {}  # what the last lost process of a trial ended with
+        self._hung: dict[int, int] = {}  # how often a trial has hung
         self.held: dict[int, str] = {}  # causes of trials that failed before any report
 
     def next(self) -> tuple[int, dict[str, Any]] | None:
@@ -46,9 +47,13 @@ class Referee:
             number, params = self.search.ask()
         else:
             return None
+        self.progress.queued(number)
+        return number, params
+
+    def begins(self, number: int) -> None:
+        """A process begins to work on a trial."""
         published = bool(self.search.trials()[number].user_attrs.get("published"))
         self.progress.started(number, published)
-        return number, params
 
     def goes_on(self, number: int, result: Mapping[str, Any]) -> bool:
         """Whether a trial goes on after a report: an epoch of its, or its outcome."""
@@ -56,7 +61,7 @@ class Referee:
         if "outcome" in result:
             self._settle(number, result)
             return True
-        if not self._works and self._is_new(number, result):
+        if not self._works and self.is_new(number, result):
             self._works = True
             self.release()
         if "fold" in result:  # a later fold: alive, but never judged
@@ -88,8 +93,11 @@ class Referee:
         else:
             self._fail(number, result["cause"])
 
-    def _is_new(self, number: int, result: Mapping[str, Any]) -> bool:
-        """Whether an epoch is trained now; a resumed trial first tells again what it had."""
+    def is_new(self, number: int, result: Mapping[str, Any]) -> bool:
+        """Whether a report is of an epoch that was trained now; a resumed trial first tells again
+        what it had."""
+        if "outcome" in result:
+            return False
         known = self.search.trials()[number].intermediate_values
         return "fold" in result or result["step"] not in known
 
@@ -97,6 +105,16 @@ class Referee:
         """A process of a trial was lost; another one may follow."""
         self._lost[number] = cause
         self.progress.say(f"trial {number} lost its process: {cause}")
+
+    def hung(self, number: int, silence: float) -> bool:
+        """A trial has said nothing for so many seconds; returns whether it is tried again."""
+        self._hung[number] = 1 + self._hung.get(number, 0)
+        cause = f"it hung: it said nothing for {silence / 60:.0f} min"
+        if self._hung[number] == 1:
+            self.lost(number, f"{cause}, and is begun again from its checkpoint")
+            return True
+        self._fail(number, f"{cause}, twice")
+        return False
 
     def gave_up(self, number: int) -> None:
         """A trial's process was lost as often as may be; of an interrupted run it was ended."""

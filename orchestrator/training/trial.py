@@ -38,6 +38,8 @@ def run_trial(job: Job, number: int, params: dict[str, Any], report: Report) -> 
     disk that is full: ``halted`` with the cause, after which the trial is as a kill leaves it.
     """
     trial = job.trial(number)
+    if not job.is_seen():  # nothing may be written: it would lie where nobody looks
+        return {"outcome": "halted", "cause": f"node {socket.gethostname()} does not see {job.run}"}
     for line in trial.read_metrics():  # what an earlier driver may not have heard
         if line["fold"] == 0:
             report(progress(job.plan, 0, line["step"], line))
