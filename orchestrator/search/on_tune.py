@@ -129,6 +129,8 @@ class StudyScheduler(FIFOScheduler):
 
     def _end_hung(self, tune_controller: Any) -> None:
         silent = self.watchdog.silent()
+        if silent and self.places.workers_wait():
+            return  # who of them trains, and who waits for the others, is not known
         for trial in self._live(tune_controller, Trial.RUNNING) if silent else []:
             number = trial.config["number"]
             if number in silent:

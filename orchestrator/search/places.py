@@ -50,6 +50,10 @@ class Places:
         self._since.pop(number, None)
         self._told.discard(number)
 
+    def workers_wait(self) -> bool:
+        """Whether a trial that has begun may be waiting for its workers' places."""
+        return self.resources.workers > 1 and _unplaced() > 0
+
     def tell(self) -> None:
         """Tell which trials no node has room for, each once; others' processes are being started.
 
