@@ -9,9 +9,11 @@ from typing import Any
 from orchestrator.console.interrupts import Stop
 from orchestrator.console.progress import Progress
 from orchestrator.runs.clock import Clock
+from orchestrator.search.gpu_share import share_in_words
 from orchestrator.search.study import MOST_ATTEMPTS, Search
 
 SAME = 3  # trials that one error ends at their first step before the machine is blamed
+MEASURED = 3  # trials whose memory says what share of a GPU is enough
 OUT_OF_TIME = "time budget"  # why a trial was stopped that the pruner did not stop
 
 
@@ -24,13 +26,16 @@ class Referee:
         stop: what asks the run to end.
         progress: what is told.
         clock: of the time budget.
+        gpus: of a trial.
     """
 
     def __init__(
-        self, search: Search, total: int, stop: Stop, progress: Progress, clock: Clock
-    ) -> None:
+        self, search: Search, total: int, stop: Stop, progress: Progress, clock: Clock,
+        gpus: float = 0,
+    ) -> None:  # fmt: skip
         self.search, self.total, self.stop, self.progress = search, total, stop, progress
-        self.clock = clock
+        self.clock, self.gpus = clock, gpus
+        self._memory: list[list[int]] = []  # of a GPU, that trials have taken
         self._left_running = search.running()
         self._works = False  # whether a trial has come to a report now, of no earlier driver's
         self._lost: dict[int, str] = {}  # what the last lost process of a trial ended with
@@ -81,7 +86,16 @@ class Referee:
             return False
         return True
 
+    def _propose(self, memory: list[int]) -> None:
+        """After the first trials, tell what share of a GPU would have been enough."""
+        self._memory.append(memory)
+        text = share_in_words(self._memory, self.gpus)
+        if len(self._memory) == min(MEASURED, self.total) and text:
+            self.progress.say(text)
+
     def _settle(self, number: int, result: Mapping[str, Any]) -> None:
+        if "gpu_memory" in result:
+            self._propose(result["gpu_memory"])
         if result["outcome"] == "complete":
             self.search.complete(number, result["value"])
             self.progress.ended(number, "complete", f"value {result['value']:.4f}")

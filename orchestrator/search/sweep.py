@@ -35,7 +35,7 @@ def search(
         progress.phase(
             f"search: {plan.trials} trials, {plan.resources.concurrency} at a time", plan.trials
         )
-        referee = Referee(study, plan.trials, stop, progress, clock)
+        referee = Referee(study, plan.trials, stop, progress, clock, plan.resources.gpus)
         sweep(run_trial, job, referee, plan.resources, plan.ray_address, run.path)
         _settle_held(run, referee, stop)
     clock.note()

@@ -155,6 +155,11 @@ def on_ray(function: Callable[[Any], Any], items: Sequence[Any], stop: Stop) -> 
                 yield ray.get(reference)
             except ray.exceptions.RayTaskError as error:
                 cause = error.cause
+                if isinstance(cause, FileNotFoundError):
+                    cause = UserError(
+                        f"a node does not see {cause.filename}: mount the storage root and the "
+                        "data on each under the same path, then resume the run."
+                    )
                 raise cause if isinstance(cause, UserError) else error from None
             except ray.exceptions.RayError as error:
                 raise UserError(
