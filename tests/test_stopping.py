@@ -17,12 +17,14 @@ from ray.tune.search import Searcher
 from orchestrator.console.interrupts import SIGNALS, Stop
 from orchestrator.console.progress import Progress
 from orchestrator.plan.options import Changes
+from orchestrator.plan.plan import Resources
 from orchestrator.planning.changes import changed
 from orchestrator.planning.duration import parse_duration
 from orchestrator.runs.clock import Clock
 from orchestrator.runs.rundir import RunDir
 from orchestrator.search import sweep
 from orchestrator.search.on_tune import StudyScheduler, StudySearcher
+from orchestrator.search.places import Places
 from orchestrator.search.referee import Referee
 from orchestrator.search.study import Search, cause_of, state_name
 from orchestrator.training.job import Job
@@ -45,9 +47,13 @@ def referee(search: Search, stop: Stop, up: bool) -> Referee:
     return Referee(search, 9, stop, Progress(), cast(Clock, Clocked(up)))
 
 
+def places() -> Places:
+    return Places(Resources(2, 1, 0), "local", Progress())
+
+
 def epoch(search: Search, number: int, up: bool, **more: Any) -> str:
     """What the scheduler says to an epoch of a trial."""
-    scheduler = StudyScheduler(referee(search, Stop(), up))
+    scheduler = StudyScheduler(referee(search, Stop(), up), places())
     result = {"step": 1, "metric": 0.5, "loss": 1.0, **more}
     return scheduler.on_trial_result(None, SimpleNamespace(config={"number": number}), result)
 
@@ -72,7 +78,7 @@ def test_a_handler_that_tune_has_put_in_place_is_replaced(
     """Tune's own ends the sweep, and would leave a run that was asked to stop without a word."""
     stop, search = Stop().install(), small_search(tmp_path / "s", whole)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    searcher = StudySearcher(referee(search, stop, up=False))
+    searcher = StudySearcher(referee(search, stop, up=False), places())
     assert searcher.suggest("any")["number"] == 0
     os.kill(os.getpid(), signal.SIGUSR1)
     assert searcher.suggest("other") == Searcher.FINISHED
@@ -91,7 +97,7 @@ def test_out_of_time_the_search_waits_for_one_completed_trial(
     assert epoch(search, 1, up=True, fold=1) == TrialScheduler.STOP
     assert state_name(search.trials()[1]) == "stopped"
     assert cause_of(search.trials()[1]) == "time budget"
-    searcher = StudySearcher(referee(search, Stop(), up=True))
+    searcher = StudySearcher(referee(search, Stop(), up=True), places())
     assert searcher.suggest("any") == Searcher.FINISHED
     assert search.asked() == 2
 

@@ -99,9 +99,14 @@ class Terminal(Progress):
             self._counted = tenth
             self.say(f"  {done}/{total}")
 
+    def queued(self, number: int) -> None:
+        self.rows[number] = Row(state="queued")
+
     def started(self, number: int, published: bool) -> None:
-        self.rows[number] = Row()
-        self.say(f"trial {number} started{' (the published point)' if published else ''}")
+        row = self.rows.setdefault(number, Row())
+        word = "started" if row.state == "queued" else "goes on"
+        row.state = "running"
+        self.say(f"trial {number} {word}{' (the published point)' if published else ''}")
 
     def step(self, number: int, step: int, metric: float, loss: float) -> None:
         row = self.rows.setdefault(number, Row())

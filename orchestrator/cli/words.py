@@ -41,6 +41,7 @@ def plan_lines(plan: Plan) -> list[str]:
         ("trials" if plan.purpose == "search" else "trainings",
          f"{plan.trials}, {r.concurrency} at once, each{workers} {r.cpus} CPU core(s) and "
          f"{r.gpus:g} GPU{', mixed precision (bfloat16)' if plan.mixed_precision else ''}"),
+        ("  on", plan.place),
         ("stopping", "none" if plan.halving is None else
             f"halving from epoch {plan.halving.min_step}, factor {plan.halving.reduction_factor}"),
         ("seed", str(plan.seed)),

@@ -35,8 +35,11 @@ class Progress:
     def count(self, done: int, total: int) -> None:
         """How many of a phase's things are done."""
 
+    def queued(self, number: int) -> None:
+        """A trial is next, and waits for a place."""
+
     def started(self, number: int, published: bool) -> None:
-        """A trial has begun."""
+        """A trial has begun, or begins again after its process was lost."""
 
     def step(self, number: int, step: int, metric: float, loss: float) -> None:
         """An epoch of a trial."""

@@ -13,6 +13,8 @@ from orchestrator.planning.resolve import reload
 from orchestrator.runs.lease import Superseded
 from orchestrator.runs.rundir import RunDir
 from orchestrator.runs.storage import full_disk_is_told, writable
+from orchestrator.search.capacity import capacity, check_fits
+from orchestrator.search.nodes import check_nodes
 from systems.data.dataset import Dataset
 from systems.data.splits import Splits
 from systems.errors import UserError
@@ -52,6 +54,9 @@ def drive(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits, progress
     settle()
     progress.planned(plan)
     check_address(plan.ray_address)
+    check_fits(plan.resources, capacity(plan.ray_address))
+    with full_disk_is_told(folder):
+        check_nodes(plan, folder.root)
     with full_disk_is_told(folder), folder.drive(), Stop() as stop:
         if folder.note:
             progress.say(folder.note)

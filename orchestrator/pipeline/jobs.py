@@ -129,7 +129,7 @@ def _stores(
             from orchestrator.search.ray_session import start_ray
 
             start_ray(plan.resources.total_cpus, stop, plan.ray_address)
-            mapped = on_ray(function, items)
+            mapped = on_ray(function, items, stop)
         for result in mapped:
             stop.check()
             yield result

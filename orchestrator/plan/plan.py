@@ -17,7 +17,6 @@ from systems.kinds import KINDS, kind
 from systems.metrics import metric
 
 IN_PROCESS = "none"  # the Ray address of a run without Ray: all in its own process
-WORKERS_DRIVER_CPUS = 0.1  # of a trial whose work is done by workers: it must not starve them
 
 
 @dataclass(frozen=True)
@@ -31,21 +30,33 @@ class MemberRef:
 
 @dataclass(frozen=True)
 class Resources:
-    """How many trials run at once; CPUs and GPUs of each of a trial's workers, and their number."""
+    """How many trials run at once; CPUs and GPUs of each of a trial's workers, and their number.
+
+    ``as_fit``: nobody asked for so many at once: they are as many as fitted where the run was
+    planned. On a cluster that changes meanwhile there are as many as fit then.
+    """
 
     concurrency: int
     cpus: int
     gpus: float
     workers: int = 1
+    as_fit: bool = False
 
     @property
     def total_cpus(self) -> int:
-        """CPUs that all trials at once take; with workers, one more for what drives them."""
-        return self.concurrency * self.cpus * self.workers + (self.workers > 1)
+        """CPUs that all trials at once take."""
+        return self.concurrency * self.cpus * self.workers
 
     def of_process(self) -> tuple[float, float]:
-        """CPUs and GPUs of a trial's own process; its workers, if any, ask for theirs."""
-        return (WORKERS_DRIVER_CPUS, 0) if self.workers > 1 else (self.cpus, self.gpus)
+        """CPUs and GPUs of a trial's own process; none of one whose workers ask for theirs: two
+        trials that each hold a part of a CPU could wait for each other's."""
+        return (0, 0) if self.workers > 1 else (self.cpus, self.gpus)
+
+    def in_words(self) -> str:
+        """What a trial takes: ``2 workers, each 1 CPU and 0.5 GPU``."""
+        each = f"{self.cpus} CPU{'s' if self.cpus > 1 else ''}"
+        each += f" and {self.gpus:g} GPU{'s' if self.gpus > 1 else ''}" if self.gpus else ""
+        return f"{self.workers} workers, each {each}" if self.workers > 1 else each
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,7 @@ class Plan:
     protocol: str = "honest"
     split_by: Protocol | None = None  # of a paper; else the honest default
     test_parts: tuple[str, ...] = ("test",)
+    place: str = "this machine"  # what the run was planned for: this machine, or a cluster
     time_budget: float | None = None  # seconds, of the whole run
     search_share: float = 1.0  # of the time budget
     ray_address: str | None = None

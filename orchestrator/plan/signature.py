@@ -19,9 +19,9 @@ FIELDS: dict[Of, tuple[str, ...]] = {
     ),
     "stage": ("stage", "protocol", "transductive", "fusion", "members"),
     "execution": (
-        "name", "run_id", "created", "data", "resources", "mlflow", "ray_address", "time_budget",
-        "search_share", "skip_broken", "skip_shared", "skipped", "notes", "versions", "git_commit",
-        "teaches",
+        "name", "run_id", "created", "data", "resources", "place", "mlflow", "ray_address",
+        "time_budget", "search_share", "skip_broken", "skip_shared", "skipped", "notes", "versions",
+        "git_commit", "teaches",
     ),
 }  # fmt: skip
 TRAINED: tuple[Of, ...] = ("data", "split", "training")  # what a run's models follow from

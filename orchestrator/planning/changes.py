@@ -38,7 +38,7 @@ def changed(plan: Plan, changes: Changes) -> Plan:
     if changes.concurrency is not None:
         if changes.concurrency < 1:
             raise UserError(f"--concurrency takes 1 or more, not {changes.concurrency}.")
-        new["resources"] = replace(plan.resources, concurrency=changes.concurrency)
+        new["resources"] = replace(plan.resources, concurrency=changes.concurrency, as_fit=False)
     if changes.mlflow is not None:
         new["mlflow"] = changes.mlflow
     if changes.ray_address is not None:

@@ -113,6 +113,11 @@ def check_options(options: Options, trials: int) -> None:
         raise UserError("--workers-per-trial: without Ray (--ray-address none) there is one.")
     if options.gpus_per_trial is not None and options.gpus_per_trial < 0:
         raise UserError(f"--gpus-per-trial takes 0 or more, not {options.gpus_per_trial:g}.")
+    if (options.gpus_per_trial or 0) > 1 and options.gpus_per_trial % 1:  # type: ignore[operator]
+        raise UserError(
+            f"--gpus-per-trial takes a fraction of one GPU or whole ones, not "
+            f"{options.gpus_per_trial:g}."
+        )
     check_stage(options.name, options.protocol, options.final, options.stage_trials)
 
 

@@ -49,7 +49,8 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
     roles = {role for one in inputs.values() for role in one.roles} | {"unlabelled"}
     ids = [*data.labelled.clip_ids]
     ids += [i for role in roles & {*data.unlabelled} for i in data.unlabelled[role].clip_ids]
-    device = "cuda" if plan.resources.gpus else "cpu"
+    here = torch.cuda.is_available()  # a head that drives may have no GPU
+    device = "cuda" if plan.resources.gpus and here else "cpu"
     with tempfile.TemporaryDirectory(prefix="soundsweep-") as scratch:
         began = time.monotonic()
         sounds = open_sounds(dataset, ids, inputs, Path(scratch), map)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import subprocess
 import sys
 import time
@@ -14,8 +13,6 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-import torch
 
 import search_spaces
 from orchestrator.plan.options import Options, Purpose, asked_stage
@@ -35,6 +32,7 @@ from orchestrator.planning.duration import parse_duration
 from orchestrator.planning.learners import stack_names
 from orchestrator.planning.lengths import check_lengths
 from orchestrator.planning.sound import stored_inputs
+from orchestrator.search.capacity import Capacity, capacity, check_fits
 from search_spaces import SearchSpace
 from systems import config as configs
 from systems import data, registry
@@ -45,7 +43,6 @@ from systems.data.protocol import Judged, Protocol
 from systems.data.splits import Splits, judged_by, make_splits
 from systems.errors import UserError
 from systems.kinds import kind
-from systems.machine import cores
 from systems.metrics import metric
 
 QUICK_TRIALS, PAPER_TRIALS = 8, 50
@@ -73,7 +70,8 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
     splits = _splits(dataset, options.seed, options.purpose, split_by, judged)
     config, set_keys = _config(options, name)
     space = _space(options, entry, dataset, config, set_keys)
-    budget_text = options.budget or ("paper" if torch.cuda.is_available() else "quick")
+    there = capacity(options.ray_address)
+    budget_text = options.budget or ("paper" if there.has_gpus else "quick")
     # The schedule of a node is the paper's too: a budget scales it like any other.
     kept = (set_keys - {*entry.schedule}) | {*options.set, *options.space}
     budget = make_budget(entry, budget_text, options.max_epochs, kept)
@@ -83,7 +81,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
     trials = _trials(options, budget_text)
     check_options(options, trials)
     epochs = steps_of(entry, budget.apply(config))
-    resources = _resources(options, entry)
+    resources = _resources(options, entry, there)
     transductive = options.transductive or by_paper
     check_decision(entry, config, space, dataset, splits, transductive)
     searching = options.purpose == "search"
@@ -116,6 +114,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         sampler=SamplerSettings(options.seed, max(3, min(10, trials // 4))),
         halving=_halving(entry, epochs) if searching and not options.repeat else None,
         resources=resources,
+        place=there.in_words(),
         stage=replace(
             asked_stage(options, StageSettings(final=_final(options, budget_text, split_by))),
             learners=stack_names(options.stack, dataset, entry.gives) if searching else (),
@@ -254,20 +253,16 @@ def _final(options: Options, budget: str, split_by: Protocol | None) -> Final:
     return "fold_mean" if budget == "quick" and options.purpose == "search" else "refit"
 
 
-def _resources(options: Options, entry: registry.Entry) -> Resources:
-    gpus = options.gpus_per_trial
+def _resources(options: Options, entry: registry.Entry, there: Capacity) -> Resources:
+    """What a trial takes, and how many run at once: as many as fit, unless told otherwise."""
+    gpus, workers = options.gpus_per_trial, options.workers_per_trial
     if gpus is None:
-        gpus = 1.0 if torch.cuda.is_available() else 0.0
-    elsewhere = options.ray_address or os.environ.get("RAY_ADDRESS")
-    if gpus > 0 and not elsewhere and not torch.cuda.is_available():
-        raise UserError(f"--gpus-per-trial {gpus:g}: this machine has no CUDA device.")
-    workers = options.workers_per_trial
+        gpus = 1.0 if there.has_gpus else 0.0
     if workers > 1 and not entry.traits.data_parallel:
         raise UserError(f"{entry.address} cannot train data-parallel: --workers-per-trial 1.")
-    slots = max(1, cores() // (options.cpus_per_trial * workers))
-    if gpus > 0 and torch.cuda.is_available():
-        slots = max(1, min(slots, int(torch.cuda.device_count() / (gpus * workers))))
-    return Resources(options.concurrency or slots, options.cpus_per_trial, gpus, workers)
+    one = Resources(1, options.cpus_per_trial, gpus, workers, as_fit=options.concurrency is None)
+    check_fits(one, there)
+    return replace(one, concurrency=options.concurrency or max(1, there.slots(one)))
 
 
 def _run_name(paper: str, dataset: str) -> str:

@@ -20,6 +20,7 @@ def execute(trial: Any, shared: Any, referee: Referee) -> None:
     """Run ``trial(shared, number, params, report) -> outcome`` until nothing is next."""
     while (found := referee.next()) is not None:
         number, params = found
+        referee.begins(number)
 
         def report(result: Mapping[str, Any], number: int = number) -> None:
             if not referee.goes_on(number, result):

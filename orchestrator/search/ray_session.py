@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -29,6 +30,8 @@ ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    # The searcher says how many trials there are at once: all of them may be asked for nodes.
+    "TUNE_MAX_PENDING_TRIALS_PG": "100000",
     # Polite, and no more: at Ray's own 15 two busy neighbours left a sweep 4 % of two cores.
     "RAY_worker_niceness": "5",
     # Threads of a task that wait for each other sleep: spinning, two on a core that others use too
@@ -86,6 +89,14 @@ def _temp_folders() -> Iterator[str]:
         yield os.path.join(base, f"ray-{os.getuid()}")
 
 
+# Of every start: one line of ours for what goes wrong, and the driver's code.
+QUIET: dict[str, Any] = {
+    "log_to_driver": False,
+    "logging_level": logging.ERROR,
+    "configure_logging": False,
+}
+
+
 def start_ray(cpus: int, stop: Stop, address: str | None = None) -> None:
     """Connect to the Ray cluster at an address, or start a local Ray with at least these CPUs.
 
@@ -99,27 +110,50 @@ def start_ray(cpus: int, stop: Stop, address: str | None = None) -> None:
     prepare_environment()
     if ray.is_initialized():
         return
+    _hush()
+    cluster = cluster_at(address)
+    if cluster is None:
+        _start(max(cpus, cores()))
+    else:
+        _connect(cluster)
+    stop.install()  # Ray has put handlers of its own in their place
+
+
+def cluster_at(address: str | None) -> str | None:
+    """The cluster that a run with this address joins; ``None``: it starts a Ray of its own."""
+    if address is None:  # Ray has no public way to ask; only with "auto" it uses a cluster's token
+        found = get_ray_address_from_environment(None, None)  # type: ignore[arg-type]
+        address = "auto" if found and found != "local" else "local"
+    return None if address == "local" else address
+
+
+@contextlib.contextmanager
+def joined(address: str) -> Iterator[None]:
+    """Connected to a cluster; afterwards as before.
+
+    Raises:
+        UserError: no cluster can be joined at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    prepare_environment()
+    _hush()
+    _connect(address)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _hush() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
     logging.getLogger("ray").setLevel(logging.ERROR)
     # Tune prints a traceback of its own for each lost process, which is told in one line.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    quiet: dict[str, Any] = {
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-        "configure_logging": False,
-        "job_config": _OwnCode(),
-    }
-    if address is None:  # Ray has no public way to ask; only with "auto" it uses a cluster's token
-        found = get_ray_address_from_environment(None, None)  # type: ignore[arg-type]
-        address = "auto" if found else "local"
-    if address == "local":
-        _start(max(cpus, cores()), quiet)
-    else:
-        _connect(address, quiet)
-    stop.install()  # Ray has put handlers of its own in their place
 
 
-def _start(cpus: int, quiet: dict[str, Any]) -> None:
+def _start(cpus: int) -> None:
     folder = temp_folder()
     home = os.path.expanduser("~")
     if not os.access(home, os.W_OK) and not os.path.exists(os.path.join(home, ".ray/auth_token")):
@@ -128,8 +162,9 @@ def _start(cpus: int, quiet: dict[str, Any]) -> None:
     try:
         with unhung():
             ray.init(
-                address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **quiet
-            )
+                address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder,
+                job_config=_OwnCode(), **QUIET,
+            )  # fmt: skip
     except OSError as error:
         raise UserError(
             f"Ray cannot be started on this machine (its folder is {folder}): {error}. Without it: "
@@ -137,9 +172,9 @@ def _start(cpus: int, quiet: dict[str, Any]) -> None:
         ) from error
 
 
-def _connect(address: str, quiet: dict[str, Any]) -> None:
+def _connect(address: str) -> None:
     try:
-        ray.init(address=address, **quiet)
+        ray.init(address=address, job_config=_OwnCode(), **QUIET)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(

@@ -9,9 +9,11 @@ from typing import Any
 from orchestrator.console.interrupts import Stop
 from orchestrator.console.progress import Progress
 from orchestrator.runs.clock import Clock
+from orchestrator.search.gpu_share import share_in_words
 from orchestrator.search.study import MOST_ATTEMPTS, Search
 
 SAME = 3  # trials that one error ends at their first step before the machine is blamed
+MEASURED = 3  # trials whose memory says what share of a GPU is enough
 OUT_OF_TIME = "time budget"  # why a trial was stopped that the pruner did not stop
 
 
@@ -24,19 +26,22 @@ class Referee:
         stop: what asks the run to end.
         progress: what is told.
         clock: of the time budget.
+        gpus: of a trial.
         arrived: called with a trial that has ended, before that is noted: its files may have to be
             fetched.
     """
 
     def __init__(
         self, search: Search, total: int, stop: Stop, progress: Progress, clock: Clock,
-        arrived: Callable[[int], None] = lambda number: None,
+        gpus: float = 0, arrived: Callable[[int], None] = lambda number: None,
     ) -> None:  # fmt: skip
         self.search, self.total, self.stop, self.progress = search, total, stop, progress
-        self.clock, self.arrived = clock, arrived
+        self.clock, self.gpus, self.arrived = clock, gpus, arrived
+        self._memory: list[list[int]] = []  # of a GPU, that trials have taken
         self._left_running = search.running()
         self._works = False  # whether a trial has come to a report now, of no earlier driver's
         self._lost: dict[int, str] = {}  # what the last lost process of a trial ended with
+        self._hung: dict[int, int] = {}  # how often a trial has hung
         self.held: dict[int, str] = {}  # causes of trials that failed before any report
 
     def next(self) -> tuple[int, dict[str, Any]] | None:
@@ -49,9 +54,13 @@ class Referee:
             number, params = self.search.ask()
         else:
             return None
+        self.progress.queued(number)
+        return number, params
+
+    def begins(self, number: int) -> None:
+        """A process begins to work on a trial."""
         published = bool(self.search.trials()[number].user_attrs.get("published"))
         self.progress.started(number, published)
-        return number, params
 
     def goes_on(self, number: int, result: Mapping[str, Any]) -> bool:
         """Whether a trial goes on after a report: an epoch of its, or its outcome."""
@@ -59,7 +68,7 @@ class Referee:
         if "outcome" in result:
             self._settle(number, result)
             return True
-        if not self._works and self._is_new(number, result):
+        if not self._works and self.is_new(number, result):
             self._works = True
             self.release()
         if "fold" in result:  # a later fold: alive, but never judged
@@ -81,8 +90,17 @@ class Referee:
             return False
         return True
 
+    def _propose(self, memory: list[int]) -> None:
+        """After the first trials, tell what share of a GPU would have been enough."""
+        self._memory.append(memory)
+        text = share_in_words(self._memory, self.gpus)
+        if len(self._memory) == min(MEASURED, self.total) and text:
+            self.progress.say(text)
+
     def _settle(self, number: int, result: Mapping[str, Any]) -> None:
         self.arrived(number)
+        if "gpu_memory" in result:
+            self._propose(result["gpu_memory"])
         if result["outcome"] == "complete":
             self.search.complete(number, result["value"])
             self.progress.ended(number, "complete", f"value {result['value']:.4f}")
@@ -94,8 +112,11 @@ class Referee:
         else:
             self._fail(number, result["cause"])
 
-    def _is_new(self, number: int, result: Mapping[str, Any]) -> bool:
-        """Whether an epoch is trained now; a resumed trial first tells again what it had."""
+    def is_new(self, number: int, result: Mapping[str, Any]) -> bool:
+        """Whether a report is of an epoch that was trained now; a resumed trial first tells again
+        what it had."""
+        if "outcome" in result:
+            return False
         known = self.search.trials()[number].intermediate_values
         return "fold" in result or result["step"] not in known
 
@@ -103,6 +124,16 @@ class Referee:
         """A process of a trial was lost; another one may follow."""
         self._lost[number] = cause
         self.progress.say(f"trial {number} lost its process: {cause}")
+
+    def hung(self, number: int, silence: float) -> bool:
+        """A trial has said nothing for so many seconds; returns whether it is tried again."""
+        self._hung[number] = 1 + self._hung.get(number, 0)
+        cause = f"it hung: it said nothing for {silence / 60:.0f} min"
+        if self._hung[number] == 1:
+            self.lost(number, f"{cause}, and is begun again from its checkpoint")
+            return True
+        self._fail(number, f"{cause}, twice")
+        return False
 
     def gave_up(self, number: int) -> None:
         """A trial's process was lost as often as may be; of an interrupted run it was ended."""

@@ -36,7 +36,9 @@ def search(
         progress.phase(
             f"search: {plan.trials} trials, {plan.resources.concurrency} at a time", plan.trials
         )
-        referee = Referee(study, plan.trials, stop, progress, clock, partial(hand_over, job))
+        referee = Referee(
+            study, plan.trials, stop, progress, clock, plan.resources.gpus, partial(hand_over, job)
+        )
         publish_first(job)
         sweep(run_trial_there, job, referee, plan.resources, plan.ray_address, run.path)
         _settle_held(run, referee, stop)

@@ -53,15 +53,17 @@ def in_parallel(
         return
     import ray
 
+    from orchestrator.search.places import Places
     from orchestrator.search.ray_session import start_ray
 
     start_ray(resources.total_cpus, stop, job.plan.ray_address)
     publish_first(job)
+    places = Places(resources, job.plan.ray_address, progress)
     begin = _starter(function, job, resources)
     left, waiting = list(zip(tasks, cpus, strict=True)), dict[Any, tuple[Any, ...]]()
     try:
         while left or waiting:
-            while left and len(waiting) < resources.concurrency:
+            while left and len(waiting) < places.count():
                 task, wanted = left.pop(0)
                 waiting[begin(task, wanted)] = task
             done, _ = ray.wait(list(waiting), timeout=0.5)
@@ -105,7 +107,8 @@ def _starter(
     """What starts a task with so many CPUs and torch threads; the job is sent once for each."""
     import ray
 
-    most = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    most = max((node.get("CPU", 0) for node in nodes), default=0)
     sent: dict[int, tuple[Any, Any]] = {}
 
     def begin(task: tuple[Any, ...], wanted: int) -> Any:
@@ -133,11 +136,12 @@ def _cause(job: Job, error: BaseException) -> str:
     return disk_is_full(inner, Path(job.run)) or cause_in_words(inner)
 
 
-def on_ray(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
+def on_ray(function: Callable[[Any], Any], items: Sequence[Any], stop: Stop) -> Iterable[Any]:
     """A ``map`` over Ray tasks; results come as they are done.
 
     Raises:
         UserError: what a task raises that its user can mend, or its process was lost.
+        Interrupted: a signal came; tasks that wait for a node are as if never asked for.
     """
     import ray
 
@@ -147,12 +151,18 @@ def on_ray(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any
     shared = ray.put(function)
     waiting = [remote.remote(shared, item) for item in items]
     while waiting:
-        done, waiting = ray.wait(waiting)
+        done, waiting = ray.wait(waiting, timeout=0.5)
+        stop.check()
         for reference in done:
             try:
                 yield ray.get(reference)
             except ray.exceptions.RayTaskError as error:
                 cause = error.cause
+                if isinstance(cause, FileNotFoundError):
+                    cause = UserError(
+                        f"a node does not see {cause.filename}: mount the storage root and the "
+                        "data on each under the same path, then resume the run."
+                    )
                 raise cause if isinstance(cause, UserError) else error from None
             except ray.exceptions.RayError as error:
                 raise UserError(

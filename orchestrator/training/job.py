@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.driver import check_generation
 from orchestrator.runs.files import read_json
@@ -93,15 +95,22 @@ class Job:
                 )
         return {name: self.stores[one.key] for name, one in asked.items()}
 
+    def is_seen(self) -> bool:
+        """Whether the run directory is seen from this node."""
+        return (Path(self.run) / "driver").exists()
+
     def check_generation(self) -> None:
         """Raise :class:`Superseded` where another driver has taken the run over."""
         check_generation(Path(self.run), self.generation)
 
     def context(self, folder: Path | None = None, **about: Any) -> Context:
         """A context on the job's device whose checkpoints lie in a folder."""
+        device = self.device
+        if device == "cuda" and not torch.cuda.is_available():
+            device = "cpu"  # of a process whose workers train, on a node without a GPU
         return Context(
             folder,
-            device=self.device,
+            device=device,
             threads=self.plan.resources.cpus,
             may_publish=partial(check_generation, Path(self.run), self.generation),
             **about,

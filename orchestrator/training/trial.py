@@ -21,6 +21,7 @@ from orchestrator.runs.files import best_line, disk_is_full, read_json, write_js
 from orchestrator.runs.rundir import TrialDir
 from orchestrator.training.crossed import crossed_scores
 from orchestrator.training.fold import progress
+from orchestrator.training.gpu_memory import forget_peak, peak
 from orchestrator.training.job import Job, Report, Task, tell_nobody
 from orchestrator.training.trained import trained
 from systems import config as configs
@@ -38,6 +39,8 @@ def run_trial(job: Job, number: int, params: dict[str, Any], report: Report) -> 
     disk that is full: ``halted`` with the cause, after which the trial is as a kill leaves it.
     """
     trial = job.trial(number)
+    if not job.is_seen():  # nothing may be written: it would lie where nobody looks
+        return {"outcome": "halted", "cause": f"node {socket.gethostname()} does not see {job.run}"}
     for line in trial.read_metrics():  # what an earlier driver may not have heard
         if line["fold"] == 0:
             report(progress(job.plan, 0, line["step"], line))
@@ -49,7 +52,8 @@ def run_trial(job: Job, number: int, params: dict[str, Any], report: Report) -> 
             {"pid": os.getpid(), "host": socket.gethostname(), "device": job.device,
              "threads": job.plan.resources.cpus, "generation": job.generation}
         )  # fmt: skip
-        outcome = _outcome(job, trial, params, report)
+        forget_peak()
+        outcome = {**_outcome(job, trial, params, report), **peak()}
         job.check_generation()
         trial.end_attempt(attempt, outcome)
         write_json(trial.result, outcome)
