@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from orchestrator.console.interrupts import Stop
+from orchestrator.console.log import Both, logged
 from orchestrator.console.progress import Progress
+from orchestrator.console.request import stoppable
 from orchestrator.pipeline.way import run_job
 from orchestrator.plan.options import Changes
 from orchestrator.plan.plan import Plan
@@ -52,6 +54,11 @@ def drive(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits, progress
     check_address(plan.ray_address)
     with full_disk_is_told(folder), folder.drive(), Stop() as stop:
         folder.write_plan(plan)
-        finished = run_job(folder, dataset, splits, stop, progress)
-    progress.done(folder, finished)
-    return finished
+        with (
+            logged(folder, plan) as log,
+            full_disk_is_told(folder),
+            stoppable(folder.stop_request, stop),
+        ):
+            log.finished = run_job(folder, dataset, splits, stop, Both(progress, log))
+    progress.done(folder, log.finished)
+    return log.finished

@@ -102,6 +102,11 @@ def is_driven(run: Path, but_by: int | None = None) -> bool:
     return _beats_elsewhere(about)
 
 
+def about_driver(run: Path) -> dict[str, Any]:
+    """What the ``driver`` file of a run directory says; nothing if there is none."""
+    return _read(run / "driver")
+
+
 def _read(path: Path) -> dict[str, Any]:
     """What the file says; nothing if it is not there, or has only just been made."""
     try:

@@ -2,6 +2,8 @@
 
 plan.json              what was asked for, resolved (RunDir.plan)
 driver                 the lock of the one driver, its generation and heartbeat (driver.py)
+stop                   a request that its driver ends after the running epoch
+console.log, phase     what it tells, for other terminals (console/log.py)
 study.log              the search's memory
 trials/00007/          config.json, attempts/, metrics.jsonl, foldN/checkpoint*,
                        model/foldN/, predictions/foldN.npz, result.json,
@@ -33,7 +35,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.runs.driver import Driver, is_driven
+from orchestrator.runs.driver import Driver, about_driver, is_driven
 from orchestrator.runs.files import append_step, read_json, read_lines, write_json
 from systems.errors import UserError
 
@@ -207,6 +209,9 @@ class RunDir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.plan_file = path / "plan.json"
+        self.stop_request = path / "stop"
+        self.console_log = path / "console.log"
+        self.phase = path / "phase"
         self.study = path / "study.log"
         self.members = path / "members.json"
         self.trivial = path / "trivial.json"
@@ -326,6 +331,11 @@ class RunDir:
     def is_driven(self, but_by: int | None = None) -> bool:
         """Whether a process other than ``but_by`` drives the run now, here or on another node."""
         return is_driven(self.path, but_by)
+
+    def about_driver(self) -> dict[str, Any]:
+        """Generation, host, pid and heartbeat (Unix time, s; 0 once it has given the run up) of its
+        driver, or of its last one; empty if it never had any."""
+        return about_driver(self.path)
 
     def close(self) -> None:
         """Give the run up."""
