@@ -11,6 +11,7 @@ import typer
 from typer import Argument, Option
 
 from orchestrator.cli.asked import asked_by, changes_of, count_of, options_of
+from orchestrator.cli.nightly import nightly
 from orchestrator.cli.outlet import outlets
 from orchestrator.cli.searching import search
 from orchestrator.cli.watching import attach, status, stop
@@ -302,7 +303,7 @@ def predict(
     commands.predict(run, storage, files, model, format_, output, device)
 
 
-for command in (search, status, stop, attach):
+for command in (search, status, stop, attach, nightly):
     app.command()(command)
 
 

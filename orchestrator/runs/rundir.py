@@ -4,6 +4,7 @@ plan.json              what was asked for, resolved (RunDir.plan)
 driver                 the lock of the one driver, its generation and heartbeat (driver.py)
 stop                   a request that its driver ends after the running epoch
 console.log, phase     what it tells, for other terminals (console/log.py)
+nights.json            which night began with which trial, where nights add trials
 study.log              the search's memory
 trials/00007/          config.json, attempts/, metrics.jsonl, foldN/checkpoint*,
                        model/foldN/, predictions/foldN.npz, result.json,
@@ -212,6 +213,7 @@ class RunDir:
         self.stop_request = path / "stop"
         self.console_log = path / "console.log"
         self.phase = path / "phase"
+        self.nights_file = path / "nights.json"
         self.study = path / "study.log"
         self.members = path / "members.json"
         self.trivial = path / "trivial.json"
@@ -270,6 +272,15 @@ class RunDir:
 
     def _name_of(self, run: str) -> str:
         return Path(run).name if Path(run).parent == self.root else run
+
+    def nights(self) -> list[dict[str, Any]]:
+        """The nights that have added trials: ``night``, its ``first`` trial and ``git_commit``."""
+        return list(read_json(self.nights_file)) if self.nights_file.exists() else []
+
+    def night_of(self, number: int) -> dict[str, Any] | None:
+        """The night that a trial is of; ``None`` where none made it."""
+        made = [one for one in self.nights() if one["first"] <= number]
+        return made[-1] if made else None
 
     @property
     def root(self) -> Path:
