@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 import threading
 from datetime import date, datetime
 from pathlib import Path
@@ -16,6 +21,7 @@ from fakedata import registered
 from reported import Page
 
 from orchestrator.nightly import tonight
+from orchestrator.nightly.install import TEMPLATE
 from orchestrator.nightly.record import Night, Nights
 from orchestrator.nightly.settings import Settings, read_settings
 from orchestrator.nightly.tonight import work_tonight
@@ -301,3 +307,82 @@ def test_the_page_is_handed_to_a_command_and_its_failure_is_told(
 def test_the_embedded_example_is_read() -> None:
     example = Path(tonight.__file__).parents[2] / "cluster" / "nightly.yaml"
     assert read_settings(example).studies.keys() == {"gcrnn_vat", "gcrnn"}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A nightly file in a folder that needs quoting."""
+    folder = tmp_path / "with a % and 'quotes'"
+    folder.mkdir()
+    (folder / "n.yaml").write_text(
+        yaml.safe_dump({"window": "22:30-06:00", "studies": {"tones": STUDY}})
+    )
+    return folder / "n.yaml"
+
+
+def test_units_are_printed_and_nothing_is_written(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(file.parent))
+    text = in_process(
+        "nightly", "install", "--print", str(file), cwd=file.parent, check=True
+    ).stdout
+    (line,) = [line for line in text.splitlines() if line.startswith("30 22 * * * ")]
+    ran = line.split(" * * * ")[1].replace(r"\%", "%").replace(sys.executable, "echo")
+    done = subprocess.run(["sh", "-c", ran], capture_output=True, text=True, check=True)
+    assert done.stdout.split(" ", 3)[3].rstrip("\n") == str(file)
+    assert "OnCalendar=*-*-* 22:30:00" in text
+    assert not (file.parent / ".config").exists()
+
+
+def test_units_of_systemd_are_valid(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(file.parent))
+    said = in_process("nightly", "install", "--systemd", str(file), cwd=file.parent, check=True)
+    folder = file.parent / ".config" / "systemd" / "user"
+    units = sorted(folder.iterdir())
+    assert [unit.name for unit in units] == [
+        "soundsweep-nightly.service",
+        "soundsweep-nightly.timer",
+    ]
+    assert "systemctl --user enable --now soundsweep-nightly.timer" in said.stdout
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze here")
+    done = subprocess.run(["systemd-analyze", "verify", "--user", *map(str, units)],
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert "nightly" not in done.stderr, done.stderr
+
+
+def test_the_line_of_a_crontab_is_there_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = file.parent / "crontab.txt"
+    kept.write_text("0 1 * * * other\n")
+    fake = file.parent / "crontab"
+    fake.write_text(f'#!/bin/sh\n[ "$1" = -l ] && cat "{kept}" || cat > "{kept}"\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    for _ in range(2):
+        in_process("nightly", "install", "--cron", str(file), cwd=file.parent, check=True)
+    first, second = kept.read_text().splitlines()
+    assert first == "0 1 * * * other"
+    assert second.startswith("30 22 * * * cd ")
+
+
+def test_the_cronjob_of_kubernetes_holds_the_file(file: Path) -> None:
+    if not TEMPLATE.exists():
+        pytest.skip("the template lies in the repository's cluster/kuberay")
+    text = in_process(
+        "nightly", "install", "--kuberay", str(file), cwd=file.parent, check=True
+    ).stdout
+    made = {one["kind"]: one for one in yaml.safe_load_all(text)}
+    assert made["CronJob"]["spec"]["schedule"] == "30 22 * * *"
+    job = yaml.safe_load(made["ConfigMap"]["data"]["rayjob.yaml"])
+    found = re.search(r"echo (\S+) ", job["spec"]["entrypoint"])
+    assert found is not None
+    assert base64.b64decode(found[1]) == file.read_bytes()
+
+
+def test_install_takes_one_way(file: Path) -> None:
+    done = in_process("nightly", "install", str(file), cwd=file.parent)
+    assert done.returncode == 2
+    assert "takes one of --print, --cron, --systemd, --kuberay" in done.stderr
+    done = in_process("nightly", "--cron", str(file), cwd=file.parent)
+    assert "goes with `soundsweep nightly install`" in done.stderr

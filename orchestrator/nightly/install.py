@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shlex
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from orchestrator.nightly.settings import Settings
 from systems.errors import UserError
 
 MARK = "# soundsweep nightly"
+TEMPLATE = Path(__file__).parents[2] / "cluster" / "kuberay" / "cronjob.yaml"
 OTHERWISE = time(1, 0)  # when nights begin that have no window
 
 
@@ -87,43 +89,30 @@ def _quoted(word: str) -> str:
 
 
 def kuberay(start: time, file: Path) -> str:
-    """A ConfigMap with the file and a CronJob that runs it in a pod, which joins the cluster.
+    """The repository's CronJob that creates a RayJob, at the file's hour and with the file in it.
 
-    One at a time, and none is begun again: the next night goes on.
+    Raises:
+        UserError: the template is not there.
     """
-    labels = {"app": "soundsweep-nightly"}
-    container = {
-        "name": "nightly",
-        "image": "soundsweep:latest",
-        "command": ["soundsweep", "nightly", "/etc/soundsweep/nightly.yaml"],
-        "env": [
-            {"name": "RAY_ADDRESS", "value": "ray://soundsweep-head-svc:10001"},
-        ],
-        "volumeMounts": [
-            {"name": "file", "mountPath": "/etc/soundsweep", "readOnly": True},
-            {"name": "storage", "mountPath": "/data"},
-        ],
-    }
-    pod = {
-        "restartPolicy": "Never",
-        "containers": [container],
-        "volumes": [
-            {"name": "file", "configMap": {"name": "soundsweep-nightly"}},
-            {"name": "storage", "persistentVolumeClaim": {"claimName": "soundsweep"}},
-        ],
-    }
-    job = {"backoffLimit": 0, "template": {"metadata": {"labels": labels}, "spec": pod}}
-    cron = {
-        "apiVersion": "batch/v1", "kind": "CronJob",
-        "metadata": {"name": "soundsweep-nightly", "labels": labels},
-        "spec": {"schedule": f"{start.minute} {start.hour} * * *", "concurrencyPolicy": "Forbid",
-                 "jobTemplate": {"spec": job}},
-    }  # fmt: skip
-    data = {
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "soundsweep-nightly"},
-        "data": {"nightly.yaml": file.read_text(encoding="utf-8")},
-    }  # fmt: skip
-    return yaml.safe_dump_all([data, cron], sort_keys=False)
+    try:
+        made = list(yaml.safe_load_all(TEMPLATE.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UserError(
+            f"the template {TEMPLATE} cannot be read ({error.strerror}): it lies in the "
+            "repository, not in the installed package."
+        ) from error
+    text = base64.b64encode(file.read_bytes()).decode()  # the pod does not see our files
+    entry = (
+        f"sh -c 'echo {text} | base64 -d > /tmp/nightly.yaml; soundsweep nightly /tmp/nightly.yaml'"
+    )
+    for one in made:
+        if one["kind"] == "CronJob":
+            one["spec"]["schedule"] = f"{start.minute} {start.hour} * * *"
+        if one["kind"] == "ConfigMap":
+            job = yaml.safe_load(one["data"]["rayjob.yaml"])
+            job["spec"]["entrypoint"] = entry
+            one["data"]["rayjob.yaml"] = yaml.safe_dump(job, sort_keys=False, width=10**6)
+    return yaml.safe_dump_all(made, sort_keys=False)
 
 
 def _print(start: time, file: Path) -> list[str]:
