@@ -61,8 +61,10 @@ LAYERS = (
     "models",  # a model away from its run
     "report",  # results.json and its page
     "tracking",  # MLflow as a view
+    "watching",  # a run from another terminal: status, stop, attach
     "planning",  # options -> plan: all that can be wrong
     "pipeline",  # the way of a run; the Python interface
+    "nightly",  # what is due each night, and whether something got worse
     "cli",  # options in, lines out
     "run",  # the one file that `ray submit` copies
 )

@@ -79,7 +79,9 @@ def test_points_have_the_steps_and_times_of_the_metrics_file(root: Path) -> None
     info = runs["trial 00000"].info
     assert info.start_time == int(run.trial(0).attempts()[0]["started"] * 1000)
     assert info.end_time == int(lines[-1]["time"] * 1000)
-    assert runs["trial 00000"].data.params == {"system": SYSTEM, "lr": "0.001"}
+    assert runs["trial 00000"].data.params == {
+        "system": SYSTEM, "metric": "clip_macro_f1", "lr": "0.001",
+    }  # fmt: skip
 
 
 def test_new_steps_are_added_and_only_they_are(root: Path) -> None:
@@ -143,7 +145,9 @@ def test_scores_intervals_and_meta_learners(root: Path) -> None:
     assert trial.data.metrics["cost/gpu_seconds"] == 0.5 * STEPS * 0.5
     members = {n: runs[f"trial {n:05d}"].data.tags["soundsweep.member"] for n in range(4)}
     assert members == {0: "true", 1: "false", 2: "false", 3: "true"}
-    assert stack.data.params == {"system": SYSTEM, "members": "0,3", "C": "1.0"}
+    assert stack.data.params == {
+        "system": SYSTEM, "metric": "clip_macro_f1", "members": "0,3", "C": "1.0",
+    }  # fmt: skip
     assert stack.data.metrics["versus_best/p_not_better"] == 0.25
     assert parent.data.params["config/front_end.bands"] == "64"
 
@@ -304,3 +308,23 @@ def test_what_was_taken_out_of_the_store_is_put_there_again(root: Path) -> None:
 def test_a_meta_learner_that_is_not_there_has_no_model_to_log(root: Path) -> None:
     with pytest.raises(UserError, match="logrge"):
         sync(make_run(root, "asked", trials=1), models=["logrge"])
+
+
+def test_trials_of_a_night_say_so(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "nightly")
+    nights = [("2026-11-01", 0, "c0ffee"), ("2026-11-02", 2, "feed")]
+    keys = ("night", "first", "git_commit")
+    write_json(run.nights_file, [dict(zip(keys, one, strict=True)) for one in nights])
+    sync(run)
+    _, runs = read_store(run)
+    tags = {name: one.data.tags for name, one in runs.items()}
+    assert [tags[f"trial 0000{n}"]["soundsweep.night"] for n in range(4)] == [
+        *["2026-11-01"] * 2, *["2026-11-02"] * 2,
+    ]  # fmt: skip
+    assert tags["trial 00003"]["soundsweep.git_commit"] == "feed"
+    assert tags["run"]["soundsweep.night"] == "2026-11-02"
+    values = [runs[f"trial 0000{n}"].data.metrics for n in (0, 3)]
+    assert all(one["objective"] == one["clip_macro_f1"] for one in values)
+    sync(make_run(tmp_path, "daily"))
+    _, runs = read_store(RunDir(tmp_path / "daily"))
+    assert "soundsweep.night" not in runs["run"].data.tags

@@ -11,8 +11,10 @@ import typer
 from typer import Argument, Option
 
 from orchestrator.cli.asked import asked_by, changes_of, count_of, options_of
+from orchestrator.cli.nightly import nightly
 from orchestrator.cli.outlet import outlets
 from orchestrator.cli.searching import search
+from orchestrator.cli.watching import attach, status, stop
 from orchestrator.plan.options import StackOptions
 from systems import DEFAULT_SYSTEM
 from systems.errors import UserError, unknown
@@ -305,7 +307,8 @@ def predict(
     commands.predict(run, storage, files, model, format_, output, device)
 
 
-app.command()(search)
+for command in (search, status, stop, attach, nightly):
+    app.command()(command)
 
 
 @app.command()

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.runs.files import read_json
+from orchestrator.runs.rundir import RunDir
 from systems import config as configs
 from systems.config import short
 
@@ -64,7 +66,7 @@ def _search_lines(plan: Plan) -> list[tuple[str, str]]:
         return _stack_lines(plan)
     stage = plan.stage
     share = f", the search at most {plan.search_share:.0%} of it"
-    budget = "none" if plan.time_budget is None else f"{_time(plan.time_budget)}{share}"
+    budget = "none" if plan.time_budget is None else f"{duration(plan.time_budget)}{share}"
     moved = f", moved into the space: {plan.moved}" if plan.moved else ""
     return [
         ("time budget", budget),
@@ -103,10 +105,16 @@ def estimate_lines(found: Estimate) -> list[str]:
     """What a run would take."""
     lines = [
         ("estimated on", f"{found.device}: {found.step:.2f} s a step, one batch timed"),
-        ("  one training", _time(found.training)),
-        ("  waveform store", _time(found.store)),
-        ("  search", f"about {_time(found.search[0])}, at most {_time(found.search[1])}"),
-        ("  whole run", f"about {_time(found.whole[0])}, at most {_time(found.whole[1])}"),
+        ("  one training", duration(found.training)),
+        ("  waveform store", duration(found.store)),
+        (
+            "  search",
+            f"about {duration(found.search[0])}, at most {duration(found.search[1])}",
+        ),
+        (
+            "  whole run",
+            f"about {duration(found.whole[0])}, at most {duration(found.whole[1])}",
+        ),
         ("  memory of one trial", size(found.memory)),
         ("  disk", f"{size(found.store_bytes)} store, {size(found.run_bytes)} run"),
     ]
@@ -135,6 +143,14 @@ def outcome_lines(results: dict[str, Any]) -> list[str]:
     return lines
 
 
+def ending_lines(run: RunDir, finished: bool) -> list[str]:
+    """Where results and report of a run lie, and its scores or how to go on."""
+    lines = [f"results: {run.results}", f"report:  {run.report / 'index.html'}"]
+    if finished:
+        return lines + outcome_lines(read_json(run.results))
+    return [*lines, f"go on with: soundsweep run --resume {run.address}"]
+
+
 def _who(row: Mapping[str, Any]) -> str:
     return f"{row['who']}, {row['variant']}" if row["variant"] else str(row["who"])
 
@@ -148,7 +164,8 @@ def _bounds(score: Mapping[str, Any]) -> str:
     return "" if score["low"] is None else f" [{score['low']:z.3f}, {score['high']:z.3f}]"
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A duration in words."""
     minutes = round(seconds / 60)
     if minutes < 2:
         return f"{seconds:.0f} s"

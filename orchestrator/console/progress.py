@@ -29,6 +29,9 @@ class Progress:
     def say(self, text: str) -> None:
         """A line that stays."""
 
+    def link(self, what: str, address: str) -> None:
+        """Where something of the run is seen: the page of a dashboard, or the command for one."""
+
     def phase(self, text: str, total: int | None = None) -> None:
         """A new step of the run; ``total`` is how many things it does."""
 

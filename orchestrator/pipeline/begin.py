@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from orchestrator.console.interrupts import Stop
+from orchestrator.console.log import Both, logged
 from orchestrator.console.progress import Progress
+from orchestrator.console.request import stoppable
 from orchestrator.pipeline.way import run_job
 from orchestrator.plan.options import Changes
 from orchestrator.plan.plan import Plan
@@ -61,10 +63,15 @@ def drive(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits, progress
         if folder.note:
             progress.say(folder.note)
         folder.write_plan(plan)
-        try:
-            finished = run_job(folder, dataset, splits, stop, progress)
-        except Superseded:
-            folder.check_driver()  # tells it
-            raise
-    progress.done(folder, finished)
-    return finished
+        with (
+            logged(folder, plan) as log,
+            full_disk_is_told(folder),
+            stoppable(folder.stop_request, stop),
+        ):
+            try:
+                log.finished = run_job(folder, dataset, splits, stop, Both(progress, log))
+            except Superseded:
+                folder.check_driver()  # tells it
+                raise
+    progress.done(folder, log.finished)
+    return log.finished

@@ -24,6 +24,8 @@ from orchestrator.scoring import test_part as scoring
 from orchestrator.search import sweep
 from orchestrator.search.study import Search
 from orchestrator.stacking import stage
+from orchestrator.tracking.client import NOWHERE, seen_at
+from orchestrator.tracking.experiment import experiment_name
 from orchestrator.tracking.projector import Projector
 from orchestrator.training.trial import cause_in_words
 from systems.data.dataset import Dataset
@@ -41,6 +43,8 @@ def run_job(run: RunDir, dataset: Dataset, splits: Splits, stop: Stop, progress:
     finished = True
     with progress, Projector(run) as projector:
         progress.say(f"run {run.address}")
+        if projector.uri != NOWHERE:
+            progress.link("MLflow", seen_at(projector.uri, experiment_name(plan)))
         try:
             _work(run, dataset, splits, stop, progress)
         except Interrupted:

@@ -124,6 +124,11 @@ def study_of(run: RunDir) -> Search:
     )
 
 
+def begun_trials(run: RunDir) -> int:
+    """How many trials of a run have been begun."""
+    return study_of(run).asked() if run.plan_file.exists() and run.study.exists() else 0
+
+
 def ranked(members: Sequence[MemberRef]) -> list[MemberRef]:
     """Best first, by the value that each was selected by; of equals the earlier named."""
     plan = RunDir(Path(members[0].run)).plan

@@ -269,6 +269,11 @@ def _run_name(paper: str, dataset: str) -> str:
     return f"{paper}-{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
+def code_versions() -> dict[str, str]:
+    """Git commit and versions of what runs here."""
+    return {"git_commit": _git_commit() or "", **_versions()}
+
+
 def _versions() -> dict[str, str]:
     found = {"python": sys.version.split()[0]}
     for package in PACKAGES:

@@ -2,6 +2,9 @@
 
 plan.json              what was asked for, resolved (RunDir.plan)
 driver                 the lock of the one driver, its generation and heartbeat (driver.py)
+stop                   a request that its driver ends after the running epoch
+console.log, phase     what it tells, for other terminals (console/log.py)
+nights.json            which night began with which trial, where nights add trials
 study.log              the search's memory
 trials/00007/          config.json, attempts/, metrics.jsonl, foldN/checkpoint*,
                        model/foldN/, predictions/foldN.npz, result.json,
@@ -32,7 +35,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.runs.driver import Driver, check_generation, is_driven
+from orchestrator.runs.driver import Driver, DriverFile, check_generation, is_driven
 from orchestrator.runs.files import append_step, read_json, read_lines, write_json
 from orchestrator.runs.lease import Superseded, is_alive, machine
 from orchestrator.runs.mirror import mirror_of
@@ -205,6 +208,10 @@ class RunDir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.plan_file = path / "plan.json"
+        self.stop_request = path / "stop"
+        self.console_log = path / "console.log"
+        self.phase = path / "phase"
+        self.nights_file = path / "nights.json"
         self.study = path / "study.log"
         self.members = path / "members.json"
         self.trivial = path / "trivial.json"
@@ -264,6 +271,15 @@ class RunDir:
 
     def _name_of(self, run: str) -> str:
         return Path(run).name if Path(run).parent == self.root else run
+
+    def nights(self) -> list[dict[str, Any]]:
+        """The nights that have added trials: ``night``, its ``first`` trial and ``git_commit``."""
+        return list(read_json(self.nights_file)) if self.nights_file.exists() else []
+
+    def night_of(self, number: int) -> dict[str, Any] | None:
+        """The night that a trial is of; ``None`` where none made it."""
+        made = [one for one in self.nights() if one["first"] <= number]
+        return made[-1] if made else None
 
     @property
     def root(self) -> Path:
@@ -380,6 +396,11 @@ class RunDir:
         if (about.get("machine"), about.get("pid")) == (machine(), but_by):
             return False
         return is_alive(slate)
+
+    def about_driver(self) -> dict[str, Any]:
+        """Generation, host, pid and heartbeat (Unix time, s; 0 once it has given the run up) of its
+        driver, or of its last one; empty if it never had any."""
+        return DriverFile(self.path).read()
 
     def close(self) -> None:
         """Give the run up. Raises UserError where an object store does not take what is left."""

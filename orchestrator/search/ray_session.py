@@ -63,6 +63,14 @@ class _OwnCode(JobConfig):
 SOCKET, LONGEST = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store", 107
 
 
+def dashboard() -> str | None:
+    """The page of the cluster's dashboard; ``None`` where it has none, as a run's own Ray."""
+    if not ray.is_initialized():
+        return None
+    address = ray.init(ignore_reinit_error=True).dashboard_url
+    return f"http://{address}" if address else None
+
+
 def temp_folder() -> str:
     """Ray's folder on this machine: its usual one, or one where its sockets' paths are short enough
     and nobody else is in the way.

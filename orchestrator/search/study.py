@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from orchestrator.plan.search import HalvingSettings, SamplerSettings
 from orchestrator.search.halving import Halving
 from orchestrator.search.journal import Journal
+from orchestrator.search.states import STUDY_NAME, cause_of, state_name
 from search_spaces import SearchSpace
 from systems.context import seed_of
 
@@ -25,29 +26,6 @@ __all__ = ["HalvingSettings", "SamplerSettings", "Search", "TrialState", "cause_
 
 
 MOST_ATTEMPTS = 3
-
-
-_STATES = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "stopped",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
-}
-
-
-STUDY_NAME = "soundsweep"  # samplers and pruners may hang on it: never change it
-
-
-def state_name(trial: FrozenTrial) -> str:
-    """How a trial ended, as the report says it: a diverged one is told as pruned with a cause."""
-    return "diverged" if "diverged" in trial.user_attrs else _STATES[trial.state]
-
-
-def cause_of(trial: FrozenTrial) -> str | None:
-    """Why a trial diverged, failed, or was stopped by other than the pruner."""
-    found = (trial.user_attrs.get(key) for key in ("diverged", "error", "stopped"))
-    return next((cause for cause in found if cause), None)
 
 
 class Search:

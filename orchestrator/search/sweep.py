@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.console.interrupts import Stop
 from orchestrator.console.progress import Progress
-from orchestrator.plan.plan import IN_PROCESS, Resources
+from orchestrator.plan.plan import IN_PROCESS, Plan, Resources
 from orchestrator.runs.clock import Clock
 from orchestrator.runs.rundir import RunDir
 from orchestrator.search import in_process
@@ -36,6 +36,8 @@ def search(
         progress.phase(
             f"search: {plan.trials} trials, {plan.resources.concurrency} at a time", plan.trials
         )
+        if plan.ray_address != IN_PROCESS:
+            _say_dashboard(plan, stop, progress)
         referee = Referee(
             study, plan.trials, stop, progress, clock, plan.resources.gpus, partial(hand_over, job)
         )
@@ -57,6 +59,14 @@ def search(
         causes = map(cause_of, study.trials())
         first = next((cause for cause in causes if cause), "no trial ended")
         raise UserError(f"no trial of {run.path} completed. The first cause: {first}")
+
+
+def _say_dashboard(plan: Plan, stop: Stop, progress: Progress) -> None:
+    from orchestrator.search.ray_session import dashboard, start_ray  # loads Ray
+
+    start_ray(plan.resources.total_cpus, stop, plan.ray_address)
+    if page := dashboard():
+        progress.link("Ray dashboard", page)
 
 
 def _settle_held(run: RunDir, referee: Referee, stop: Stop) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.rundir import RunDir
@@ -77,6 +78,16 @@ def shared_tags(plan: Plan) -> dict[str, str]:
     tags |= {metric_name(f"{TAG}version.{name}"): v for name, v in plan.versions.items()}
     source = {"mlflow.source.name": "soundsweep", "mlflow.source.git.commit": plan.git_commit}
     return tags | {key: value for key, value in source.items() if value}
+
+
+def night_tags(made: Mapping[str, Any] | None) -> dict[str, str]:
+    """The night that a trial is of, and the code that trained it; nothing outside nights."""
+    if made is None:
+        return {}
+    tags = {TAG + "night": str(made["night"])}
+    if made["git_commit"]:
+        tags |= dict.fromkeys((TAG + "git_commit", "mlflow.source.git.commit"), made["git_commit"])
+    return tags
 
 
 def device_tag(trials: Iterable[Trial]) -> dict[str, str]:

@@ -44,6 +44,18 @@ def without_password(uri: str) -> str:
     return re.sub(r"(//[^/@]*):[^/]*@", r"\1:***@", uri)
 
 
+def seen_at(uri: str, experiment: str) -> str:
+    """How an experiment in a store is seen: the server's page, or the command for one.
+
+    Args:
+        uri: of the store, without a password.
+        experiment: its name.
+    """
+    if uri.startswith("http"):
+        return f"{uri.rstrip('/')}/#/experiments (experiment {experiment})"
+    return f"mlflow ui --backend-store-uri {uri} (experiment {experiment})"
+
+
 def first_line(error: BaseException, uri: str) -> str:
     """What an error of a store says, in one line without a password."""
     text = str(error).replace(uri, without_password(uri)).strip() or type(error).__name__

@@ -9,6 +9,10 @@ from orchestrator.plan.plan import Plan
 from orchestrator.tracking.names import cut, metric_name
 from orchestrator.tracking.trials import Trial
 
+# Beside the metric's own name: what each was judged by, for tables of systems that were searched by
+# different metrics. The parameter ``metric`` says which.
+OBJECTIVE = "objective"
+
 
 def search_metrics(plan: Plan, trials: Sequence[Trial]) -> dict[str, float]:
     """The best trial's value, and how far the search is; a diverged trial counts as failed."""
@@ -23,7 +27,8 @@ def search_metrics(plan: Plan, trials: Sequence[Trial]) -> dict[str, float]:
     best = max(done, key=lambda t: (sign * (t.value or 0.0), -t.frozen.number), default=None)
     if best is None or best.value is None:
         return dict(counts)
-    return {**counts, metric_name(plan.metric): best.value, "search/best_trial": best.frozen.number}
+    return {**counts, metric_name(plan.metric): best.value, OBJECTIVE: best.value,
+            "search/best_trial": best.frozen.number}  # fmt: skip
 
 
 def cost(plan: Plan, trials: Iterable[Trial]) -> dict[str, float]:
@@ -43,7 +48,8 @@ def whole_cost(plan: Plan, trials: Iterable[Trial], results: Mapping[str, Any]) 
 def trial_metrics(plan: Plan, trial: Trial, results: Mapping[str, Any]) -> dict[str, float]:
     """What the search knows of a trial; the interval is the report's, if that has the same."""
     name = metric_name(plan.metric)
-    found: dict[str, Any] = {name: trial.value, "search/best_step": trial.best_step}
+    found: dict[str, Any] = {name: trial.value, OBJECTIVE: trial.value,
+                             "search/best_step": trial.best_step}  # fmt: skip
     if trial.state not in ("running", "interrupted"):
         found |= cost(plan, [trial])
     for row in results.get("trials", ()):
@@ -58,6 +64,7 @@ def stack_metrics(scores: Mapping[str, Any]) -> dict[str, float]:
     found = {"cost/seconds": scores["seconds"], "cost/gpu_seconds": 0.0}  # in the driver, on a CPU
     if "metric" in scores:
         found |= score_metrics((scores["metric"],), scores["out_of_fold"])
+        found[OBJECTIVE] = scores["out_of_fold"]["value"]
     for gain in ("versus_best", "by_fusing", "versus_trivial"):
         found |= score_metrics((gain,), scores.get(gain) or {})
     return found

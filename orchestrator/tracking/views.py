@@ -15,6 +15,7 @@ from orchestrator.search.study import cause_of
 from orchestrator.tracking.about import (
     device_tag,
     label,
+    night_tags,
     plan_params,
     plan_tags,
     shared_tags,
@@ -125,7 +126,9 @@ def _parent_view(
 ) -> View:  # fmt: skip
     plan = run.plan
     start = milliseconds(datetime.strptime(plan.created, "%Y-%m-%dT%H:%M:%S%z").timestamp())
-    state = _state(trials, test.scored, driving)
+    ended = test.scored or (plan.teaches and run.members.exists())
+    state = _state(trials, ended, driving)
+    nights = run.nights()
     ends = [t.end for t in trials if t.end is not None]
     ends += [int(p.stat().st_mtime * 1000) for p in (run.scores, run.results) if p.exists()][:1]
     return View(
@@ -135,7 +138,12 @@ def _parent_view(
         start=start,
         end=max(ends, default=start),
         params=plan_params(plan),
-        tags={**plan_tags(run), **device_tag(trials), TAG + "state": state},
+        tags={
+            **plan_tags(run),
+            **device_tag(trials),
+            TAG + "state": state,
+            **night_tags(nights[-1] if nights else None),
+        },
         metrics={
             **search_metrics(plan, trials),
             **({} if driving else whole_cost(plan, trials, results)),
@@ -151,11 +159,11 @@ def _parent_view(
     )
 
 
-def _state(trials: Sequence[Trial], scored: bool, driving: bool) -> str:
+def _state(trials: Sequence[Trial], ended: bool, driving: bool) -> str:
     states = {trial.state for trial in trials}
     if driving:
         return "running"
-    if scored and "interrupted" not in states:
+    if ended and "interrupted" not in states:
         return "complete"
     if states and states <= {"failed", "diverged", "stopped"}:
         return "failed"
@@ -188,6 +196,7 @@ def _trial_view(
         tags={
             **shared_tags(plan),
             **device_tag([trial]),
+            **night_tags(run.night_of(number)),
             **{TAG + key: as_text(value) for key, value in tags.items() if value is not None},
         },
         metrics={
@@ -231,7 +240,8 @@ def _stack_view(run: RunDir, folder: LearnerDir, test: Test) -> View:
 
 def _params(plan: Plan, params: Mapping[str, Any]) -> dict[str, str]:
     """Parameters by their keys; ``system`` tells apart what stands in one table."""
-    return texts({(key,): value for key, value in {"system": system_of(plan), **params}.items()})
+    shared = {"system": system_of(plan), "metric": plan.metric}
+    return texts({(key,): value for key, value in {**shared, **params}.items()})
 
 
 def _stage_views(plan: Plan, folder: LearnerDir) -> list[View]:

@@ -6,6 +6,7 @@ Tests put this folder and an entry point for it on the path of the commands that
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -108,15 +109,17 @@ class OnBase(NetworkSystem):
 
 
 class Tags(nn.Module):
-    """Log-mel [B, 1, F, T] -> clip posterior [B, K] alone."""
+    """Log-mel [B, 1, F, T] -> clip posterior [B, K] alone; it is deaf where a code change that
+    makes it so is simulated (``FAKEPAPER_DEAF`` in the environment)."""
 
     def __init__(self, shape: tuple[int, int, int], classes: int) -> None:
         super().__init__()
         bands = shape[1]
+        self.hears = 0.0 if os.environ.get("FAKEPAPER_DEAF") else 1.0
         self.hidden, self.out = nn.Linear(2 * bands, 16), nn.Linear(16, classes)
 
     def forward(self, x: Tensor) -> Outputs:
-        over_time = torch.cat([x.mean(dim=(1, 3)), x.amax(dim=(1, 3))], dim=1)
+        over_time = self.hears * torch.cat([x.mean(dim=(1, 3)), x.amax(dim=(1, 3))], dim=1)
         return Outputs(torch.sigmoid(self.out(torch.relu(self.hidden(over_time)))))
 
 
