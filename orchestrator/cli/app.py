@@ -58,11 +58,18 @@ Gpus = Annotated[
 ]
 Workers = Annotated[int, Option(help="Workers of a trial; two or more train data-parallel.")]
 Seed = Annotated[int, Option(help="Everything random is drawn from it.")]
-Storage = Annotated[str, Option(help="Root folder of runs, waveform stores and MLflow.")]
+Storage = Annotated[
+    str,
+    Option(envvar="SOUNDSWEEP_STORAGE", help="Root folder of runs, waveform stores and MLflow."),
+]
 Name = Annotated[str | None, Option(help="Name of the run. (default: system, data set, time)")]
 MlflowUri = Annotated[
     str | None,
-    Option(help="MLflow tracking URI; none: no MLflow. (default: SQLite under --storage)"),
+    Option(
+        envvar="MLFLOW_TRACKING_URI",
+        help="MLflow tracking URI, without a password; none: no MLflow. "
+        "(default: SQLite under --storage)",
+    ),
 ]
 RayAddress = Annotated[
     str | None,
