@@ -25,7 +25,7 @@ import os, socket, sys
 def note(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
         with open(os.environ["NOTED"], "a") as file:
-            file.write(f"{event} {arguments[1] if event != 'socket.getaddrinfo' else arguments[0]}\\n")
+            file.write(f"{event} {arguments[event != 'socket.getaddrinfo']}\\n")
 sys.addaudithook(note)
 """
 
@@ -123,7 +123,8 @@ def test_a_sweep_calls_nobody_is_open_to_nobody_and_keeps_secrets(
     assert lines, "the hook was not there"
     names = {line.split("'")[1] for line in lines if "'" in line}
     addresses = {name for name in names if not name.startswith("/")}
-    known = {"localhost", os.uname().nodename}
+    # With its usage statistics off Ray still asks the machine's own cloud, if any, for its kind.
+    known = {"localhost", os.uname().nodename, "169.254.169.254"}
     assert all(is_here(name) or name in known for name in addresses), addresses
     assert SECRET.encode() not in all_bytes(tmp_path / "runs") + words.encode()
     assert not (tmp_path / "home" / ".ray").exists(), "no token is left behind"
