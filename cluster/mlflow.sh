@@ -6,6 +6,7 @@
 set -euo pipefail
 curl --fail --silent --output /dev/null http://127.0.0.1:5000/health && exit
 mkdir -p ~/mlflow "$SOUNDSWEEP_STORAGE"
-setsid nohup mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
+# Without jobs of its own: eight more processes, for evaluations that nobody here asks for.
+MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false setsid nohup mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
     --backend-store-uri "${MLFLOW_BACKEND_STORE_URI:-sqlite:///$HOME/mlflow/mlflow.db}" \
     --artifacts-destination "$SOUNDSWEEP_STORAGE/mlflow" </dev/null >~/mlflow/log 2>&1 &

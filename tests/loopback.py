@@ -44,6 +44,12 @@ ip link set lo up
 touch {folder}/is_up
 while :; do sleep 3600 & wait $!; done
 """
+# An environment of its own would import the code that `ray up` has copied; the memory that Ray
+# watches is that of other tests too.
+BASHRC = """
+export PYTHONPATH=$HOME/soundsweep
+export RAY_memory_monitor_refresh_ms=0
+"""
 ALONE = ("unshare", "--mount", "--pid", "--net", "--fork", "--mount-proc", "--kill-child")
 
 
@@ -91,8 +97,7 @@ class Machine:
                 (venv / name).symlink_to(Path(sys.prefix) / name)
         (venv / "ready").touch()
         os.utime(venv / "ready", (time.time() + 86_400,) * 2)  # newer than what it is made of
-        # An environment of its own would import the code that `ray up` has copied.
-        (self.home / ".bashrc").write_text("export PYTHONPATH=$HOME/soundsweep\n")
+        (self.home / ".bashrc").write_text(BASHRC)
 
     def _clone(self) -> None:
         self.clone.mkdir()

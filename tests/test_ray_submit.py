@@ -113,7 +113,7 @@ def test_what_is_wrong_is_told_and_fails(cluster: Machine) -> None:
     blank = cluster.run("ray", "submit", FILE, SCRIPT, "--data", "'/a folder that/is not'")
     assert "/a folder that/is not" in blank.stdout, "quoted twice, a value keeps its blanks"
     assert "Got unexpected extra argument" not in blank.stdout
-    helped = cluster.run("ray", "submit", FILE, SCRIPT, "run", "--", "--help")
+    helped = cluster.run("ray", "submit", FILE, SCRIPT, "run", "--", "--help", TERM="dumb")
     assert "--workers-per-trial" in helped.stdout
 
 
