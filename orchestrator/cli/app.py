@@ -61,12 +61,20 @@ Gpus = Annotated[
 Workers = Annotated[int, Option(help="Workers of a trial; two or more train data-parallel.")]
 Seed = Annotated[int, Option(help="Everything random is drawn from it.")]
 Storage = Annotated[
-    str, Option(help="Root of runs, waveform stores and MLflow: a folder, or s3://bucket/prefix.")
+    str,
+    Option(
+        envvar="SOUNDSWEEP_STORAGE",
+        help="Root of runs, waveform stores and MLflow: a folder, or s3://bucket/prefix.",
+    ),
 ]
 Name = Annotated[str | None, Option(help="Name of the run. (default: system, data set, time)")]
 MlflowUri = Annotated[
     str | None,
-    Option(help="MLflow tracking URI; none: no MLflow. (default: SQLite under --storage)"),
+    Option(
+        envvar="MLFLOW_TRACKING_URI",
+        help="MLflow tracking URI, without a password; none: no MLflow. "
+        "(default: SQLite under --storage)",
+    ),
 ]
 RayAddress = Annotated[
     str | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -52,7 +53,7 @@ class Terminal(Lines):
             self.line(line)
 
     def __enter__(self) -> Progress:
-        if self.console.is_terminal:
+        if _is_watched(self.console):
             self._live = Live(
                 console=self.console, get_renderable=self._render, refresh_per_second=4
             )
@@ -87,6 +88,18 @@ class Terminal(Lines):
                 _number(row.metric), _number(row.best),
             )  # fmt: skip
         return Group(table, self._bar)
+
+
+def _is_watched(console: Console) -> bool:
+    """Whether a person sees a table change there. ``ray submit`` gives its command a terminal even
+    where it writes to a file; without one at its other end that has no size. ``TERM=dumb`` asks for
+    lines."""
+    if not console.is_terminal or console.is_dumb_terminal:
+        return False
+    try:
+        return os.get_terminal_size(console.file.fileno()).columns > 0
+    except OSError:  # no terminal of the system's, but it is to be taken for one
+        return True
 
 
 def _number(value: float) -> str:

@@ -4,15 +4,23 @@ after the running epoch."""
 from __future__ import annotations
 
 import contextlib
+import queue
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
 from systems.errors import UserError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+WORDS = {
+    signal.SIGINT: "Ctrl-C: {}; a second Ctrl-C ends it now",
+    signal.SIGTERM: "SIGTERM: {}",
+    signal.SIGUSR1: "SIGUSR1: {}",
+    signal.SIGHUP: "the terminal was closed: {}",
+}
+WHAT = "the run ends after its running epoch, and can be gone on with"
+SIGNALS = tuple(WORDS)
 
 
 @contextlib.contextmanager
@@ -36,10 +44,17 @@ class Interrupted(Exception):
 class Stop:
     """Set by the first signal; a second SIGINT ends the process at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None] | None = None) -> None:
+        """Args:
+        say: is told in a line what the first signal asks for, by a thread of its own: the signal
+            may have come while the main thread was about to print.
+        """
         self.requested = False
         self.cause: str | None = None
         self._before: dict[int, Any] = {}
+        self._say = say
+        self._asked: queue.SimpleQueue[int | None] = queue.SimpleQueue()  # a handler may put there
+        self._teller: threading.Thread | None = None
 
     def install(self) -> Stop:
         """Take the signals; what an earlier handler did with them is over until :meth:`restore`.
@@ -53,6 +68,9 @@ class Stop:
                     continue
                 before = signal.signal(number, self._handle)
                 self._before.setdefault(number, before)
+            if self._say is not None and self._teller is None:
+                self._teller = threading.Thread(target=self._tell, name="interrupts", daemon=True)
+                self._teller.start()
         return self
 
     def restore(self) -> None:
@@ -60,6 +78,10 @@ class Stop:
         while self._before:
             number, handler = self._before.popitem()
             signal.signal(number, handler or signal.SIG_DFL)
+        if self._teller is not None:
+            self._asked.put(None)
+            self._teller.join()
+            self._teller = None
 
     def __enter__(self) -> Stop:
         return self.install()
@@ -82,4 +104,11 @@ class Stop:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if not self.requested:
+            self._asked.put(number)
         self.requested = True
+
+    def _tell(self) -> None:
+        assert self._say is not None
+        while (number := self._asked.get()) is not None:
+            self._say(WORDS[signal.Signals(number)].format(WHAT))

@@ -9,7 +9,8 @@ from orchestrator.runs.rundir import RunDir
 
 
 class Progress:
-    """Phases, trials and counts of a run. All methods are called from the driver's thread only.
+    """Phases, trials and counts of a run. All methods are called from the driver's thread, but
+    ``say`` also from one that tells of an interruption.
 
     As a context manager it is entered when a run begins to work, and left when it ends.
     """

@@ -10,7 +10,7 @@ from orchestrator.pipeline.way import run_job
 from orchestrator.plan.options import Changes
 from orchestrator.plan.plan import Plan
 from orchestrator.planning.changes import changed
-from orchestrator.planning.checks import check_address
+from orchestrator.planning.checks import check_address, check_tracking
 from orchestrator.planning.resolve import reload
 from orchestrator.runs.lease import Superseded
 from orchestrator.runs.rundir import RunDir
@@ -36,6 +36,7 @@ def begin(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits, progress
             f"with --resume {plan.name}."
         )
     check_address(plan.ray_address)
+    check_tracking(plan.mlflow)
     writable(folder.root)
     return drive(folder, plan, dataset, splits, progress)
 
@@ -54,12 +55,13 @@ def go_on(folder: RunDir, changes: Changes, progress: Progress) -> bool:
 def drive(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits, progress: Progress) -> bool:
     """Drive a run with this plan, whatever of it is there; returns whether it came to its end."""
     settle()
+    check_tracking(plan.mlflow)
     progress.planned(plan)
     check_address(plan.ray_address)
     check_fits(plan.resources, capacity(plan.ray_address))
     with full_disk_is_told(folder):
         check_nodes(plan, folder.root)
-    with full_disk_is_told(folder), folder.drive(), Stop() as stop:
+    with full_disk_is_told(folder), folder.drive(), Stop(progress.say) as stop:
         if folder.note:
             progress.say(folder.note)
         folder.write_plan(plan)
@@ -72,6 +74,9 @@ def drive(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits, progress
                 log.finished = run_job(folder, dataset, splits, stop, Both(progress, log))
             except Superseded:
                 folder.check_driver()  # tells it
+                raise
+            except KeyboardInterrupt:
+                progress.say(f"ended at once; go on with: soundsweep run --resume {folder.address}")
                 raise
     progress.done(folder, log.finished)
     return log.finished

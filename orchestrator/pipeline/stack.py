@@ -11,7 +11,7 @@ from orchestrator.pipeline.begin import begin, drive
 from orchestrator.plan.options import StackOptions, asked_stage
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.stage import StageSettings
-from orchestrator.planning.checks import check_address, check_stage
+from orchestrator.planning.checks import check_address, check_stage, check_tracking
 from orchestrator.planning.gather import MLFLOW_ID, gather
 from orchestrator.planning.learners import stack_names
 from orchestrator.planning.resolve import reload
@@ -72,6 +72,7 @@ def _stack_within(folder: RunDir, options: StackOptions, progress: Progress) -> 
         ray_address=options.ray_address or plan.ray_address,
     )
     check_address(new.ray_address)  # before anything is forgotten
+    check_tracking(new.mlflow)
     with folder.drive():
         _forget_what_is_other(folder, new, new.stage.learners if asked else (), progress)
     return folder, drive(folder, new, dataset, splits, progress)

@@ -6,6 +6,7 @@ import os
 import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from orchestrator.plan.options import PROTOCOLS, Options
 from orchestrator.plan.plan import IN_PROCESS, Plan
@@ -142,6 +143,24 @@ def check_stage(
             f"--name {name[:20]}...: a name takes at most {LONGEST_NAME} bytes, this has "
             f"{len(os.fsencode(name))}."
         )
+
+
+def check_tracking(uri: str | None) -> None:
+    """An address of MLflow is kept in plans, and seen in process lists: no password is in it.
+
+    Raises:
+        UserError: one is; says where it belongs.
+    """
+    parts = urlsplit(uri or "")
+    if parts.password is None and not {"password", "sslpassword"} & set(parse_qs(parts.query)):
+        return
+    where = f"{parts.scheme}://{parts.username or ''}@{parts.hostname or ''}{parts.path}"
+    raise UserError(
+        f"--mlflow {where}: the address was given with a password, which plans and process lists "
+        "would show. Leave it out of the address and give it in the environment: "
+        "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD for a server, PGPASSWORD (or "
+        "~/.pgpass) for PostgreSQL."
+    )
 
 
 def check_address(address: str | None) -> None:

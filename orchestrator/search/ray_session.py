@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +14,7 @@ from ray._private.services import get_ray_address_from_environment
 from ray.job_config import JobConfig
 
 from orchestrator.console.interrupts import Stop, unhung
+from orchestrator.search.admission import admitted, alone
 from systems.errors import UserError
 from systems.machine import cores, own_code
 
@@ -163,12 +163,8 @@ def _hush() -> None:
 
 def _start(cpus: int) -> None:
     folder = temp_folder()
-    home = os.path.expanduser("~")
-    if not os.access(home, os.W_OK) and not os.path.exists(os.path.join(home, ".ray/auth_token")):
-        # Ray would write a token there; its own processes take it from here as well.
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
-        with unhung():
+        with unhung(), alone():
             ray.init(
                 address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder,
                 job_config=_OwnCode(), **QUIET,
@@ -181,11 +177,5 @@ def _start(cpus: int) -> None:
 
 
 def _connect(address: str) -> None:
-    try:
+    with admitted(address):
         ray.init(address=address, job_config=_OwnCode(), **QUIET)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(
-            f"--ray-address {address}: no Ray cluster can be joined there ({reason}). If the head "
-            "asks for a token, give this node the same token file and set RAY_AUTH_MODE=token."
-        ) from error

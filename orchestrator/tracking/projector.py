@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -165,6 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = RunDir(given.run.resolve())
     if given.follow:
         os.nice(10)  # the training comes first
+        for number in (signal.SIGTERM, signal.SIGUSR1):  # to all of a job: it ends with its driver
+            signal.signal(number, signal.SIG_IGN)
         return follow(run, given.interval)
     try:
         done = sync(run)
