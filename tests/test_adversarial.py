@@ -13,9 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command import HERE, soundsweep
+from faulted import KILLED, fault, faulty, files, saved
+from test_run import fingerprint_of_run
 from test_workers import hearing
 from torch import Tensor, nn
 
+from orchestrator.runs.files import read_json
+from orchestrator.runs.rundir import RunDir
 from systems import config as configs
 from systems import data, registry
 from systems.context import Context
@@ -284,3 +289,35 @@ def test_impossible_values_are_refused() -> None:
     for wrong in ({"adversary.every": 0}, {"adversary.label_weight": -1.0}, {"network.width": 0.0}):
         with pytest.raises(UserError, match=r"at least|above 0"):
             configs.replace(ENTRY.config, wrong)
+
+
+RUN = (
+    "run", "--system", "adversarial_domain_adaptation", "--protocol", "paper", "--trials", "1",
+    "--stack", "none", "--max-epochs", "3", "--set", "training.steps_per_epoch=3", "--set",
+    "network.width=0.125", "--set", "adversary.every=2", *HERE, "--storage", "runs",
+)  # fmt: skip
+
+
+@pytest.mark.all
+def test_killed_in_the_adversarial_stage_it_goes_on_where_it_was(tmp_path: Path) -> None:
+    """The source network is not trained again, and all is what it would have been."""
+    done = faulty(
+        tmp_path, (*RUN, "--name", "it"), fault("*/it/trials/*/checkpoint.pt.new", 2, "kill")
+    )
+    assert done.code == KILLED, done.output
+    runs = tmp_path / "runs"
+    (teacher,) = (path for path in runs.iterdir() if path.name.startswith("it."))
+    before = {name: stat for name, stat in files(teacher).items() if "/model/" in name}
+    assert before
+    done = faulty(tmp_path, (*RUN, "--name", "it"))
+    assert done.code == 0, done.output
+    assert {name: stat for name, stat in files(teacher).items() if "/model/" in name} == before
+    saves = [path for path in saved(RunDir(runs / "it")) if "/it/" in str(path)]
+    assert len(saves) == 4  # of the second epoch twice
+    soundsweep(*RUN, "--name", "whole", "--storage", "others", cwd=tmp_path)
+    one, other = RunDir(runs / "it"), RunDir(tmp_path / "others" / "whole")
+    assert fingerprint_of_run(one) == fingerprint_of_run(other)
+    about = one.plan.splits
+    assert about["hides"] == {"device": ["b", "c"]}
+    subsets = {s for row in read_json(one.scores)["rows"] for s in row["subsets"]}
+    assert {"device=a", "device=b+c"} <= subsets
