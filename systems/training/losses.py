@@ -81,11 +81,11 @@ class OneMinusPcc:
         return (1 - (p * y).sum(1) / (norms + 1e-8)).mean()
 
 
-class PairBce:
-    """Binary cross-entropy of a query and an item that answers it or not: logits and targets
-    [B, 1]."""
+class LogitBce:
+    """Binary cross-entropy of logits [B, K] with targets in [0, 1], mean over all of them: of
+    classes, or of a query and an item that answers it or not [B, 1]."""
 
-    name = "pair_bce"
+    name = "bce"
     supervised = True
 
     def __call__(self, step: Step) -> Tensor:
