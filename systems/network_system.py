@@ -28,12 +28,13 @@ from systems.system import Input, Sounds
 from systems.tracks import any_of, each
 from systems.training.copies import Copies
 from systems.training.history import History
-from systems.training.labelling import Labelling
+from systems.training.labelling import Hidden, Labelling
 from systems.training.losses import LossTerm
 from systems.training.mixing import Augmentation
 from systems.training.probe import Probe, probe
 from systems.training.settings import Training
 from systems.training.supervised import Recipe, fit
+from systems.training.views import TwoViews
 
 UNDECIDED = Refinement(on="none")  # nothing is adapted
 HEARD: set[str] = set()  # shapes of excerpts, and of networks that take them
@@ -59,6 +60,7 @@ class NetworkSystem:
         scale: over what features are standardised.
         prepare: what is left of a clip's sound.
         augment: changes of a training batch.
+        views: of the unlabelled examples, for a loss of how they agree.
         labelling: changes of what is trained on, in order.
         copies: derived clips that train beside the labelled ones.
         start: changes of a fresh network before its training, such as weights from a file.
@@ -84,6 +86,7 @@ class NetworkSystem:
         scale: By = "band",
         prepare: Prepare | None = None,
         augment: Sequence[Augmentation] = (),
+        views: TwoViews | None = None,
         labelling: Sequence[Labelling] = (),
         copies: Sequence[Copies] = (),
         start: Callable[[nn.Module, Context], None] | None = None,
@@ -95,7 +98,7 @@ class NetworkSystem:
         if not frames and decision.on != "none":
             raise ValueError("a decision is adapted on frames, which this network does not give")
         self.front_end = front_end
-        self.recipe = Recipe(loss, training, augment)
+        self.recipe = Recipe(loss, training, augment, views=views)
         self.training = training
         self.excerpts = excerpts
         if isinstance(decision, Voting):
@@ -259,6 +262,9 @@ class NetworkSystem:
     def probe(self, data: TrainingData, sounds: Sounds, context: Context) -> Probe:
         """The cost of a step, from two of them on some of the data."""
         clips = len(data.labelled)
+        for change in self.labelling:
+            if isinstance(change, Hidden):  # what others do needs teachers, and costs no time
+                data = change(data, context)
         for copy in self.copies:
             data, sounds = copy(data, sounds, context)
         model, hearing = self._begin(data, sounds, context)

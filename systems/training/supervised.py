@@ -15,17 +15,19 @@ from torch import Tensor, nn
 from systems.context import Context
 from systems.data.dataset import Event
 from systems.data.splits import TrainingData
-from systems.errors import Diverged
+from systems.errors import Diverged, UserError
 from systems.kinds import kind
 from systems.listening import Model
 from systems.metrics import metric
+from systems.outputs import Outputs
 from systems.predictions import Predictions
-from systems.tracks import Examples
+from systems.tracks import Examples, any_of, each
 from systems.training.batches import Batches, Shuffled, Source, index_batches, targets_of
 from systems.training.history import History
 from systems.training.losses import LossTerm, Step, supervised, total
 from systems.training.mixing import Augmentation
 from systems.training.settings import FromBest, Training
+from systems.training.views import Seen, TwoViews
 
 KEPT = "checkpoint_kept"
 
@@ -35,13 +37,14 @@ Timed = Callable[[np.ndarray, float], tuple[np.ndarray, tuple[Event, ...] | None
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a network is trained by: loss terms, the training's settings, changes of a batch, and
-    what batches are made of."""
+    """What a network is trained by: loss terms, the training's settings, changes of a batch, what
+    batches are made of, and views of the unlabelled examples, if any."""
 
     terms: Sequence[LossTerm]
     training: Training
     augment: Sequence[Augmentation] = ()
     batches: Batches = Shuffled()
+    views: TwoViews | None = None
 
 
 def fit(
@@ -86,7 +89,8 @@ def fit(
         generator = context.seed_step(epoch)
         loop.set_rate(epoch)
         loop.labelled.draw(generator)
-        metrics = loop.steps(training.steps(len(loop.labelled)), generator, epoch)
+        count = training.steps(len(loop.labelled), len(loop.unlabelled or ()))
+        metrics = loop.steps(count, generator, epoch)
         if data.validation is not None:
             metrics |= _validate(loop, history, epoch, data)
         loop.schedule(metrics, data)
@@ -215,7 +219,16 @@ class Loop:
     def start(
         cls, model: Model, recipe: Recipe, hearing: Any, data: TrainingData, context: Context
     ) -> Loop:
-        """The loop before its first step."""
+        """The loop before its first step.
+
+        Raises:
+            UserError: views are asked for, and there are no unlabelled clips.
+        """
+        if recipe.views is not None and not len(data.unlabelled.get("unlabelled", ())):
+            raise UserError(
+                "the training is of unlabelled clips too, and there are none: give some, or hide "
+                "the labels of some."
+            )
         optimiser = recipe.training.optimiser_of(model.trained())
         epochs, mode = recipe.training.epochs, metric(data.metric).mode
         judged = data.validation
@@ -236,7 +249,7 @@ class Loop:
         )
 
     def steps(self, count: int, generator: np.random.Generator, epoch: int) -> dict[str, float]:
-        """So many steps of the optimiser; the mean loss and its terms.
+        """So many batches; the mean loss and its terms.
 
         Raises:
             Diverged: the loss is not finite.
@@ -248,15 +261,24 @@ class Loop:
         )
         unlabelled_rows = index_batches(others, training.unlabelled, count, generator)
         sums: dict[str, float] = {}
-        for rows, other_rows in zip(labelled_rows, unlabelled_rows, strict=True):
-            values = self._step(rows, other_rows, generator, epoch)
+        batches = zip(labelled_rows, unlabelled_rows, strict=True)
+        for place, (rows, other_rows) in enumerate(batches):
+            first = place - place % training.accumulate
+            together = min(training.accumulate, count - first)
+            if place == first:
+                self.optimiser.zero_grad(set_to_none=True)
+            values = self._gradients(rows, other_rows, generator, epoch, together)
+            if place == first + together - 1:
+                self._update()
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value / count
         return self.context.mean(sums)
 
-    def _step(
-        self, rows: np.ndarray, other_rows: np.ndarray, generator: np.random.Generator, epoch: int
-    ) -> dict[str, float]:
+    def _gradients(
+        self, rows: np.ndarray, other_rows: np.ndarray, generator: np.random.Generator, epoch: int,
+        together: int,
+    ) -> dict[str, float]:  # fmt: skip
+        """Add a batch's gradients, of which so many are averaged; its loss and terms."""
         context, network = self.context, self.network
         mine, other_mine = context.share(rows), context.share(other_rows)
         batch = self.labelled.batch(mine, generator)
@@ -266,22 +288,42 @@ class Loop:
             others = self.model.features(cut, context.device)
         for change in self.recipe.augment:
             batch = change(batch, generator)
-        with context.mixed_precision():
-            outputs = network(batch.features).float()
+        outputs, seen = self._outputs(batch.features, others, generator)
         told = outputs.clip if outputs.clip is not None else outputs.frames
+        assert told is not None
         if not torch.isfinite(told).all():
             raise Diverged(f"the loss is not finite in epoch {epoch}: the network's output is not")
-        step = Step(network, batch.features, batch.targets, outputs, others, batch.weights)
+        step = Step(network, batch.features, batch.targets, outputs, others, batch.weights, seen)
         loss, values = total(self.recipe.terms, step)
         if not torch.isfinite(loss):
             raise Diverged(f"the loss is {loss.item()} in epoch {epoch}")
-        self.optimiser.zero_grad(set_to_none=True)
         # Workers' gradients are averaged: one with fewer clips counts for less.
-        (loss * (context.world * len(mine) / len(rows))).backward()
+        (loss * (context.world * len(mine) / len(rows) / together)).backward()
+        return {name: value.item() for name, value in {"loss": loss, **values}.items()}
+
+    def _outputs(
+        self, features: Any, others: Any, generator: np.random.Generator
+    ) -> tuple[Outputs, Seen | None]:
+        """What the network says of the labelled examples, and of views of the others: all in one
+        pass, so that batch norms hear both."""
+        views, size = self.recipe.views, len(any_of(features))
+        made = None
+        if views is not None and others is not None:
+            made = views.of(others, generator)
+            features = each(lambda *ones: torch.cat(ones), features, made.weak, made.strong)
+        with self.context.mixed_precision():
+            outputs = self.network(features).float()
+        if made is None:
+            return outputs, None
+        assert outputs.clip is not None, "views are compared by what is said of a clip"
+        weak, strong = outputs.clip[size:].chunk(2)
+        return outputs.rows(slice(0, size)), Seen(weak, strong, made.mixed)
+
+    def _update(self) -> None:
+        """Step along the gradients."""
         if self.recipe.training.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.trained(), self.recipe.training.clip_norm)
         self.optimiser.step()
-        return {name: value.item() for name, value in {"loss": loss, **values}.items()}
 
     def validation_targets(self, rows: Sequence[int], starts: np.ndarray, outputs: Any) -> Tensor:
         """Targets of excerpts of the validation part, as long as what the network says of them."""
