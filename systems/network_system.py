@@ -29,13 +29,14 @@ from systems.tracks import any_of, each
 from systems.training.batches import Passes, Streams, Unlabelled
 from systems.training.copies import Copies
 from systems.training.history import History
-from systems.training.labelling import Labelling, Only
+from systems.training.labelling import Hidden, Labelling, Only
 from systems.training.losses import LossTerm
 from systems.training.mixing import Augmentation
 from systems.training.probe import Probe, probe
 from systems.training.procedure import Procedure
 from systems.training.settings import Training
 from systems.training.supervised import Recipe, fit
+from systems.training.views import TwoViews
 
 UNDECIDED = Refinement(on="none")  # nothing is adapted
 PASSES = Passes()
@@ -63,6 +64,7 @@ class NetworkSystem:
         scale_also: roles over whose clips the scale is fitted too.
         prepare: what is left of a clip's sound.
         augment: changes of a training batch.
+        views: of the unlabelled examples, for a loss of how they agree.
         labelling: changes of what is trained on, in order.
         copies: derived clips that train beside the labelled ones.
         start: changes of a fresh network before its training, such as weights from a file.
@@ -93,6 +95,7 @@ class NetworkSystem:
         scale_also: Sequence[str] = (),
         prepare: Prepare | None = None,
         augment: Sequence[Augmentation] = (),
+        views: TwoViews | None = None,
         labelling: Sequence[Labelling] = (),
         copies: Sequence[Copies] = (),
         start: Callable[[nn.Module, Context], None] | None = None,
@@ -108,7 +111,7 @@ class NetworkSystem:
             raise ValueError("a decision is adapted on frames, which this network does not give")
         self.front_end = front_end
         self.recipe = Recipe(
-            loss, training, augment, unlabelled=unlabelled, procedure=procedure,
+            loss, training, augment, unlabelled=unlabelled, views=views, procedure=procedure,
             scale_also=scale_also,
         )  # fmt: skip
         self.training = training
@@ -283,6 +286,9 @@ class NetworkSystem:
     def probe(self, data: TrainingData, sounds: Sounds, context: Context) -> Probe:
         """The cost of a step, from two of them on some of the data."""
         clips = len(data.labelled)
+        for change in self.labelling:
+            if isinstance(change, Hidden):  # what others do needs teachers, and costs no time
+                data = change(data, context)
         for copy in self.copies:
             data, sounds = copy(data, sounds, context)
         model, hearing = self._begin(data, sounds, context)

@@ -36,6 +36,7 @@ from systems.training.adversarial import Adversarial, Adversary
 from systems.training.batches import Streams
 from systems.training.losses import CrossEntropy
 from systems.training.mixing import Batch
+from systems.training.procedure import Moment
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 HIDES = {"device": ("b", "c")}
@@ -46,6 +47,10 @@ def context_with(network: nn.Module) -> Context:
     """A context in which ``source`` is a fitted network."""
     fitted = SimpleNamespace(model=SimpleNamespace(network=network))
     return Context(required={"source": lambda: fitted})
+
+
+def moment(batch: int) -> Moment:
+    return Moment(1, batch, np.random.default_rng(0))
 
 
 class Line(nn.Module):
@@ -87,7 +92,7 @@ def test_the_discriminator_steps_first_and_on_every_second_batch() -> None:
             assert gradient > 0
             u -= 0.1
         batch = Batch(torch.tensor([[1.0]]), torch.tensor([[0.0, 1.0]]), None)
-        loss, told = game.loss(batch, torch.tensor([[3.0]]), 1, step)
+        loss, told = game.loss(batch, torch.tensor([[3.0]]), moment(step))
         u_now = judge.weight.item()
         assert u_now == pytest.approx(u, abs=2e-3)
         assert (u_now != pytest.approx(before)) == (step % 2 == 0)
@@ -134,7 +139,7 @@ def test_steps_are_a_plain_loops(kind: Any, monkeypatch: pytest.MonkeyPatch) -> 
         y = torch.eye(3).repeat(3, 1)
         model.start_training()
         game.start_training()
-        loss, told = game.loss(Batch(x, y, None), other, 1, step)
+        loss, told = game.loss(Batch(x, y, None), other, moment(step))
         ours.zero_grad()
         loss.backward()
         ours.step()

@@ -192,9 +192,8 @@ def out_of_fold(
             )
     seen = view(members, said, targets.kind, clips_of(dataset), columns)
     seen = replace(seen, scores=np.stack(scores, axis=1).astype(float), fold=targets.folds)
-    if all(by_fold is not None for by_fold in epochs):
-        every = tuple(_pooled_epochs(by_fold) for by_fold in epochs if by_fold is not None)
-        seen = replace(seen, epochs=every)
+    every = (None if by_fold is None else _pooled_epochs(by_fold) for by_fold in epochs)
+    seen = replace(seen, epochs=per_member(every))
     return OutOfFold(
         tuple(members), seen, targets, tuple(last_steps), best_place(members, plan),
         TrivialRows(dataset, splits),

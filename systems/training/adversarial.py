@@ -19,6 +19,7 @@ from systems.listening import Model
 from systems.outputs import Outputs
 from systems.training.losses import LossTerm, Step, total
 from systems.training.mixing import Batch
+from systems.training.procedure import Moment
 
 PENALTY = 10.0  # of the Wasserstein critic's gradient (Gulrajani et al. 2017)
 
@@ -101,9 +102,7 @@ class Game:
     def start_training(self) -> None:
         self.discriminator.train()
 
-    def loss(
-        self, batch: Batch, unlabelled: Any, epoch: int, step: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: Batch, unlabelled: Any, now: Moment) -> tuple[Tensor, dict[str, Tensor]]:
         """The discriminator's step, where it is due, and then the network's loss.
 
         Source and target clips go through the network, and their features through the
@@ -116,7 +115,7 @@ class Game:
             with torch.no_grad():
                 source = self.source(x).float()
         target = features[count:]
-        if step % self.settings.every == 0:
+        if now.batch % self.settings.every == 0:
             self._discriminate(source, target.detach())
         self.discriminator.requires_grad_(False)
         judged = self._judge(source, target)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from systems.context import Context
 from systems.data.dataset import Event
 from systems.data.splits import TrainingData
-from systems.errors import Diverged
+from systems.errors import Diverged, UserError
 from systems.kinds import kind
 from systems.listening import Model
 from systems.metrics import metric
@@ -34,8 +34,9 @@ from systems.training.batches import (
 from systems.training.history import History
 from systems.training.losses import LossTerm, Step, supervised
 from systems.training.mixing import Augmentation
-from systems.training.procedure import Procedure, Steps, Supervised
+from systems.training.procedure import Moment, Procedure, Steps, Supervised
 from systems.training.settings import FromBest, Training
+from systems.training.views import TwoViews
 
 KEPT = "checkpoint_kept"
 
@@ -46,7 +47,8 @@ Timed = Callable[[np.ndarray, float], tuple[np.ndarray, tuple[Event, ...] | None
 @dataclass(frozen=True)
 class Recipe:
     """What a network is trained by: loss terms, the training's settings, changes of a batch, what
-    batches are made of, and how the loss of one comes about (``None``: by the terms alone).
+    batches are made of, views of the unlabelled examples, if any, and how the loss of a batch comes
+    about (``None``: by the terms alone).
 
     ``scale_also``: roles over whose clips the scale is fitted too.
     """
@@ -56,6 +58,7 @@ class Recipe:
     augment: Sequence[Augmentation] = ()
     batches: Batches = Shuffled()
     unlabelled: Unlabelled = Passes()
+    views: TwoViews | None = None
     procedure: Procedure | None = None
     scale_also: Sequence[str] = ()
 
@@ -105,7 +108,8 @@ def fit(
         generator = context.seed_step(epoch)
         loop.set_rate(epoch)
         loop.labelled.draw(generator)
-        metrics = loop.steps(training.steps(len(loop.labelled)), generator, epoch)
+        count = training.steps(len(loop.labelled), len(loop.unlabelled or ()))
+        metrics = loop.steps(count, generator, epoch)
         if data.validation is not None:
             metrics |= _validate(loop, history, epoch, data)
         loop.schedule(metrics, data)
@@ -235,13 +239,22 @@ class Loop:
     def start(
         cls, model: Model, recipe: Recipe, hearing: Any, data: TrainingData, context: Context
     ) -> Loop:
-        """The loop before its first step."""
+        """The loop before its first step.
+
+        Raises:
+            UserError: views are asked for, and there are no unlabelled clips.
+        """
+        if recipe.views is not None and not len(data.unlabelled.get("unlabelled", ())):
+            raise UserError(
+                "the training is of unlabelled clips too, and there are none: give some, or hide "
+                "the labels of some."
+            )
         optimiser = recipe.training.optimiser_of(model.trained())
         epochs, mode = recipe.training.epochs, metric(data.metric).mode
         judged = data.validation
         if recipe.procedure is None:
             network = context.data_parallel(model.network)
-            procedure: Steps = Supervised(network, recipe.terms, context)
+            procedure: Steps = Supervised(network, recipe.terms, context, recipe.views)
         else:
             procedure = recipe.procedure.begin(model, recipe.terms, context)
         return cls(
@@ -261,7 +274,7 @@ class Loop:
         )
 
     def steps(self, count: int, generator: np.random.Generator, epoch: int) -> dict[str, float]:
-        """So many steps of the optimiser; the mean loss and its terms.
+        """So many batches; the mean loss and its terms.
 
         Raises:
             Diverged: the loss is not finite.
@@ -276,18 +289,25 @@ class Loop:
             self.unlabelled, self.data.unlabelled, training.unlabelled, count, generator
         )
         sums: dict[str, float] = {}
-        for done, (rows, other_rows) in enumerate(zip(labelled_rows, unlabelled_rows, strict=True)):
-            step = (epoch - 1) * count + done + 1
-            values = self._step(rows, other_rows, generator, epoch, step)
+        batches = zip(labelled_rows, unlabelled_rows, strict=True)
+        for place, (rows, other_rows) in enumerate(batches):
+            first = place - place % training.accumulate
+            together = min(training.accumulate, count - first)
+            if place == first:
+                self.optimiser.zero_grad(set_to_none=True)
+            now = Moment(epoch, (epoch - 1) * count + place + 1, generator)
+            values = self._gradients(rows, other_rows, now, together)
+            if place == first + together - 1:
+                self._update()
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value / count
         return self.context.mean(sums)
 
-    def _step(
-        self, rows: np.ndarray, other_rows: np.ndarray, generator: np.random.Generator, epoch: int,
-        step: int,
-    ) -> dict[str, float]:  # fmt: skip
-        context = self.context
+    def _gradients(
+        self, rows: np.ndarray, other_rows: np.ndarray, now: Moment, together: int
+    ) -> dict[str, float]:
+        """Add a batch's gradients, of which so many are averaged; its loss and terms."""
+        context, generator = self.context, now.generator
         mine, other_mine = context.share(rows), context.share(other_rows)
         batch = self.labelled.batch(mine, generator)
         others = None
@@ -296,16 +316,18 @@ class Loop:
             others = self.model.features(cut, context.device)
         for change in self.recipe.augment:
             batch = change(batch, generator)
-        loss, values = self.procedure.loss(batch, others, epoch, step)
+        loss, values = self.procedure.loss(batch, others, now)
         if not torch.isfinite(loss):
-            raise Diverged(f"the loss is {loss.item()} in epoch {epoch}")
-        self.optimiser.zero_grad(set_to_none=True)
+            raise Diverged(f"the loss is {loss.item()} in epoch {now.epoch}")
         # Workers' gradients are averaged: one with fewer clips counts for less.
-        (loss * (context.world * len(mine) / len(rows))).backward()
+        (loss * (context.world * len(mine) / len(rows) / together)).backward()
+        return {name: value.item() for name, value in {"loss": loss, **values}.items()}
+
+    def _update(self) -> None:
+        """Step along the gradients."""
         if self.recipe.training.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.trained(), self.recipe.training.clip_norm)
         self.optimiser.step()
-        return {name: value.item() for name, value in {"loss": loss, **values}.items()}
 
     def validation_targets(self, rows: Sequence[int], starts: np.ndarray, outputs: Any) -> Tensor:
         """Targets of excerpts of the validation part, as long as what the network says of them."""
