@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from measuring import parse, parser, processes, ratio, ready, row, run, scratch
+from plain_adversary import PlainAdversary
 from torch import Tensor, nn
 
 from orchestrator.search.ray_session import prepare_environment
@@ -29,12 +30,14 @@ from systems.context import Context
 from systems.data.splits import TrainingData
 from systems.network_system import NetworkSystem
 from systems.tracks import each
+from systems.training.adversarial import Adversarial
 from systems.training.mixing import Mixing
 
 SYSTEMS = (
     "nnf_cnn_ensemble/mi_db_4cnn",
     "gcnn_gcrnn_stacking/gcrnn",
     "mask_breathing_resnet/breath_cnn_lstm_medium",
+    "adversarial_domain_adaptation/kaggle_cnn_uada",
 )
 
 
@@ -116,13 +119,23 @@ def pairs(job: Job, epochs: int) -> list[tuple[float, float]]:
     assert isinstance(system, NetworkSystem)
     data = replace(job.folds[0], validation=None, halves=None)
     sounds, steps = job.sounds(config), config.training.steps_per_epoch
-    plain = Plain(system, data, sounds, Context(threads=1))
+    required = {}  # the network that an adaptation begins as: any will do
+    if system.begins_as is not None:
+        torch.manual_seed(0)
+        begun = system.untrained(data.classes, system.length, data.label_hop)
+        required = {system.begins_as: lambda: begun}
+    game = isinstance(system.recipe.procedure, Adversarial)
+    plain_of = PlainAdversary if game else Plain
+    plain = plain_of(system, data, sounds, Context(threads=1, required=required))
     found: list[tuple[float, float]] = []
 
     def on_report(epoch: int, metrics: Mapping[str, float]) -> None:
         found.append((metrics["seconds"], seconds(lambda: plain.epoch(steps))))
 
-    system.train(data, sounds, Context(threads=1, on_report=on_report, last_step=epochs + 1))
+    system.train(
+        data, sounds,
+        Context(threads=1, on_report=on_report, last_step=epochs + 1, required=required),
+    )  # fmt: skip
     return found[1:]
 
 
@@ -152,14 +165,14 @@ def show(given: argparse.Namespace, root: Path) -> None:
 
 
 def main() -> None:
-    made = parser(__doc__, "all three")
+    made = parser(__doc__, "all")
     made.add_argument("--steps", type=int, default=20, help="steps of an epoch (default: 20)")
     made.add_argument("--epochs", type=int, default=9, help="pairs of epochs (default: 9)")
     given = parse(made, {"epochs": 1, "steps": 2})
     prepare_environment()
     print(f"load average {os.getloadavg()[0]:.1f}, 1 thread", flush=True)
     with scratch() as root:
-        for system in SYSTEMS if given.system == "all three" else (given.system,):
+        for system in SYSTEMS if given.system == "all" else (given.system,):
             given.system = system
             with processes(1) as pool:
                 pool.submit(show, given, Path(root)).result()

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import MinMaxScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
 
 
@@ -95,3 +95,10 @@ def bag_machine(words: int, c: float, gamma: float | str, kernel: str, seed: int
     # SVC's own ``probability`` is given up in favour of this.
     calibrated = CalibratedClassifierCV(machine, ensemble=False, cv=5)
     return make_pipeline(BagOfWords(words, seed=seed), MinMaxScaler(), calibrated)
+
+
+def linear_machine(c: float, seed: int) -> Pipeline:
+    """A linear support vector machine with Platt's probabilities over standardised features."""
+    machine = SVC(C=c, kernel="linear", random_state=seed)
+    calibrated = CalibratedClassifierCV(machine, ensemble=False, cv=5)
+    return make_pipeline(StandardScaler(), calibrated)

@@ -1,4 +1,4 @@
-"""What an estimator sees of a clip: a function of its waveform, or a network's embedding of it."""
+"""What an estimator sees of a clip: a function of its waveform, or what a network makes of it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
+from safetensors.torch import load_file, save
+from torch import nn
 
 from systems import config as configs
 from systems import registry
 from systems.context import Context
 from systems.errors import UserError
 from systems.files import write_whole
+from systems.frontend import FrontEnd
 from systems.system import Input, Sounds
 
 
@@ -91,3 +95,49 @@ class Embedding:
         entry = registry.get(about["system"])
         system = entry.build(configs.from_dict(type(entry.config), about["config"]))
         return replace(self, fitted=system.load(folder / self.name), about=about)
+
+
+@dataclass(frozen=True)
+class OfNetwork:
+    """What a network that is never trained makes of a clip's features: [1, C, F, T] -> [1, E].
+
+    ``start`` sets its weights; those that it leaves random are the same in every training, so that
+    folds' features correspond.
+    """
+
+    front_end: FrontEnd
+    build: Callable[[], nn.Module]
+    start: Callable[[nn.Module, Context], None]
+    network: nn.Module | None = None
+
+    @property
+    def input(self) -> Input:
+        return Input(("labelled",), self.front_end.rate)
+
+    def taught(self, context: Context) -> OfNetwork:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = self.build()
+        self.start(network, context)
+        return replace(self, network=network.eval())
+
+    def of(self, clip_ids: Sequence[str], sounds: Sounds, context: Context) -> list[np.ndarray]:
+        assert self.network is not None
+        network = self.network.to(context.device)
+        front_end = self.front_end.build().to(context.device)
+        found = []
+        with torch.inference_mode():
+            for clip_id in clip_ids:
+                waveform = torch.from_numpy(np.array(sounds["audio"][clip_id]))[None]
+                found.append(network(front_end(waveform.to(context.device)))[0].cpu().numpy())
+        return found
+
+    def save(self, folder: Path) -> None:
+        assert self.network is not None
+        state = {name: value.contiguous() for name, value in self.network.state_dict().items()}
+        write_whole(folder / "network.safetensors", save(state))
+
+    def load(self, folder: Path) -> OfNetwork:
+        network = self.build()
+        network.load_state_dict(load_file(folder / "network.safetensors"))
+        return replace(self, network=network.eval())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ class EstimatorSystem:
         self._estimator = estimator
 
     least_seconds = 0.0
-    columns = ()
+    columns: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
     def too_short(self, longest: float, shortest: float, classes: int) -> str:
         """Nothing is."""

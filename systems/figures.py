@@ -17,8 +17,9 @@ class Figure:
     differ from the system's own values; of a fusion, those of its fields that differ
     (``settings.KEY`` one of its settings). ``dataset``, ``split``, ``metric``: only rows of these;
     ``None`` stands for any, since a row names its own. ``where``: the clips of the test part that
-    the rows are of. ``node``: what ``PAPER/SYSTEM#NODE`` calls the configuration, where the variant
-    is unhandy.
+    the rows are of. ``of``: the class that the rows are of (empty: all) and what its value is
+    called here, where the paper's name says neither (sensitivity is the recall of one class).
+    ``node``: what ``PAPER/SYSTEM#NODE`` calls the configuration, where the variant is unhandy.
     """
 
     variant: str = ""
@@ -27,6 +28,7 @@ class Figure:
     split: str | None = None
     metric: str | None = None
     where: Where = field(default_factory=dict)
+    of: tuple[str, str] | None = None
     node: str = ""
 
     @property

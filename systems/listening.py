@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from systems.context import Context
 from systems.data.prepare import Sound
+from systems.errors import UserError
 from systems.excerpts import Excerpts, blended, covering, joined, overlapped
 from systems.kinds import kind
 from systems.outputs import Outputs
@@ -87,16 +88,36 @@ class Model(nn.Module):
             return {name: self.scale[name](one) for name, one in features.items()}
         return self.scale(features)
 
-    def fit_scale(self, examples: Examples, context: Context) -> None:
-        """Set the scale's statistics over the training parts."""
-        scales = self.scale.values() if isinstance(self.scale, nn.ModuleDict) else [self.scale]
+    def fit_scale(self, examples: Examples, context: Context, *more: Examples) -> None:
+        """Set the scale's statistics over the training parts, and over ``more``."""
+        scales = self._each_scale()
         if not any(scale.fitted for scale in scales):
             return
         with torch.no_grad():
-            for features in self._of_training(examples, context):
-                each(lambda scale, one: scale.add(one), self._scales(), features)
+            for some in (examples, *more):
+                for features in self._of_training(some, context):
+                    each(lambda scale, one: scale.add(one), self._scales(), features)
         for scale in scales:
-            scale.finish()  # type: ignore[operator]
+            scale.finish()
+
+    def begin_as(self, other: Model) -> None:
+        """Begin with another model's weights, and stay on its scale.
+
+        Raises:
+            UserError: it is of other shapes.
+        """
+        try:
+            self.load_state_dict(other.state_dict())
+        except RuntimeError as error:
+            raise UserError(
+                "a training cannot begin with the weights of another network that has other "
+                f"shapes: set the same for both ({str(error).splitlines()[-1].strip()})"
+            ) from error
+        for scale in self._each_scale():
+            scale.fitted = False
+
+    def _each_scale(self) -> list[Any]:
+        return list(self.scale.values() if isinstance(self.scale, nn.ModuleDict) else [self.scale])
 
     def _scales(self) -> Any:
         return dict(self.scale.items()) if isinstance(self.scale, nn.ModuleDict) else self.scale

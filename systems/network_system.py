@@ -24,18 +24,22 @@ from systems.frontend.scale import By, Scale
 from systems.listening import Activation, Hearing, Model
 from systems.postprocessing.decoding import Decoding
 from systems.postprocessing.refinement import Refinement
-from systems.system import Input, Sounds
+from systems.system import LAST, Input, Sounds
 from systems.tracks import any_of, each
+from systems.training.batches import Passes, Streams, Unlabelled
 from systems.training.copies import Copies
 from systems.training.history import History
-from systems.training.labelling import Labelling
+from systems.training.labelling import Hidden, Labelling, Only
 from systems.training.losses import LossTerm
 from systems.training.mixing import Augmentation
 from systems.training.probe import Probe, probe
+from systems.training.procedure import Procedure
 from systems.training.settings import Training
 from systems.training.supervised import Recipe, fit
+from systems.training.views import TwoViews
 
 UNDECIDED = Refinement(on="none")  # nothing is adapted
+PASSES = Passes()
 HEARD: set[str] = set()  # shapes of excerpts, and of networks that take them
 
 
@@ -57,12 +61,18 @@ class NetworkSystem:
         step: s from frame to frame of the network, where it is not the front end's.
         activation: what makes scores of the outputs.
         scale: over what features are standardised.
+        scale_also: roles over whose clips the scale is fitted too.
         prepare: what is left of a clip's sound.
         augment: changes of a training batch.
+        views: of the unlabelled examples, for a loss of how they agree.
         labelling: changes of what is trained on, in order.
         copies: derived clips that train beside the labelled ones.
         start: changes of a fresh network before its training, such as weights from a file.
         frozen: prefixes of the network's parameters that are not trained.
+        begins_as: the name of a required fitted network of the same shapes, with whose weights the
+            training begins, and on whose scale it stays.
+        unlabelled: how batches draw from the clips without labels.
+        procedure: how the loss of a batch comes about; without one by the terms of the loss.
 
     Raises:
         ValueError: a decision that is adapted without frames; stored features that are not cut.
@@ -82,12 +92,17 @@ class NetworkSystem:
         step: float | None = None,
         activation: Activation = "none",
         scale: By = "band",
+        scale_also: Sequence[str] = (),
         prepare: Prepare | None = None,
         augment: Sequence[Augmentation] = (),
+        views: TwoViews | None = None,
         labelling: Sequence[Labelling] = (),
         copies: Sequence[Copies] = (),
         start: Callable[[nn.Module, Context], None] | None = None,
         frozen: Sequence[str] = (),
+        begins_as: str | None = None,
+        unlabelled: Unlabelled = PASSES,
+        procedure: Procedure | None = None,
     ) -> None:
         as_it_is = excerpts.of_features and not excerpts.mirror and not excerpts.made_of
         if is_stored(front_end) and not as_it_is:
@@ -95,7 +110,10 @@ class NetworkSystem:
         if not frames and decision.on != "none":
             raise ValueError("a decision is adapted on frames, which this network does not give")
         self.front_end = front_end
-        self.recipe = Recipe(loss, training, augment)
+        self.recipe = Recipe(
+            loss, training, augment, unlabelled=unlabelled, views=views, procedure=procedure,
+            scale_also=scale_also,
+        )  # fmt: skip
         self.training = training
         self.excerpts = excerpts
         if isinstance(decision, Voting):
@@ -111,6 +129,7 @@ class NetworkSystem:
         self.copies = copies
         self.start = start
         self.frozen = frozen
+        self.begins_as = begins_as
         self._network = network
 
     @property
@@ -152,6 +171,8 @@ class NetworkSystem:
 
     @property
     def selects(self) -> str | None:
+        if self.training.keep.what == "last":
+            return LAST
         return "validation_loss" if self.training.keep.on == "loss" else None
 
     @property
@@ -160,7 +181,7 @@ class NetworkSystem:
 
     def inputs(self) -> dict[str, Input]:
         unlabelled = self.training.unlabelled or self.decision.on == "unlabelled"
-        roles = ("labelled", "unlabelled") if unlabelled else ("labelled",)
+        roles = ("labelled", *(("unlabelled",) if unlabelled else ()), *self.recipe.scale_also)
         features = self.front_end if is_stored(self.front_end) else None
         return {"audio": Input(roles, self.rate, self.prepare, self.channels, features)}
 
@@ -183,9 +204,15 @@ class NetworkSystem:
         return least_seconds(self.front_end)
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """Free columns of the clips that their labelling reads."""
-        return tuple(dict.fromkeys(change.column for change in self.labelling))
+    def columns(self) -> dict[str, tuple[str, ...]]:
+        """Free columns of the clips that their labelling, and their streams, read."""
+        found: dict[str, tuple[str, ...]] = {}
+        for change in self.labelling:
+            values = change.values if isinstance(change, Only) else ()
+            found[change.column] = (*found.get(change.column, ()), *values)
+        if isinstance(streams := self.recipe.unlabelled, Streams):
+            found[streams.column] = (*found.get(streams.column, ()), *streams.values)
+        return found
 
     def too_short(self, longest: float, shortest: float, classes: int) -> str:
         """Why clips cannot be heard of which the longest to train on, and the shortest of all, have
@@ -259,6 +286,9 @@ class NetworkSystem:
     def probe(self, data: TrainingData, sounds: Sounds, context: Context) -> Probe:
         """The cost of a step, from two of them on some of the data."""
         clips = len(data.labelled)
+        for change in self.labelling:
+            if isinstance(change, Hidden):  # what others do needs teachers, and costs no time
+                data = change(data, context)
         for copy in self.copies:
             data, sounds = copy(data, sounds, context)
         model, hearing = self._begin(data, sounds, context)
@@ -319,6 +349,8 @@ class NetworkSystem:
         model = self._model(len(data.classes), hearing.length, front_end)
         if self.start is not None:
             self.start(model.network, context)
+        if self.begins_as is not None:
+            model.begin_as(context.required(self.begins_as).model)
         return model.to(context.device), hearing
 
     def _model(self, classes: int, length: int, front_ends: Any) -> Model:

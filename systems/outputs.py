@@ -21,6 +21,11 @@ class Outputs:
     embedding: Tensor | None = None
     frame_embedding: Tensor | None = None
 
+    def rows(self, where: slice) -> Outputs:
+        """Those of some of the excerpts."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return Outputs(*(None if value is None else value[where] for value in values))
+
     def float(self) -> Outputs:
         """In single precision, for losses."""
         values = (getattr(self, field.name) for field in fields(self))

@@ -78,7 +78,7 @@ class Ranker(Model):
         tower = getattr(self.network, name)
         return Model(front_ends[name], scales[name], tower, made_once=True)
 
-    def fit_scale(self, examples: Any, context: Context) -> None:
+    def fit_scale(self, examples: Any, context: Context, *more: Any) -> None:
         """Set the statistics of both scales over what is trained, by name."""
         for name, some in examples.items():
             self.side(name).fit_scale(some, context)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ class RetrievalSystem:
         self.activation = activation
         self._network = network
 
-    columns = ()
+    columns: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
     @property
     def keeps(self) -> int:

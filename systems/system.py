@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from systems.training.probe import Probe
 
 Sounds = Mapping[str, Sound]  # by the names of a system's inputs
+LAST = "last"  # what a system selects epochs by that it does not judge
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class System(Protocol):
     """A configured system, not yet trained.
 
     ``selects``: what its epochs are chosen by, as its metrics call it; ``None``: by the data's
-    metric. ``keeps``: how many of them predict.
+    metric; :data:`LAST`: none is, the last ones are kept. ``keeps``: how many of them predict.
     """
 
     @property
@@ -157,8 +158,9 @@ class System(Protocol):
         ...
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """Free columns of the clips that training takes them by."""
+    def columns(self) -> Mapping[str, tuple[str, ...]]:
+        """Free columns of the clips that training takes them by, and values of each that some clip
+        must have."""
         ...
 
     def too_short(self, longest: float, shortest: float, classes: int) -> str:

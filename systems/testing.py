@@ -22,6 +22,7 @@ from systems import data, registry
 from systems.budget import make_budget
 from systems.context import Context
 from systems.data.dataset import ClipSet, rows_of_clips
+from systems.data.protocol import hidden_by
 from systems.data.splits import TrainingData, make_splits, training_data
 from systems.data.subsets import subset_key
 from systems.kinds import kind
@@ -104,7 +105,8 @@ class Case:
         """The case; sound, and what its teachers keep, is stored below ``folder``."""
         dataset = data.load(entry.embedded(), None)
         config = configs.replace(entry.published_config(dataset.name), entry.tiny)
-        splits = make_splits(dataset, 0)
+        hides, _ = hidden_by(dataset, entry.protocol, strict=False)
+        splits = make_splits(dataset, 0, hides=hides)
         fold = training_data(dataset, splits, 0)
         fold = replace(fold, metric=kind(fold.kind).metrics[0])
         assert fold.validation is not None

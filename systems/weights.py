@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import torch
+from numpy._core.multiarray import _reconstruct
 from platformdirs import user_cache_dir
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from systems.context import Context
 from systems.errors import UserError
-from systems.files import whole
+
+CHUNK = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -25,39 +33,74 @@ class Weights:
 
     url: str
     sha256: str
+    licence: str = ""
 
     @property
     def name(self) -> str:
-        return self.url.rsplit("/", 1)[-1]
+        return unquote(urlsplit(self.url).path.rsplit("/", 1)[-1])
 
     def fetched(self, folder: Path | None = None) -> Path:
-        """The file in the cache folder, fetched where it is not there.
+        """The file in the cache folder, fetched where it is not there. What a broken connection
+        left is gone on with; of several processes one fetches.
 
         Raises:
             UserError: it cannot be fetched, or is not the published one.
         """
         path = (folder or Path(user_cache_dir("soundsweep")) / "weights") / self.name
         if path.exists():
-            self._check(path.read_bytes(), f"{path} is not the published file", "remove it")
+            self._check(path, f"{path} is not the published file", "remove it")
             return path
         otherwise = (
             f"put the file at {path}, name another with --set weights=PATH, or start without: "
             "--set weights=none"
         )
-        try:
-            with urllib.request.urlopen(self.url, timeout=60) as response:
-                content: bytes = response.read()
-        except (OSError, HTTPException) as error:
-            raise UserError(
-                f"the weights {self.url} cannot be fetched ({error}): {otherwise}."
-            ) from error
-        self._check(content, f"{self.url} does not give the published file", otherwise)
-        with whole(path) as temporary:
-            Path(temporary).write_bytes(content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.part")
+        with open(part, "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if path.exists():  # another process was faster
+                return path
+            try:
+                self._append(file)
+            except (OSError, HTTPException) as error:
+                raise UserError(
+                    f"the weights {self.url} cannot be fetched ({error}): {otherwise}."
+                ) from error
+            try:
+                self._check(part, f"{self.url} does not give the published file", otherwise)
+            except UserError:
+                part.unlink()
+                raise
+            os.replace(part, path)
         return path
 
-    def _check(self, content: bytes, what: str, otherwise: str) -> None:
-        digest = hashlib.sha256(content).hexdigest()
+    def _append(self, file: Any) -> None:
+        """Fetch what the file lacks; all of it from a server that gives no parts."""
+        there = file.seek(0, os.SEEK_END)
+        request = urllib.request.Request(self.url, headers={"Range": f"bytes={there}-"})
+        if not there:
+            request = urllib.request.Request(self.url)
+        try:
+            response = urllib.request.urlopen(request, timeout=60)
+        except HTTPError as error:
+            if error.code != 416 or not there:
+                raise
+            return  # nothing lies beyond what is there: the digest says what it is
+        with response:
+            if response.status != 206:
+                file.truncate(0)
+                there = 0
+            expected = there + int(response.headers.get("Content-Length") or 0)
+            while chunk := response.read(CHUNK):
+                file.write(chunk)
+            file.flush()
+        got = file.tell()
+        if got < expected:
+            raise OSError(f"the connection broke after {got} of {expected} bytes; try again")
+
+    def _check(self, path: Path, what: str, otherwise: str) -> None:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         if not digest.startswith(self.sha256):
             raise UserError(f"{what} (SHA-256 {digest[:16]}, not {self.sha256}): {otherwise}.")
 
@@ -73,35 +116,49 @@ IMAGENET = {
 }
 
 
+# AudioSet taggers of PANNs. The file holds numpy arrays beside the weights; Zenodo lists its MD5
+# (362fc5ff18f1d6ad2f6d464b45893f2c), others' code this SHA-256 of it.
+AUDIOSET = {
+    "cnn14_16k": Weights(
+        "https://zenodo.org/records/3987831/files/Cnn14_16k_mAP%3D0.438.pth?download=1",
+        "e2ee543a27919542c2ea03eabaa70b24dcd4e6c8e05621de6b67a94e4c5058e6", "CC BY 4.0",
+    ),
+}  # fmt: skip
+PUBLISHED = {"imagenet": IMAGENET, "audioset": AUDIOSET}
+
+
 @dataclass(frozen=True)
 class StartFrom:
-    """Weights of a network's part ``prefix``: ``none``, ``imagenet`` of a backbone, or a file.
+    """Weights of a network's part ``prefix``: ``none``, the published ones of ``backbone``
+    (``imagenet`` or ``audioset``), or a file.
 
     What the file has beside the part's names (a classifier) is left out; a file in the layout of
-    the whole part's names alone will do.
+    the whole part's names alone will do. ``fresh``: prefixes within the part that stay as they are.
     """
 
     weights: str
     backbone: str
     prefix: str
+    fresh: tuple[str, ...] = ()
 
     def __call__(self, network: nn.Module, context: Context) -> None:
         if self.weights == "none":
             return
-        if self.weights == "imagenet":
-            if self.backbone not in IMAGENET:
+        path = Path(self.weights).expanduser()
+        if self.weights in PUBLISHED:
+            known = PUBLISHED[self.weights]
+            if self.backbone not in known:
                 raise UserError(
-                    f"no published weights are known of {self.backbone}, but of "
-                    f"{', '.join(IMAGENET)}: --set weights=PATH or weights=none."
+                    f"no {self.weights} weights are known of {self.backbone}, but of "
+                    f"{', '.join(known)}: --set weights=PATH or weights=none."
                 )
-            path = IMAGENET[self.backbone].fetched()
-        else:
-            path = Path(self.weights).expanduser()
-        load_part(network, self.prefix, path)
+            path = known[self.backbone].fetched()
+        load_part(network, self.prefix, path, self.fresh)
 
 
-def load_part(network: nn.Module, prefix: str, path: Path) -> None:
-    """Load a file's weights into the part of a network below ``prefix``; nothing is unpickled.
+def load_part(network: nn.Module, prefix: str, path: Path, fresh: Sequence[str] = ()) -> None:
+    """Load a file's weights into the part of a network below ``prefix``, but for what lies below
+    the ``fresh`` prefixes of the part; nothing is unpickled.
 
     Raises:
         UserError: the file is missing or unreadable, or lacks a weight of the part, or has it in
@@ -109,7 +166,8 @@ def load_part(network: nn.Module, prefix: str, path: Path) -> None:
     """
     state = _as_timm(_read(path))
     part = network.get_submodule(prefix)
-    wanted = part.state_dict()
+    kept = tuple(f"{name}." for name in fresh)
+    wanted = {n: value for n, value in part.state_dict().items() if not n.startswith(kept)}
     wrong = [
         name for name, value in wanted.items()
         if not name.endswith("num_batches_tracked")
@@ -120,7 +178,8 @@ def load_part(network: nn.Module, prefix: str, path: Path) -> None:
             f"{path} lacks {len(wrong)} of {len(wanted)} weights of {prefix} in their shapes, such "
             f"as {wrong[0]}: it is of another network."
         )
-    part.load_state_dict({name: state.get(name, value) for name, value in wanted.items()})
+    found = {name: state.get(name, value) for name, value in wanted.items()}
+    part.load_state_dict({**part.state_dict(), **found})
 
 
 def _as_timm(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -136,11 +195,21 @@ def _as_timm(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     return out
 
 
+# What numpy arrays in a checkpoint are made of, by their old and new names: no code runs by them.
+ARRAYS: list[Any] = [
+    (_reconstruct, "numpy.core.multiarray._reconstruct"),
+    _reconstruct,
+    np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in ("i4", "i8", "f4", "f8", "bool")),
+]  # fmt: skip
+
+
 def _read(path: Path) -> Mapping[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-        return state
+        with torch.serialization.safe_globals(ARRAYS):
+            read: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state = read.get("model", read)  # PANNs' files have more beside the weights
+        return state if isinstance(state, Mapping) else {}
     except Exception as error:
         raise UserError(f"the weights {path} cannot be read: {error}") from error

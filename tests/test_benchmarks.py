@@ -78,7 +78,7 @@ def test_the_training_rate_of_each_network_is_stated() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     found = re.findall(r"^RATIO .*, (\w+)/\w+: \d+\.\d+", done.stdout, re.MULTILINE)
-    assert len(set(found)) == 3, done.stdout
+    assert len(set(found)) == 4, done.stdout
 
 
 @pytest.mark.parametrize("benchmark", ["training_rate"], indirect=True)

@@ -22,7 +22,7 @@ from systems.retrieval import Ranker, Searching, embedded, scores
 from systems.sounds import heard_by
 from systems.system import Input, by_key
 from systems.training.batches import index_batches
-from systems.training.losses import PairBce, Step, TripletBce
+from systems.training.losses import LogitBce, Step, TripletBce
 from systems.training.pairs import Answers, Drawn, Pairs, Triplets
 
 # Three queries; items 0 to 2 are of class x, 3 to 6 of class y; the last is searched by nobody.
@@ -138,7 +138,7 @@ def test_the_loss_of_triplets_is_that_of_the_paper() -> None:
 
 
 def test_the_loss_of_pairs() -> None:
-    found = PairBce()(step([[0.0], [np.log(3.0)]], [[1.0], [0.0]]))
+    found = LogitBce()(step([[0.0], [np.log(3.0)]], [[1.0], [0.0]]))
     assert float(found) == pytest.approx((np.log(2) + np.log(4)) / 2)
 
 

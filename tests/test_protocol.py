@@ -12,8 +12,8 @@ import pytest
 
 from systems import data
 from systems.data.dataset import Clip, Dataset, Labels
-from systems.data.protocol import Protocol
-from systems.data.splits import Fold, judged_by, make_splits, training_data
+from systems.data.protocol import Protocol, judged_by
+from systems.data.splits import Fold, make_splits, training_data
 from systems.errors import UserError
 
 GCNN = Protocol(

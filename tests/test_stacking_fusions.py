@@ -56,6 +56,12 @@ def test_snapshots_below_a_fusion_are_asked_for_by_place() -> None:
     found = fitted("mean", (three, targets), manner)
     assert set(found.snapshots()) == {(2, None)}
     assert len(found.snapshots()[2, None]) == 3
+    # A member without epochs (a table, an estimator) stands beside it, but not below it.
+    mixed = replace(three, epochs=(None, None, members.epochs[0]))
+    some = fitted("mean", (mixed, targets), manner)
+    np.testing.assert_array_equal(some.predict(mixed), found.predict(three))
+    below = Manner(parts=(part("a", [0], None), part("s", [1], "snapshot_vote", count=3)))
+    fails("mean", (mixed, targets), "epoch_scores", below)
 
 
 def test_frames_of_parts_are_fused_too() -> None:

@@ -35,6 +35,8 @@ def plan_lines(plan: Plan) -> list[str]:
                    f" {plan.splits['folds']}, the search scores {plan.splits['searched']}"),
         *(("  metrics of clips with", f"{column} {' or '.join(map(str, values))}")
           for column, values in plan.splits.get("judged", {}).items()),
+        *(("  hidden labels of", f"{column} {' or '.join(map(str, values))}: they train without")
+          for column, values in plan.splits.get("hides", {}).items()),
         ("protocol", plan.protocol),
         ("metric", f"{plan.metric} ({plan.mode})"),
         ("budget", f"{plan.budget.text}; scaled: " + (

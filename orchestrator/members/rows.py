@@ -21,7 +21,7 @@ from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.training.crossed import crossed_scores
-from orchestrator.training.trial import best_step, keeps, read_epoch_scores
+from orchestrator.training.trial import best_step, eligible, keeps, read_epoch_scores
 from systems.data.dataset import Clip, Dataset, LabelKind, rows_of_clips
 from systems.data.splits import Splits, clip_set, kind_of
 from systems.data.stratify import cross_fitting_folds
@@ -180,7 +180,8 @@ def out_of_fold(
         if len(by_fold) == 1 and targets.metric != plan.metric:
             scores.append(rows)  # by an epoch that the other half chose
             continue
-        scores.append(_by_others(by_fold, best, targets, keeps_of(member)))
+        of_epochs = eligible(by_fold, member.run.trial(member.number), member.plan)
+        scores.append(_by_others(of_epochs, best, targets, keeps_of(member)))
     for member, one, rows in zip(members, scores, own, strict=True):
         if not np.isfinite(one).all():
             raise UserError(f"{member.name} predicts scores that are no numbers: leave it out.")
@@ -191,9 +192,8 @@ def out_of_fold(
             )
     seen = view(members, said, targets.kind, clips_of(dataset), columns)
     seen = replace(seen, scores=np.stack(scores, axis=1).astype(float), fold=targets.folds)
-    if all(by_fold is not None for by_fold in epochs):
-        every = tuple(_pooled_epochs(by_fold) for by_fold in epochs if by_fold is not None)
-        seen = replace(seen, epochs=every)
+    every = (None if by_fold is None else _pooled_epochs(by_fold) for by_fold in epochs)
+    seen = replace(seen, epochs=per_member(every))
     return OutOfFold(
         tuple(members), seen, targets, tuple(last_steps), best_place(members, plan),
         TrivialRows(dataset, splits),

@@ -54,9 +54,9 @@ def per_member(values: Iterable[Any]) -> tuple[Any, ...] | None:
 class Members:
     """Predictions of M members for the same N clips: all that a learner sees.
 
-    Frames, events and embeddings are ``None`` of a member that does not give them, and as a whole
-    where none does. Of a series the rows of ``scores`` are the steps of all clips, clip after clip;
-    all else is by clip.
+    Frames, events, embeddings and epochs are ``None`` of a member that does not give them, and as a
+    whole where none does. Of a series the rows of ``scores`` are the steps of all clips, clip after
+    clip; all else is by clip.
 
     Args:
         names: of the members, M.
@@ -91,7 +91,7 @@ class Members:
     about: tuple[Mapping[str, Any], ...] = ()
     embeddings: tuple[np.ndarray | None, ...] | None = None
     frame_embeddings: tuple[tuple[np.ndarray, ...] | None, ...] | None = None
-    epochs: tuple[Mapping[int, np.ndarray], ...] | None = None
+    epochs: tuple[Mapping[int, np.ndarray] | None, ...] | None = None
     events: tuple[tuple[tuple[Event, ...], ...] | None, ...] | None = None
     fold: np.ndarray | None = None
     of_folds: tuple[Members, ...] | None = None
@@ -128,7 +128,8 @@ class Members:
             if self.embeddings is None
             else tuple(None if e is None else e[where] for e in self.embeddings),
             epochs=None if self.epochs is None
-            else tuple({e: s[rows_of_clips(where, self.lengths)] for e, s in one.items()}
+            else tuple(None if one is None
+                       else {e: s[rows_of_clips(where, self.lengths)] for e, s in one.items()}
                        for one in self.epochs),
             fold=None if self.fold is None else self.fold[where],
             of_folds=None if self.of_folds is None

@@ -39,14 +39,24 @@ def check_kinds(entry: registry.Entry, dataset: Dataset) -> None:
 
 
 def check_columns(plan: Plan, dataset: Dataset) -> None:
-    """Every labelled clip has the free columns that training takes clips by."""
-    for column in plan.entry().build(plan.trial_config(plan.first_trial)).columns:
-        without = [c.clip_id for c in dataset.role("labelled") if column not in c.columns]
+    """Every labelled clip has the free columns that training takes clips by, and some clip each of
+    the values that it asks for."""
+    columns = plan.entry().build(plan.trial_config(plan.first_trial)).columns
+    for column, values in columns.items():
+        clips = dataset.role("labelled")
+        without = [c.clip_id for c in clips if column not in c.columns]
         if without:
             raise UserError(
                 f"{plan.system} takes training clips by their column '{column}', which "
                 f"{dataset.name} lacks for {len(without)} of them ({without[0]}, …): add the "
                 "column, or choose a system that does not ask for it."
+            )
+        there = {str(c.columns[column]) for c in clips}
+        if missing := [value for value in values if value not in there]:
+            raise UserError(
+                f"{plan.system} takes training clips whose column '{column}' is "
+                f"{' or '.join(missing)}, of which {dataset.name} has none (there are "
+                f"{', '.join(sorted(there)[:10])})."
             )
 
 

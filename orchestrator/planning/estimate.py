@@ -88,17 +88,17 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
 
 
 def _some(data: TrainingData) -> TrainingData:
-    """The first clips (the whole gallery, which is searched as one), and none to validate on, which
-    would have to be decoded too."""
+    """Some clips, spread evenly (the whole gallery, which is searched as one), and none to validate
+    on, which would have to be decoded too."""
 
-    def first(clips: ClipSet) -> ClipSet:
-        return clips.some(np.arange(min(PROBE_CLIPS, len(clips))))
+    def some(clips: ClipSet) -> ClipSet:
+        count = min(PROBE_CLIPS, len(clips))
+        return clips.some(np.linspace(0, len(clips) - 1, count).astype(int))
 
     unlabelled = {
-        role: clips if role == "gallery" else first(clips)
-        for role, clips in data.unlabelled.items()
+        role: clips if role == "gallery" else some(clips) for role, clips in data.unlabelled.items()
     }
-    return replace(data, labelled=first(data.labelled), unlabelled=unlabelled, validation=None)
+    return replace(data, labelled=some(data.labelled), unlabelled=unlabelled, validation=None)
 
 
 def _search(plan: Plan, training: float) -> tuple[float, float]:

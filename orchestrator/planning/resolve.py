@@ -39,8 +39,8 @@ from systems import data, registry
 from systems.budget import make_budget
 from systems.data.dataset import Dataset
 from systems.data.drawn import drawn
-from systems.data.protocol import Judged, Protocol
-from systems.data.splits import Splits, judged_by, make_splits
+from systems.data.protocol import Judged, Protocol, hidden_by, judged_by
+from systems.data.splits import Splits, make_splits
 from systems.errors import UserError
 from systems.kinds import kind
 from systems.metrics import metric
@@ -67,7 +67,8 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
     split_by = protocol if by_paper else None
     dataset = drawn(dataset, split_by, options.seed)
     judged, note = judged_by(dataset, protocol, by_paper)
-    splits = _splits(dataset, options.seed, options.purpose, split_by, judged)
+    hides, hiding = hidden_by(dataset, protocol, by_paper)
+    splits = _splits(dataset, options.seed, options.purpose, split_by, judged, hides)
     config, set_keys = _config(options, name)
     space = _space(options, entry, dataset, config, set_keys)
     there = capacity(options.ray_address)
@@ -131,7 +132,9 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         skip_broken=options.skip_broken,
         skip_shared=options.skip_shared,
         skipped=dataset.skipped,
-        notes=tuple(filter(None, (*dataset.notes, *class_notes(dataset), note, *splits.notes))),
+        notes=tuple(
+            filter(None, (*dataset.notes, *class_notes(dataset), note, hiding, *splits.notes))
+        ),
         versions=_versions(),
         git_commit=_git_commit(),
     )
@@ -160,15 +163,16 @@ def reload(plan: Plan) -> tuple[Dataset, Splits]:
             f"was planned (fingerprint {dataset.fingerprint()}, was {plan.fingerprint}): start a "
             "new run."
         )
-    judged = plan.splits.get("judged", {})
-    return dataset, _splits(dataset, plan.seed, plan.purpose, plan.split_by, judged)
+    judged, hides = plan.splits.get("judged", {}), plan.splits.get("hides", {})
+    return dataset, _splits(dataset, plan.seed, plan.purpose, plan.split_by, judged, hides)
 
 
 def _splits(
-    dataset: Dataset, seed: int, purpose: Purpose, split_by: Protocol | None, judged: Judged
-) -> Splits:
+    dataset: Dataset, seed: int, purpose: Purpose, split_by: Protocol | None, judged: Judged,
+    hides: Judged,
+) -> Splits:  # fmt: skip
     """All folds for a search; a single training holds the first one out."""
-    splits = make_splits(dataset, seed, split_by, judged)
+    splits = make_splits(dataset, seed, split_by, judged, hides)
     if purpose != "train" or len(splits.folds) == 1:
         return splits
     named = "hold-out" if split_by is None else f"the first of {splits.protocol}"
@@ -185,6 +189,11 @@ def describe_splits(splits: Splits) -> dict[str, Any]:
         "unlabelled": {role: len(ids) for role, ids in splits.unlabelled.items()},
         "digest": digest,
         "judged": {column: list(values) for column, values in splits.judged.items()},
+        **(
+            {"hides": {name: list(values) for name, values in splits.hides.items()}}
+            if splits.hides
+            else {}
+        ),
     }
 
 

@@ -125,7 +125,7 @@ def _beside(row: Row, ours: _Ours) -> Row:
     found = [one.get("subsets", {}).get(subset) if subset else one for one in scored]
     if None in found:
         return _none("subset")
-    values = [_value(one, row) for one in found]
+    values = [_value(one, row, figure.of) for one in found]
     if None in values:
         return _none("label" if row["label"] else "metric")
     return {"ours": _over_seeds(values), "transductive": scored[0]["transductive"], "why": None,
@@ -142,18 +142,20 @@ def names_of(node: Entry | Fusion) -> tuple[str, ...]:
     return (node.name, f"ensemble:{node.name}") if fusion else (node.name,)
 
 
-def _value(scored: Row, row: Row) -> Row | None:
-    """A scored row's figure in the published one's unit."""
+def _value(scored: Row, row: Row, of: tuple[str, str] | None) -> Row | None:
+    """A scored row's figure in the published one's unit; ``of``: of which class what, in our words,
+    where the figure says so."""
     scale = 100.0 if row["unit"] == "%" else 1.0
-    metrics = _meant(row)
-    if row["label"]:
-        label = next((c for c in scored["classes"] if c.lower() == row["label"].lower()), None)
+    metrics = _meant(row) if of is None else []
+    wanted, own = of or (row["label"], row["metric"])
+    if wanted:
+        label = next((c for c in scored["classes"] if c.lower() == wanted.lower()), None)
         of_class = scored["classes"][label] if label else {}
-        names = [row["metric"], *(m.class_name for m in metrics)]
+        names = [own, *(m.class_name for m in metrics)]
         value = next((of_class[name] for name in names if name in of_class), None)
         score = {"value": value}
     else:
-        names = [m.name for m in metrics]
+        names = [m.name for m in metrics] if of is None else [own]
         found = (scored["metrics"][name] for name in names if name in scored["metrics"])
         score = next(found, {"value": None})
     if score["value"] is None or not math.isfinite(score["value"]):

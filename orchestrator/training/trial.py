@@ -29,6 +29,7 @@ from systems.errors import Diverged, UserError
 from systems.kinds import kind
 from systems.metrics import metric
 from systems.predictions import Predictions
+from systems.system import LAST
 
 
 def run_trial(job: Job, number: int, params: dict[str, Any], report: Report) -> dict[str, Any]:
@@ -135,12 +136,14 @@ def train_fold(job: Job, number: int, fold: int, report: Report = tell_nobody) -
 
 def best_step(trial: TrialDir, fold: int, plan: Plan) -> int:
     """The epoch of a fold that was chosen (of equals the first), from 1: of the best metric, or of
-    what else its system selects by; 0 of a system without epochs."""
+    what else its system selects by, or its last; 0 of a system without epochs."""
     lines = [line for line in trial.read_metrics() if line["fold"] == fold]
     if not lines:
         return 0
     config = plan.trial_config(read_json(trial.config)["params"])
     loss = plan.entry().build(config).selects
+    if loss == LAST:
+        return int(max(line["step"] for line in lines))
     best = best_line(lines, loss or plan.metric, "min" if loss else metric(plan.metric).mode)
     assert best is not None
     return int(best["step"])
@@ -157,6 +160,15 @@ def keeps(trial: TrialDir, plan: Plan) -> int:
     """How many epochs of a trial's trainings predict."""
     params = read_json(trial.config)["params"]
     return plan.entry().build(plan.trial_config(params)).keeps
+
+
+def eligible(epochs: Sequence[np.ndarray], trial: TrialDir, plan: Plan) -> list[np.ndarray]:
+    """Of each fold's scores after every epoch [E, N, K] those of the epochs that may predict: all,
+    or the last ones of a system that keeps these."""
+    system = plan.entry().build(plan.trial_config(read_json(trial.config)["params"]))
+    if system.selects != LAST:
+        return list(epochs)
+    return [of_fold[-system.keeps :] for of_fold in epochs]
 
 
 def _counts(job: Job, trial: TrialDir, best_steps: Sequence[int]) -> list[np.ndarray]:
@@ -183,6 +195,7 @@ def _counts(job: Job, trial: TrialDir, best_steps: Sequence[int]) -> list[np.nda
 def _counts_of_epochs(job: Job, trial: TrialDir, best_steps: Sequence[int]) -> list[np.ndarray]:
     about, data = metric(job.plan.metric), job.folds[: len(best_steps)]
     epochs = [read_epoch_scores(trial, fold) for fold in range(len(data))]
+    epochs = eligible(epochs, trial, job.plan)
 
     def worth(fold: int, scores: np.ndarray, clips: np.ndarray | None) -> float | None:
         judged = data[fold].validation

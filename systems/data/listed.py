@@ -139,12 +139,15 @@ class Listing:
         kind: LabelKind = "class",
         validation: str | None = None,
         label_hop: float = 0.0,
+        tested: bool = True,
+        folds: Mapping[str, str] | None = None,
     ) -> Dataset:
         """The data set of the items, each once; its classes are those that training clips have.
 
         Labels of part ``test`` are sealed, and withheld where no clip has one. ``validation``: the
         official part. ``label_hop``: seconds a step of a series, whose clips have their number of
-        steps as the column ``steps``.
+        steps as the column ``steps``. ``tested``: whether there is a test part; else ``folds``, of
+        each clip, are the official ones.
 
         Raises:
             UserError: names every fault of the tables, the items and their files.
@@ -163,7 +166,8 @@ class Listing:
             classes = [name for name in classes if name in trained]
         if label_hop:
             self.faults += _step_faults(kept, seconds, label_hop)
-        parts = ("train", validation, "test") if validation else ("train", "test")
+        named = ("train", validation, "test" if tested else None)
+        parts = tuple(part for part in named if part)
         self.faults += _empty_parts(kept, parts)
         if self.faults or (broken and not skip_broken):
             raise refusal(self.name, self.root, self.faults, () if skip_broken else broken)
@@ -171,9 +175,12 @@ class Listing:
         if label_hop:  # a recording ends with its last step, to which its sound is cut or filled
             length = {i.clip_id: label_hop * int(i.columns["steps"]) for i in kept}
         by_part = {part: tuple(i for i in kept if i.part == part) for part in parts}
-        withheld = all(item.label is None for item in by_part["test"])
-        test_kind: LabelKind = "withheld" if withheld else kind
-        sealed: Callable[[], Labels] = partial(_labels, test_kind, by_part.pop("test"))
+        sealed: dict[str, Callable[[], Labels]] = {}
+        sealed_kind: dict[str, LabelKind] = {}
+        if tested:
+            scored = by_part.pop("test")
+            sealed_kind["test"] = kind if any(i.label is not None for i in scored) else "withheld"
+            sealed["test"] = partial(_labels, sealed_kind["test"], scored)
         return Dataset(
             name=self.name,
             task=task,
@@ -183,8 +190,10 @@ class Listing:
                 for i in kept
             ),
             labels={part: _labels(kind, items) for part, items in by_part.items()},
-            sealed={"test": sealed},
-            sealed_kind={"test": test_kind},
+            sealed=sealed,
+            sealed_kind=sealed_kind,
+            test_part="test" if tested else None,
+            folds=folds and {i.clip_id: folds[i.clip_id] for i in kept},
             source=Files(str(self.root), {item.clip_id: item.path for item in kept}),
             official_validation=validation,
             tables=tuple(identity(path) for path in self.tables),

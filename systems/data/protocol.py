@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from systems.data.dataset import Clip
+from systems.data.dataset import Clip, Dataset
 from systems.data.stratify import FOLDS, stratified_groups, too_few
 from systems.errors import UserError
 
@@ -34,6 +34,9 @@ class Protocol:
         shuffled: whether units are dealt at random; else parts are contiguous, in the data's order.
         judged: column -> values of the clips that metrics are of and that choose epochs; all are
             predicted. It holds for the honest protocol too: it says what the metric is of.
+        hides: column -> values of the training clips whose labels nothing may see: they train as
+            clips without labels, and validate nothing. It holds for the honest protocol too: it
+            says what the task is.
         final: what predicts the test part; ``None`` leaves it to the run.
         draw: of a retrieval (column, count): a run is of so many of the column's values, drawn by
             its seed; the rest of the data set is left out (:mod:`systems.data.drawn`).
@@ -50,13 +53,14 @@ class Protocol:
     of: tuple[str, ...] = ()
     shuffled: bool = True
     judged: Judged = field(default_factory=dict)
+    hides: Judged = field(default_factory=dict)
     final: Final | None = None
     draw: tuple[str, int] | None = None
 
     def __post_init__(self) -> None:
-        names = (self.within, self.strata, self.of, *self.judged.values())
+        names = (self.within, self.strata, self.of, *self.judged.values(), *self.hides.values())
         if any(isinstance(one, str) for one in names):
-            raise ValueError("within, strata, of and the values of judged are tuples")
+            raise ValueError("within, strata, of and the values of judged and hides are tuples")
         if self.hold_out is None and (self.folds < 2 or self.within):
             raise ValueError("a cross-validation has 2 folds or more, and no 'within'")
         if self.hold_out is not None and (not 0 < self.hold_out < 1 or self.strata or self.of):
@@ -77,6 +81,52 @@ class Protocol:
         even = f", spread by {by}" if self.shuffled else ", contiguous"
         parts = f", as many of each of {' and '.join(self.of)}" if self.of else ""
         return f"{self.folds} folds of {unit}{even}{parts}"
+
+
+def judged_by(dataset: Dataset, protocol: Protocol | None, strict: bool) -> tuple[Judged, str]:
+    """Which clips count by a paper's protocol, and what to note of it.
+
+    Data without its columns is judged as a whole, which the note says.
+
+    Raises:
+        UserError: such data, where the protocol itself was asked for (``strict``).
+    """
+    names = _lacking(dataset, protocol, protocol.judged if protocol else {}, strict)
+    if not names:
+        return protocol.judged if protocol else {}, ""
+    return {}, f"all clips count: the paper counts some by {names}, which this data does not have"
+
+
+def hidden_by(dataset: Dataset, protocol: Protocol | None, strict: bool) -> tuple[Judged, str]:
+    """Which clips' labels are hidden by a paper's protocol, and what to note of it; raises like
+    :func:`judged_by`."""
+    names = _lacking(dataset, protocol, protocol.hides if protocol else {}, strict)
+    if not names:
+        return protocol.hides if protocol else {}, ""
+    return {}, f"no labels are hidden: the paper does by {names}, which this data does not have"
+
+
+def _lacking(dataset: Dataset, protocol: Protocol | None, columns: Judged, strict: bool) -> str:
+    """The columns that no clip has, in words; ``strict`` raises."""
+    clips = pool(dataset, protocol if strict else None)
+    lacking = [c for c in columns if not any(c in clip.columns for clip in clips)]
+    if strict and lacking:
+        values_of(clips, lacking[0])  # raises
+    return " and ".join(f"'{column}'" for column in lacking)
+
+
+def pool(dataset: Dataset, protocol: Protocol | None) -> tuple[Clip, ...]:
+    """The clips that folds are made of: the training clips, or those of the named parts."""
+    if protocol is None or not protocol.of:
+        return dataset.role("labelled")
+    for part in protocol.of:
+        if part not in dataset.labels or part in dataset.sealed_kind:
+            raise UserError(
+                f"the protocol makes folds of the part '{part}', which {dataset.name} does not "
+                f"have with labels (it has {', '.join(dataset.labels)}): leave out --protocol "
+                "paper, or use the paper's data."
+            )
+    return tuple(c for c in dataset.clips if c.part in protocol.of and c.role == "labelled")
 
 
 def assigned_folds(

@@ -6,14 +6,14 @@ training clips. A paper's protocol (:mod:`systems.data.protocol`) may.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from systems.data.dataset import Clip, ClipSet, Dataset, Event, LabelKind, Labels
-from systems.data.protocol import TRAINS, Judged, Protocol, assigned_folds, counts_for, values_of
+from systems.data.dataset import Clip, ClipSet, Dataset, Event, LabelKind, Labels, Role
+from systems.data.protocol import TRAINS, Judged, Protocol, assigned_folds, counts_for, pool
 from systems.data.stratify import FOLDS, cross_fitting_folds, stratified_groups
 from systems.errors import UserError
 from systems.kinds import Truth, kind
@@ -25,10 +25,11 @@ ENOUGH_VALIDATION_CLIPS = 200
 
 @dataclass(frozen=True)
 class Fold:
-    """Clip ids that train and that validate."""
+    """Clip ids that train and that validate, and those of hidden labels that train without."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
+    hidden: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Splits:
     """All folds, how many of them the search scores, and the roles that come without labels.
 
     ``judged`` says which validation clips count: column -> values; all, where it is empty.
+    ``hides``: the training clips whose labels are hidden; they are among the ``unlabelled``.
     ``notes`` name the classes that some fold cannot validate.
     """
 
@@ -45,6 +47,7 @@ class Splits:
     unlabelled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     judged: Judged = field(default_factory=dict)
+    hides: Judged = field(default_factory=dict)
 
     @property
     def labelled(self) -> tuple[str, ...]:
@@ -84,8 +87,9 @@ class TrainingData:
 
 
 def make_splits(
-    dataset: Dataset, seed: int, protocol: Protocol | None = None, judged: Judged | None = None
-) -> Splits:
+    dataset: Dataset, seed: int, protocol: Protocol | None = None, judged: Judged | None = None,
+    hides: Judged | None = None,
+) -> Splits:  # fmt: skip
     """The folds of a paper's protocol; without one the honest default.
 
     That is the official training and validation part, the user's own folds, or five made ones,
@@ -96,15 +100,19 @@ def make_splits(
         seed: of folds that are shuffled.
         protocol: of a paper.
         judged: column -> values of the clips that count; ``None``: those of the protocol.
+        hides: column -> values of the clips whose labels are hidden; the same.
 
     Raises:
         UserError: a class that some fold has no training clip of, too few groups, own folds that
             leave a clip out or split a group, a part or column that the protocol takes and the data
             lacks, or a fold that nothing can judge.
     """
-    clips = _pool(dataset, protocol)
+    clips = pool(dataset, protocol)
     ids = tuple(clip.clip_id for clip in clips)
-    targets = class_rows(dataset, ids)
+    if hides is None:
+        hides = protocol.hides if protocol else {}
+    hidden = {clip.clip_id for clip in clips if hides and counts_for(clip, hides)}
+    targets = class_rows(dataset, ids) * [[clip_id not in hidden] for clip_id in ids]
     missing = [dataset.classes[k] for k in np.flatnonzero(targets.sum(0) == 0)]
     if missing:
         raise UserError(f"{dataset.name}: no training clip of class {', '.join(missing)}.")
@@ -122,6 +130,7 @@ def make_splits(
         named, folds = "folds", _folds(ids, assigned.tolist())
     if judged is None:
         judged = protocol.judged if protocol else {}
+    folds = tuple(_without_labels(fold, hidden) for fold in folds) if hidden else folds
     _check_folds(dataset, folds, ids, targets)
     counting = _counting(dataset, folds, judged)
     enough = min(map(len, counting)) >= ENOUGH_VALIDATION_CLIPS
@@ -130,45 +139,26 @@ def make_splits(
         folds,
         searched=1 if enough else len(folds),
         unlabelled={
-            role: tuple(c.clip_id for c in dataset.role(role))
-            for role in ("unlabelled", "out_of_domain", "gallery")
+            "unlabelled": (*_of_role(dataset, "unlabelled"), *(i for i in ids if i in hidden)),
+            **{role: _of_role(dataset, role) for role in ("out_of_domain", "gallery")},
         },
         notes=_unvalidated(dataset, counting),
         judged=judged,
+        hides=hides,
     )
 
 
-def judged_by(dataset: Dataset, protocol: Protocol | None, strict: bool) -> tuple[Judged, str]:
-    """Which clips count by a paper's protocol, and what to note of it.
-
-    Data without its columns is judged as a whole, which the note says.
-
-    Raises:
-        UserError: such data, where the protocol itself was asked for (``strict``).
-    """
-    judged = protocol.judged if protocol else {}
-    clips = _pool(dataset, protocol if strict else None)
-    lacking = [c for c in judged if not any(c in clip.columns for clip in clips)]
-    if not lacking:
-        return judged, ""
-    if strict:
-        values_of(clips, lacking[0])  # raises
-    names = " and ".join(f"'{column}'" for column in lacking)
-    return {}, f"all clips count: the paper counts some by {names}, which this data does not have"
+def _of_role(dataset: Dataset, role: Role) -> tuple[str, ...]:
+    return tuple(clip.clip_id for clip in dataset.role(role))
 
 
-def _pool(dataset: Dataset, protocol: Protocol | None) -> tuple[Clip, ...]:
-    """The clips that folds are made of: the training clips, or those of the named parts."""
-    if protocol is None or not protocol.of:
-        return dataset.role("labelled")
-    for part in protocol.of:
-        if part not in dataset.labels or part in dataset.sealed_kind:
-            raise UserError(
-                f"the protocol makes folds of the part '{part}', which {dataset.name} does not "
-                f"have with labels (it has {', '.join(dataset.labels)}): leave out --protocol "
-                "paper, or use the paper's data."
-            )
-    return tuple(c for c in dataset.clips if c.part in protocol.of and c.role == "labelled")
+def _without_labels(fold: Fold, hidden: Container[str]) -> Fold:
+    """A fold whose hidden clips train without labels, and validate nothing."""
+    return Fold(
+        tuple(i for i in fold.train if i not in hidden),
+        tuple(i for i in fold.validation if i not in hidden),
+        tuple(i for i in fold.train if i in hidden),
+    )
 
 
 def _folds(ids: Sequence[str], assigned: Sequence[Any]) -> tuple[Fold, ...]:
@@ -284,12 +274,19 @@ def training_data(
 
 
 def _unlabelled(dataset: Dataset, splits: Splits, fold: int | None) -> dict[str, ClipSet]:
-    """The clips without labels that a training hears: none of a group that validates it."""
-    group_of = {clip.clip_id: clip.group for clip in dataset.clips}
-    validation = () if fold is None else splits.folds[fold].validation
-    judges = {group_of[clip_id] for clip_id in validation}
-    heard = {role: tuple(i for i in ids if group_of[i] not in judges)
-             for role, ids in splits.unlabelled.items()}  # fmt: skip
+    """The clips without labels that a training hears: none of a group that validates it, and of
+    hidden labels those of the fold's own training part."""
+    about = {clip.clip_id: clip for clip in dataset.clips}
+    heard = dict(splits.unlabelled)
+    if fold is not None:
+        own = splits.folds[fold]
+        judges, hidden = {about[clip_id].group for clip_id in own.validation}, set(own.hidden)
+        heard = {
+            role: tuple(i for i in ids if i in hidden or (
+                about[i].role != "labelled" and about[i].group not in judges
+            ))
+            for role, ids in splits.unlabelled.items()
+        }  # fmt: skip
     return {role: ClipSet(ids, columns=_columns(dataset, ids)) for role, ids in heard.items()}
 
 

@@ -2,8 +2,8 @@
 
 It has what sets such as FSDKaggle2018 have: single labels, clips of 0.3 to 5 s, classes of unequal
 size, and a training part of which some labels are verified and of the others one in four is wrong
-(column ``manually_verified``: 1 or 0). A group is a source, such as one dog. The test part is
-verified, and sounds from sources no other part has.
+(column ``manually_verified``: 1 or 0). The column ``fold`` deals clips into ten. A group is a
+source, such as one dog. The test part is verified, and sounds from sources no other part has.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def _clip_ids(part: str) -> list[str]:
 
 def _clip(part: str, clip_id: str) -> Clip:
     s = scene(clip_id)
-    columns = {"manually_verified": int(s.verified)}
+    fold = int(clip_id.rsplit("_", 1)[1]) % 10 + 1
+    columns = {"manually_verified": int(s.verified), "fold": fold}
     return Clip(clip_id, part, "labelled", f"{s.sounds}_{s.variant}", s.duration, columns)
 
 

@@ -19,9 +19,10 @@ class LogMel:
     from ``fmin`` to ``fmax`` Hz (0: half the rate) over the magnitude (``power`` 1) or power (2).
 
     ``log``: natural logarithm floored at ``floor`` (``ln``), or of the sum with it (``ln_add``), or
-    decibels floored at it and relative to the loudest value of the sound (``db_max``), at most
-    ``range_db`` below it (0: any). ``center`` pads half a window of zeros at both ends;
-    ``whole_hops`` then drops the last frame, so that S samples give S / hop frames.
+    decibels floored at it (``db``), or also relative to the loudest value of the sound
+    (``db_max``), at most ``range_db`` below it (0: any). ``center`` pads half an FFT at both ends,
+    with zeros or the sound mirrored (``pad``); ``whole_hops`` then drops the last frame, so that S
+    samples give S / hop frames.
     """
 
     rate: int = 16_000
@@ -37,9 +38,10 @@ class LogMel:
     power: int = 2
     mel: Literal["slaney", "htk"] = "slaney"
     norm: Literal["area", "none"] = "area"
-    log: Literal["ln", "ln_add", "db_max"] = "ln"
+    log: Literal["ln", "ln_add", "db", "db_max"] = "ln"
     range_db: float = 0.0
     whole_hops: bool = False
+    pad: Literal["zeros", "mirror"] = "zeros"
 
     def __post_init__(self) -> None:
         if min(self.rate, self.window, self.hop, self.bands) < 1:
@@ -65,6 +67,8 @@ class LogMel:
 
     def frames(self, samples: int) -> int:
         """Number of frames T of a waveform of ``samples`` samples."""
+        if self.center and self.pad == "mirror" and samples <= self.size // 2:
+            return 0
         padded = samples + 2 * (self.size // 2) if self.center else samples
         return 1 + (padded - self.size) // self.hop - (self.center and self.whole_hops)
 
@@ -105,7 +109,7 @@ class LogMelFrontEnd(nn.Module):
         c = self.config
         spectrum = spectrogram(
             waveforms, 0, self.shape, c.size, c.hop, c.window, power=None, normalized=False,
-            center=c.center, pad_mode="constant",
+            center=c.center, pad_mode="reflect" if c.pad == "mirror" else "constant",
         )  # fmt: skip
         power = spectrum.real.square() + spectrum.imag.square()
         if c.power == 1:
@@ -123,6 +127,8 @@ class LogMelFrontEnd(nn.Module):
         if c.log == "ln_add":
             return torch.log(energies + c.floor)
         decibels = 10 * torch.log10(energies.clamp_min(c.floor))
+        if c.log == "db":
+            return decibels
         decibels = decibels - decibels.amax((-2, -1), keepdim=True)
         return decibels.clamp_min(-c.range_db) if c.range_db else decibels
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import torch
 from torch import Tensor, nn
 
 from systems.errors import UserError, nearest
@@ -42,6 +43,23 @@ class Backbone(nn.Module):
             x = nn.functional.interpolate(x, (self.size, self.size), mode="bilinear")
         pooled: Tensor = self.trunk(x)
         return pooled
+
+
+class AsPhoto(nn.Module):
+    """Features [B, 1, F, T] as what ImageNet's networks saw [B, 3, F, T]: each example between its
+    minimum 0 and its maximum 1, in three equal colours, standardised as ImageNet is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, values in (("mean", (0.485, 0.456, 0.406)), ("deviation", (0.229, 0.224, 0.225))):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+        self.mean: Tensor
+        self.deviation: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
+        grey = (x - low) / (high - low).clamp_min(1e-6)
+        return (grey - self.mean) / self.deviation
 
 
 def dense(*widths: int, dropout: float = 0.0) -> nn.Sequential:

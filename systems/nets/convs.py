@@ -16,23 +16,26 @@ Size = int | tuple[int, ...]
 
 @dataclass(frozen=True)
 class Conv:
-    """A block: ``repeat`` convolutions of stride 1, pooling, dropout.
+    """A block: ``repeat`` convolutions, pooling, dropout.
 
     ``order`` is what happens at each convolution, in words: ``pad`` (zeros on every side), ``conv``
-    ("same", or ``padding="valid"``), ``norm`` (batch norm of channels, or of rows with
-    ``norm="frequency"``), ``act``. A ``glu`` doubles the filters, halves of which gate the others;
-    its norm stands where it is told, over one half or both; ``drop``: dropout at each convolution,
-    else after the pool. A pool of (F, T), of the same stride; ``ceil`` keeps what is left over.
+    (``padding``: "same", "valid", or so many zeros on either side), ``norm`` (batch norm of
+    channels, or of rows with ``norm="frequency"``), ``act``. A ``glu`` doubles the filters, halves
+    of which gate the others; its norm stands where it is told, over one half or both; ``drop``:
+    dropout at each convolution, else after the pool. A pool of (F, T), of the same stride or of
+    ``pool_stride``; ``ceil`` keeps what is left over.
     """
 
     channels: int
     kernel: Size = 3
     repeat: int = 1
     order: str = "conv norm act"
-    padding: Literal["same", "valid"] = "same"
+    stride: Size = 1
+    padding: Literal["same", "valid"] | Size = "same"
     norm: Literal["channel", "frequency"] = "channel"
     activation: Literal["relu", "elu", "glu"] = "relu"
     pool: Size = 1
+    pool_stride: Size | None = None
     pooling: Literal["max", "mean"] = "max"
     ceil: bool = False
     dropout: float = 0.0
@@ -87,8 +90,10 @@ class _Block(nn.Module):
             unit, out = _unit(row, out)
             self.convolutions.append(unit)
         sizes = _sizes(row.pool, len(shape) - 1)
-        self.pool = _pool(row, sizes)
-        divided = [-(-n // s) if row.ceil else n // s for n, s in zip(out[1:], sizes, strict=True)]
+        strides = sizes if row.pool_stride is None else _sizes(row.pool_stride, len(shape) - 1)
+        self.pool = _pool(row, sizes, strides)
+        pooled = zip(out[1:], sizes, strides, strict=True)
+        divided = [max(0, (n - k + (s - 1) * row.ceil) // s + 1) for n, k, s in pooled]
         if 0 in divided and 0 not in out:  # 0: any
             raise UserError(
                 f"a map of {' x '.join(map(str, out[1:]))} is smaller than its pool of "
@@ -126,15 +131,21 @@ def _unit(row: Conv, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]
             rest = tuple(n + 2 for n in rest)
         elif word == "conv":
             filters = row.channels * (2 if glu else 1)
-            kernel = _sizes(row.kernel, dimensions)
+            kernel, stride = _sizes(row.kernel, dimensions), _sizes(row.stride, dimensions)
             padding: tuple[int, ...] = (0,) * dimensions
-            if row.padding == "valid":
-                rest = tuple(n - k + 1 for n, k in zip(rest, kernel, strict=True))
-            else:
+            zeros = padding  # of both ends together
+            if row.padding == "same":
                 padding = tuple(k // 2 if k % 2 else 0 for k in kernel)
+                zeros = tuple(k - 1 for k in kernel)
                 if any(k % 2 == 0 for k in kernel):  # "same" takes one more at the end
                     layers.append(_uneven(kernel))
-            layers.append(convolution(channels, filters, kernel, padding=padding))  # type: ignore[arg-type]
+            elif row.padding != "valid":
+                padding = _sizes(row.padding, dimensions)
+                zeros = tuple(2 * p for p in padding)
+            rest = tuple(
+                (n + z - k) // s + 1 for n, z, k, s in zip(rest, zeros, kernel, stride, strict=True)
+            )
+            layers.append(convolution(channels, filters, kernel, stride, padding))  # type: ignore[arg-type]
             channels = filters
         elif word == "norm":
             layers.append(_norm(row, channels, rest))
@@ -165,16 +176,17 @@ def _sizes(size: Size, dimensions: int) -> tuple[int, ...]:
     return size if isinstance(size, tuple) else (size,) * dimensions
 
 
-def _pool(row: Conv, sizes: tuple[int, ...]) -> nn.Module:
-    if all(size == 1 for size in sizes):
+def _pool(row: Conv, sizes: tuple[int, ...], strides: tuple[int, ...]) -> nn.Module:
+    if all(size == 1 for size in (*sizes, *strides)):
         return nn.Identity()
-    if row.pooling == "max" and row.ceil and len(sizes) == 2 and sizes[1] == 1:
+    banded = row.pooling == "max" and row.ceil and len(sizes) == 2 and sizes[1] == 1
+    if banded and strides == sizes:
         return BandPool(sizes[0])
     pools = {
         ("max", 1): nn.MaxPool1d, ("max", 2): nn.MaxPool2d,
         ("mean", 1): nn.AvgPool1d, ("mean", 2): nn.AvgPool2d,
     }  # fmt: skip
-    made: nn.Module = pools[row.pooling, len(sizes)](sizes, ceil_mode=row.ceil)
+    made: nn.Module = pools[row.pooling, len(sizes)](sizes, strides, ceil_mode=row.ceil)
     return made
 
 

@@ -20,7 +20,7 @@ from systems.nets.towers import PairHead, Tower, TwoTowers
 from systems.registry import register
 from systems.retrieval import Side
 from systems.retrieval_system import RetrievalSystem
-from systems.training.losses import PairBce, TripletBce
+from systems.training.losses import LogitBce, TripletBce
 from systems.training.pairs import Pairs, Triplets
 from systems.training.settings import Training
 
@@ -148,7 +148,7 @@ def tliminet_triplet(config: Config) -> RetrievalSystem:
         query=side(c.query, c.query.frames(round(c.seconds * c.query.rate))),
         gallery=side(c.gallery, c.frames),
         network=lambda shapes: towers(c.network, shapes),
-        loss=[TripletBce(c.gain) if triplets else PairBce()],
+        loss=[TripletBce(c.gain) if triplets else LogitBce()],
         batches=Triplets(c.coarse) if triplets else Pairs(c.negatives),
         training=c.training,
     )

@@ -7,7 +7,7 @@ draws what it would have drawn, and all workers draw the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,8 +18,10 @@ from torch import Tensor
 from systems.context import Context
 from systems.data.dataset import ClipSet
 from systems.data.splits import TrainingData
+from systems.errors import UserError
 from systems.listening import Hearing, Model
 from systems.tracks import Examples
+from systems.training.labelling import column_of
 from systems.training.mixing import Batch
 
 
@@ -87,6 +89,57 @@ class Clips:
         if self.clips.weights is not None:
             weights = torch.as_tensor(self.clips.weights[clips], dtype=torch.float32).to(device)
         return Batch(features, targets.to(device), weights)
+
+
+class Unlabelled(Protocol):
+    """How batches draw from the examples without labels."""
+
+    def rows(
+        self, examples: Examples | None, clips: Mapping[str, ClipSet], size: int, steps: int,
+        generator: np.random.Generator,
+    ) -> Iterator[np.ndarray]:  # fmt: skip
+        """``steps`` batches of ``size`` indices of examples; ``clips``: by role, of role
+        ``unlabelled`` those that the examples are of."""
+        ...
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Shuffled passes over all of them."""
+
+    def rows(
+        self, examples: Examples | None, clips: Mapping[str, ClipSet], size: int, steps: int,
+        generator: np.random.Generator,
+    ) -> Iterator[np.ndarray]:  # fmt: skip
+        return index_batches(len(examples or ()), size, steps, generator)
+
+
+@dataclass(frozen=True)
+class Streams:
+    """As many of each of some values of a column of the clips (device, domain) in every batch: each
+    value's own shuffled passes, so that rare ones come as often."""
+
+    column: str
+    values: tuple[str, ...]
+
+    def rows(
+        self, examples: Examples | None, clips: Mapping[str, ClipSet], size: int, steps: int,
+        generator: np.random.Generator,
+    ) -> Iterator[np.ndarray]:  # fmt: skip
+        """Raises UserError where a value has no example."""
+        assert examples is not None
+        of_clip = column_of(clips["unlabelled"], self.column)
+        of_example = np.array([of_clip[row] for row in examples.clip])
+        streams = []
+        for value in self.values:
+            mine = np.flatnonzero(of_example == value)
+            if not len(mine):
+                raise UserError(
+                    f"no training clip without labels has '{value}' in its column '{self.column}'"
+                )
+            drawn = index_batches(len(mine), size // len(self.values), steps, generator)
+            streams.append([mine[rows] for rows in drawn])
+        return (np.concatenate(rows) for rows in zip(*streams, strict=True))
 
 
 def targets_of(

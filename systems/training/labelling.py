@@ -40,6 +40,36 @@ class Only:
 
 
 @dataclass(frozen=True)
+class Hidden:
+    """Labels of all clips but those of ``keep`` values of a column (folds) are hidden: the others
+    train as unlabelled clips.
+
+    The kept values follow, in a circle, the one value that validates (a fold trains the one before
+    it); without a validation part, or where that has several values, they are the first ones.
+    """
+
+    column: str = "fold"
+    keep: int = 1
+
+    def __call__(self, data: TrainingData, context: Context) -> TrainingData:
+        labelled, validation = data.labelled, data.validation
+        values = column_of(labelled, self.column)
+        judged = {*column_of(validation, self.column)} if validation is not None else set()
+        order = sorted({*values, *judged}, key=lambda v: (not v.isdigit(), v.rjust(20, "0")))
+        after = order.index(min(judged)) + 1 if len(judged) == 1 else 0
+        turned = [value for value in (*order[after:], *order[:after]) if value in {*values}]
+        seen = np.array([value in turned[: self.keep] for value in values])
+        hidden = labelled.some(np.flatnonzero(~seen))
+        own = data.unlabelled.get("unlabelled", ClipSet(()))
+        others = ClipSet((*own.clip_ids, *hidden.clip_ids))
+        return replace(
+            data,
+            labelled=labelled.some(np.flatnonzero(seen)),
+            unlabelled={**data.unlabelled, "unlabelled": others},
+        )
+
+
+@dataclass(frozen=True)
 class WeightedBy:
     """Weights in the loss by a column of the clips: value (as text) -> weight, else 1."""
 

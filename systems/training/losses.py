@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from systems.outputs import Outputs
 from systems.tracks import Features
 from systems.training.vat import Vat, vat_loss
+from systems.training.views import Seen
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Step:
 
     ``features`` of the labelled examples, their ``targets`` ([B, K]; of series [B, T, D]) and
     ``weights`` [B], the network's ``outputs`` on them, and the features of the unlabelled examples,
-    if any.
+    if any; ``views``: what the network says of their views, where the recipe has some.
     """
 
     network: nn.Module
@@ -29,6 +30,7 @@ class Step:
     outputs: Outputs
     unlabelled: Features | None
     weights: Tensor | None = None
+    views: Seen | None = None
 
 
 class LossTerm(Protocol):
@@ -56,14 +58,20 @@ class ClipBce:
 
 class CrossEntropy:
     """Cross-entropy of the clip's logits with one-hot or soft targets; the mean over the batch of
-    each example's weight times its loss."""
+    each example's weight times its loss. ``smoothing``: the share of the targets that is spread
+    over all classes."""
 
     name = "cross_entropy"
     supervised = True
 
+    def __init__(self, smoothing: float = 0.0) -> None:
+        self.smoothing = smoothing
+
     def __call__(self, step: Step) -> Tensor:
         assert step.outputs.clip is not None
-        loss = nn.functional.cross_entropy(step.outputs.clip, step.targets, reduction="none")
+        loss = nn.functional.cross_entropy(
+            step.outputs.clip, step.targets, reduction="none", label_smoothing=self.smoothing
+        )
         return (loss if step.weights is None else loss * step.weights).mean()
 
 
@@ -81,11 +89,11 @@ class OneMinusPcc:
         return (1 - (p * y).sum(1) / (norms + 1e-8)).mean()
 
 
-class PairBce:
-    """Binary cross-entropy of a query and an item that answers it or not: logits and targets
-    [B, 1]."""
+class LogitBce:
+    """Binary cross-entropy of logits [B, K] with targets in [0, 1], mean over all of them: of
+    classes, or of a query and an item that answers it or not [B, 1]."""
 
-    name = "pair_bce"
+    name = "bce"
     supervised = True
 
     def __call__(self, step: Step) -> Tensor:
@@ -110,6 +118,38 @@ class TripletBce:
         a, b = step.outputs.clip.sigmoid().unbind(1)
         bce = nn.functional.binary_cross_entropy_with_logits
         return bce(self.gain * (a - b), step.targets[:, 0])
+
+
+class FixMatch:
+    """``weight`` times the cross-entropy of the strong views' logits with the class that the weak
+    views name at a probability of ``threshold`` or more; the mean over all unlabelled examples,
+    those below it being zero. No gradient goes through the weak views.
+
+    Of mixed strong views: the mixture of both classes' cross-entropies, where both are sure.
+    Source: Sohn et al. 2020 (arXiv 2001.07685).
+    """
+
+    name = "fixmatch"
+    supervised = False
+
+    def __init__(self, threshold: float = 0.95, weight: float = 1.0) -> None:
+        self.threshold, self.weight = threshold, weight
+
+    def __call__(self, step: Step) -> Tensor:
+        views = step.views
+        assert views is not None, "FixMatch needs views"
+        probability, named = views.weak.detach().softmax(1).max(1)
+        sure = probability >= self.threshold
+
+        def of(classes: Tensor) -> Tensor:
+            return nn.functional.cross_entropy(views.strong, classes, reduction="none")
+
+        loss = of(named)
+        if views.mixed is not None:
+            share, partner = views.mixed.share, views.mixed.partner
+            loss = share * loss + (1 - share) * of(named[partner])
+            sure = sure & sure[partner]
+        return self.weight * (loss * sure).mean()
 
 
 class VatTerm:

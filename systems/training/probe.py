@@ -19,7 +19,7 @@ from systems.training.supervised import Loop, Recipe
 @dataclass(frozen=True)
 class Probe:
     """Seconds of a training step and of one validation clip; bytes of the model's state; examples
-    that training draws from a clip."""
+    that training draws from a clip, and unlabelled ones beside it."""
 
     step: float
     validation_per_clip: float
@@ -27,10 +27,12 @@ class Probe:
     frames_per_second: float
     training: Training
     examples_per_clip: float = 1.0
+    unlabelled: float = 0.0
 
     def steps_per_epoch(self, labelled: int) -> int:
-        """Steps of an epoch over so many labelled clips."""
-        return self.training.steps(round(labelled * self.examples_per_clip))
+        """Batches of an epoch over so many labelled clips; unlabelled ones in proportion."""
+        examples = (self.examples_per_clip, self.unlabelled)
+        return self.training.steps(*(round(labelled * one) for one in examples))
 
 
 def probe(
@@ -58,8 +60,8 @@ def probe(
     _wait(context)
     scoring = (time.monotonic() - began) / len(ids)
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-    examples = len(loop.labelled) / clips
-    return Probe(step, scoring, size, frames_per_second, recipe.training, examples)
+    examples, others = len(loop.labelled) / clips, len(loop.unlabelled or ()) / clips
+    return Probe(step, scoring, size, frames_per_second, recipe.training, examples, others)
 
 
 def _wait(context: Context) -> None:

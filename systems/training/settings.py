@@ -20,12 +20,15 @@ class Schedule:
     ``steps``: times ``factor`` after every ``every`` epochs. ``plateau``: times ``factor`` where
     what it watches (``on``, of the validation part) has not been better for more than ``patience``
     epochs; without a validation part a refit goes through the folds' median rates. ``cosine``: to
-    zero over all epochs. ``from_best``: where the kept epoch has been the best for more than
+    zero over all epochs; ``cosine_restarts``: over ``every`` epochs, then anew from the first rate.
+    ``from_best``: where the kept epoch has been the best for more than
     ``patience`` epochs, times ``factor`` and on from that epoch's weights, ``stages`` times in all;
     the training ends with the last (but_asc_fusion).
     """
 
-    kind: Literal["constant", "steps", "plateau", "cosine", "from_best"] = "constant"
+    kind: Literal["constant", "steps", "plateau", "cosine", "cosine_restarts", "from_best"] = (
+        "constant"
+    )
     factor: float = 1.0
     every: int = 1
     patience: int = 0
@@ -39,6 +42,8 @@ class Schedule:
             return schedulers.StepLR(optimiser, self.every, self.factor)
         if self.kind == "cosine":
             return schedulers.CosineAnnealingLR(optimiser, epochs)
+        if self.kind == "cosine_restarts":
+            return schedulers.CosineAnnealingWarmRestarts(optimiser, self.every)
         if self.kind == "plateau":
             better: Any = mode if self.on == "metric" else "min"
             return schedulers.ReduceLROnPlateau(optimiser, better, self.factor, self.patience)
@@ -93,12 +98,15 @@ class Keep:
 class Training:
     """How long and on what a network trains.
 
-    An epoch is one pass over the labelled examples, or ``steps_per_epoch`` batches. Each batch
-    holds ``labelled`` and ``unlabelled`` examples. The training ends after ``epochs``, or when what
-    is kept by (``keep.on``) has not been better for ``patience`` epochs; ``None``: never before.
+    An epoch is one pass ``over`` the labelled or the unlabelled examples, or ``steps_per_epoch``
+    batches. Each batch holds ``labelled`` and ``unlabelled`` examples. Gradients of ``accumulate``
+    batches (of what is left at an epoch's end) are averaged before the optimiser steps. The
+    training ends after ``epochs``, or when what is kept by (``keep.on``) has not been better for
+    ``patience`` epochs; ``None``: never before.
 
     ``optimiser``: ``adam``, ``adamw``, ``nadam`` or ``sgd`` of torch, or any other name that
-    ``timm.optim`` knows. Gradients are clipped to a norm of ``clip_norm``, if any.
+    ``timm.optim`` knows (``nesterov``; ``lookahead_radam``, which is called Ranger). Gradients are
+    clipped to a norm of ``clip_norm``, if any.
     """
 
     epochs: int = 100
@@ -111,19 +119,26 @@ class Training:
     momentum: float = 0.0
     weight_decay: float = 0.0
     clip_norm: float | None = None
+    accumulate: int = 1
+    over: Literal["labelled", "unlabelled"] = "labelled"
     schedule: Schedule = Schedule()
     keep: Keep = Keep()
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.labelled < 1 or self.unlabelled < 0 or self.learning_rate <= 0:
+        least = min(self.epochs, self.labelled, self.accumulate)
+        if least < 1 or self.unlabelled < 0 or self.learning_rate <= 0:
             raise ValueError(
-                "epochs and labelled must be at least 1, unlabelled at least 0, "
+                "epochs, labelled and accumulate must be at least 1, unlabelled at least 0, "
                 "learning_rate above 0"
             )
+        if self.over == "unlabelled" and not self.unlabelled:
+            raise ValueError("an epoch over unlabelled examples needs some in each batch")
 
-    def steps(self, examples: int) -> int:
-        """Steps of an epoch over so many labelled examples."""
-        return self.steps_per_epoch or math.ceil(examples / self.labelled)
+    def steps(self, labelled: int, unlabelled: int) -> int:
+        """Batches of an epoch where there are so many examples."""
+        if self.over == "unlabelled" and unlabelled:
+            return self.steps_per_epoch or math.ceil(unlabelled / self.unlabelled)
+        return self.steps_per_epoch or math.ceil(labelled / self.labelled)
 
     @property
     def watches_loss(self) -> bool:

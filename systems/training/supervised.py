@@ -1,4 +1,5 @@
-"""The loop of a network on labelled (and unlabelled) examples, whatever its batches are made of."""
+"""The loop of a network on labelled (and unlabelled) examples, whatever its batches are made of
+and however the loss of a batch comes about."""
 
 from __future__ import annotations
 
@@ -15,17 +16,27 @@ from torch import Tensor, nn
 from systems.context import Context
 from systems.data.dataset import Event
 from systems.data.splits import TrainingData
-from systems.errors import Diverged
+from systems.errors import Diverged, UserError
 from systems.kinds import kind
 from systems.listening import Model
 from systems.metrics import metric
 from systems.predictions import Predictions
 from systems.tracks import Examples
-from systems.training.batches import Batches, Shuffled, Source, index_batches, targets_of
+from systems.training.batches import (
+    Batches,
+    Passes,
+    Shuffled,
+    Source,
+    Unlabelled,
+    index_batches,
+    targets_of,
+)
 from systems.training.history import History
-from systems.training.losses import LossTerm, Step, supervised, total
+from systems.training.losses import LossTerm, Step, supervised
 from systems.training.mixing import Augmentation
+from systems.training.procedure import Moment, Procedure, Steps, Supervised
 from systems.training.settings import FromBest, Training
+from systems.training.views import TwoViews
 
 KEPT = "checkpoint_kept"
 
@@ -35,13 +46,21 @@ Timed = Callable[[np.ndarray, float], tuple[np.ndarray, tuple[Event, ...] | None
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a network is trained by: loss terms, the training's settings, changes of a batch, and
-    what batches are made of."""
+    """What a network is trained by: loss terms, the training's settings, changes of a batch, what
+    batches are made of, views of the unlabelled examples, if any, and how the loss of a batch comes
+    about (``None``: by the terms alone).
+
+    ``scale_also``: roles over whose clips the scale is fitted too.
+    """
 
     terms: Sequence[LossTerm]
     training: Training
     augment: Sequence[Augmentation] = ()
     batches: Batches = Shuffled()
+    unlabelled: Unlabelled = Passes()
+    views: TwoViews | None = None
+    procedure: Procedure | None = None
+    scale_also: Sequence[str] = ()
 
 
 def fit(
@@ -69,10 +88,13 @@ def fit(
     if state is not None and state["step"] > last:  # of a longer training: not this one's
         state = None
     if state is None:
-        model.fit_scale(loop.labelled.heard, context)
+        also = [hearing.examples(model, data.unlabelled[role].clip_ids, context)
+                for role in recipe.scale_also]  # fmt: skip
+        model.fit_scale(loop.labelled.heard, context, *also)
     else:
         model.load_state_dict(state["model"])
         loop.optimiser.load_state_dict(state["optimiser"])
+        loop.procedure.load_state_dict(state["procedure"])
         if loop.scheduler is not None:
             loop.scheduler.load_state_dict(state["scheduler"])
         start = state["step"] + 1
@@ -86,7 +108,8 @@ def fit(
         generator = context.seed_step(epoch)
         loop.set_rate(epoch)
         loop.labelled.draw(generator)
-        metrics = loop.steps(training.steps(len(loop.labelled)), generator, epoch)
+        count = training.steps(len(loop.labelled), len(loop.unlabelled or ()))
+        metrics = loop.steps(count, generator, epoch)
         if data.validation is not None:
             metrics |= _validate(loop, history, epoch, data)
         loop.schedule(metrics, data)
@@ -185,6 +208,7 @@ def _publish(loop: Loop, history: History, epoch: int) -> None:
     state = {
         "model": loop.model.state_dict(),
         "optimiser": loop.optimiser.state_dict(),
+        "procedure": loop.procedure.state_dict(),
         "scheduler": None if loop.scheduler is None else loop.scheduler.state_dict(),
         "history": history.keep(epoch, context),
         "step": epoch,
@@ -196,10 +220,10 @@ def _publish(loop: Loop, history: History, epoch: int) -> None:
 
 @dataclass
 class Loop:
-    """What the steps of a training work on; ``network`` is the model's, joined to its workers'."""
+    """What the steps of a training work on."""
 
     model: Model
-    network: nn.Module
+    procedure: Steps
     recipe: Recipe
     hearing: Any
     data: TrainingData
@@ -215,13 +239,27 @@ class Loop:
     def start(
         cls, model: Model, recipe: Recipe, hearing: Any, data: TrainingData, context: Context
     ) -> Loop:
-        """The loop before its first step."""
+        """The loop before its first step.
+
+        Raises:
+            UserError: views are asked for, and there are no unlabelled clips.
+        """
+        if recipe.views is not None and not len(data.unlabelled.get("unlabelled", ())):
+            raise UserError(
+                "the training is of unlabelled clips too, and there are none: give some, or hide "
+                "the labels of some."
+            )
         optimiser = recipe.training.optimiser_of(model.trained())
         epochs, mode = recipe.training.epochs, metric(data.metric).mode
         judged = data.validation
+        if recipe.procedure is None:
+            network = context.data_parallel(model.network)
+            procedure: Steps = Supervised(network, recipe.terms, context, recipe.views)
+        else:
+            procedure = recipe.procedure.begin(model, recipe.terms, context)
         return cls(
             model,
-            context.data_parallel(model.network),
+            procedure,
             recipe,
             hearing,
             data,
@@ -236,28 +274,40 @@ class Loop:
         )
 
     def steps(self, count: int, generator: np.random.Generator, epoch: int) -> dict[str, float]:
-        """So many steps of the optimiser; the mean loss and its terms.
+        """So many batches; the mean loss and its terms.
 
         Raises:
             Diverged: the loss is not finite.
         """
         self.model.start_training()
-        training, others = self.recipe.training, len(self.unlabelled or ())
+        self.procedure.start_training()
+        training = self.recipe.training
         labelled_rows = index_batches(
             len(self.labelled), training.labelled, count, generator, self.labelled.full
         )
-        unlabelled_rows = index_batches(others, training.unlabelled, count, generator)
+        unlabelled_rows = self.recipe.unlabelled.rows(
+            self.unlabelled, self.data.unlabelled, training.unlabelled, count, generator
+        )
         sums: dict[str, float] = {}
-        for rows, other_rows in zip(labelled_rows, unlabelled_rows, strict=True):
-            values = self._step(rows, other_rows, generator, epoch)
+        batches = zip(labelled_rows, unlabelled_rows, strict=True)
+        for place, (rows, other_rows) in enumerate(batches):
+            first = place - place % training.accumulate
+            together = min(training.accumulate, count - first)
+            if place == first:
+                self.optimiser.zero_grad(set_to_none=True)
+            now = Moment(epoch, (epoch - 1) * count + place + 1, generator)
+            values = self._gradients(rows, other_rows, now, together)
+            if place == first + together - 1:
+                self._update()
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value / count
         return self.context.mean(sums)
 
-    def _step(
-        self, rows: np.ndarray, other_rows: np.ndarray, generator: np.random.Generator, epoch: int
+    def _gradients(
+        self, rows: np.ndarray, other_rows: np.ndarray, now: Moment, together: int
     ) -> dict[str, float]:
-        context, network = self.context, self.network
+        """Add a batch's gradients, of which so many are averaged; its loss and terms."""
+        context, generator = self.context, now.generator
         mine, other_mine = context.share(rows), context.share(other_rows)
         batch = self.labelled.batch(mine, generator)
         others = None
@@ -266,22 +316,18 @@ class Loop:
             others = self.model.features(cut, context.device)
         for change in self.recipe.augment:
             batch = change(batch, generator)
-        with context.mixed_precision():
-            outputs = network(batch.features).float()
-        told = outputs.clip if outputs.clip is not None else outputs.frames
-        if not torch.isfinite(told).all():
-            raise Diverged(f"the loss is not finite in epoch {epoch}: the network's output is not")
-        step = Step(network, batch.features, batch.targets, outputs, others, batch.weights)
-        loss, values = total(self.recipe.terms, step)
+        loss, values = self.procedure.loss(batch, others, now)
         if not torch.isfinite(loss):
-            raise Diverged(f"the loss is {loss.item()} in epoch {epoch}")
-        self.optimiser.zero_grad(set_to_none=True)
+            raise Diverged(f"the loss is {loss.item()} in epoch {now.epoch}")
         # Workers' gradients are averaged: one with fewer clips counts for less.
-        (loss * (context.world * len(mine) / len(rows))).backward()
+        (loss * (context.world * len(mine) / len(rows) / together)).backward()
+        return {name: value.item() for name, value in {"loss": loss, **values}.items()}
+
+    def _update(self) -> None:
+        """Step along the gradients."""
         if self.recipe.training.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.trained(), self.recipe.training.clip_norm)
         self.optimiser.step()
-        return {name: value.item() for name, value in {"loss": loss, **values}.items()}
 
     def validation_targets(self, rows: Sequence[int], starts: np.ndarray, outputs: Any) -> Tensor:
         """Targets of excerpts of the validation part, as long as what the network says of them."""

@@ -29,7 +29,7 @@ from systems.papers import gcrnn_vat
 from systems.registry import Requirement, register
 from systems.retrieval import Side
 from systems.retrieval_system import RetrievalSystem
-from systems.training.losses import ClipBce, OneMinusPcc, PairBce, TripletBce
+from systems.training.losses import ClipBce, LogitBce, OneMinusPcc, TripletBce
 from systems.training.pairs import Pairs, Triplets
 from systems.training.settings import Training
 
@@ -379,6 +379,6 @@ def searcher(config: Search) -> RetrievalSystem:
             tower(shapes["query"], config.units), tower(shapes["gallery"], config.units),
             PairHead(2 * config.units, 16),
         ),
-        loss=[PairBce() if config.pairs else TripletBce(10.0)],
+        loss=[LogitBce() if config.pairs else TripletBce(10.0)],
         batches=Pairs() if config.pairs else Triplets(),
     )  # fmt: skip

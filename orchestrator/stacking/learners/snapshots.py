@@ -19,7 +19,7 @@ class Even:
 
     ``choice``: ``even`` spreads them over its last two thirds (of 30 epochs: 10, 15, 20, 25, 30);
     ``best`` takes those with the best metric on the fitted rows. ``of``: the training that comes
-    furthest, or ``all`` members, each with epochs of its own.
+    furthest, or ``all`` members that have epochs, each with its own.
     """
 
     count: int = 5
@@ -62,13 +62,14 @@ class SnapshotEnsemble(Learner):
     def fit(self, members: Members, targets: Targets, seed: int) -> None:
         assert members.epochs is not None
         self.exclusive = targets.exclusive
-        worth = [
-            {epoch: targets.worth(one[epoch]) for epoch in trained(one)} for one in members.epochs
-        ]
-        places = list(range(len(worth)))
+        worth = {
+            place: {epoch: targets.worth(one[epoch]) for epoch in trained(one)}
+            for place, one in enumerate(members.epochs) if one is not None
+        }  # fmt: skip
+        chosen = list(worth)
         if self.settings.of == "best":
-            places = [int(np.argmax([max(by_epoch.values()) for by_epoch in worth]))]
-        self.epochs = {place: self._chosen(worth[place]) for place in places}
+            chosen = [max(worth, key=lambda place: max(worth[place].values()))]
+        self.epochs = {place: self._chosen(worth[place]) for place in chosen}
 
     def _chosen(self, by_epoch: dict[int, float]) -> tuple[int, ...]:
         """Epochs of one training, of which the metric after each is known."""
@@ -88,6 +89,7 @@ class SnapshotEnsemble(Learner):
         found = []
         for place, epochs in self.epochs.items():
             there = members.epochs[place]
+            assert there is not None
             known = [max((e for e in there if e <= epoch), default=min(there)) for epoch in epochs]
             found += [there[epoch] for epoch in known]
         return np.stack(found, axis=1)

@@ -76,6 +76,11 @@ class Nested(Around):
             return learner
 
         ours = members.only(part.places)
+        lacking = set(learner.takes) - ours.kinds()
+        if lacking:
+            raise CannotFit(
+                f"{part.name} takes {', '.join(sorted(lacking))}, which its members do not give."
+            )
         crossed = cross_fitted(fitted, ours, targets, seed)
         fitted(ours, targets)
         return answer(crossed, targets.kind)
