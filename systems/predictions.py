@@ -22,7 +22,7 @@ class Predictions:
     Rows are keyed by (clip, fold, snapshot). ``clip_scores`` [N, K]; ``clip_values`` [N, D];
     ``frame_scores`` N arrays [T, K], frame t starting at ``frame_start + t * frame_hop`` seconds;
     ``frame_values`` N arrays [T, D]; ``events`` N tuples; ``ranking`` [query, item];
-    ``sequence`` N tuples of names; ``direction`` [N] degrees; ``clip_embeddings`` [N, E];
+    ``sequence`` N tuples of names; ``clip_embeddings`` [N, E];
     ``frame_embeddings`` N arrays [T, E].
     ``data`` states the fingerprint of data set, split and classes that the rows belong to.
     """
@@ -40,7 +40,6 @@ class Predictions:
     events: tuple[tuple[Event, ...], ...] | None = None
     ranking: np.ndarray | None = None
     sequence: tuple[tuple[str, ...], ...] | None = None
-    direction: np.ndarray | None = None
     clip_embeddings: np.ndarray | None = None
     frame_embeddings: tuple[np.ndarray, ...] | None = None
     data: dict[str, str] = field(default_factory=dict)
@@ -152,7 +151,7 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], head: Any) -> None
         np.savez_compressed(file, head=text, **arrays)  # type: ignore[arg-type]
 
 
-_DENSE = ("clip_scores", "clip_values", "ranking", "direction", "clip_embeddings")
+_DENSE = ("clip_scores", "clip_values", "ranking", "clip_embeddings")
 _RAGGED = ("frame_scores", "frame_values", "frame_embeddings")
 
 

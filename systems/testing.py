@@ -21,7 +21,7 @@ from systems import config as configs
 from systems import data, registry
 from systems.budget import make_budget
 from systems.context import Context
-from systems.data.dataset import ClipSet, rows_of_clips
+from systems.data.dataset import SEARCHED, ClipSet, rows_of_clips
 from systems.data.protocol import hidden_by
 from systems.data.splits import TrainingData, make_splits, training_data
 from systems.data.subsets import subset_key
@@ -114,7 +114,7 @@ class Case:
         validation, rows = some(fold.validation, VALIDATE)
         halves = None if fold.halves is None else fold.halves[rows]
         unlabelled = {
-            role: clips if role == "gallery" else some(clips, VALIDATE)[0]
+            role: clips if role in SEARCHED else some(clips, VALIDATE)[0]
             for role, clips in fold.unlabelled.items()
         }
         made = replace(

@@ -27,7 +27,6 @@ def everything(fold: int = 0) -> Predictions:
         events=((Event(0.1, 0.5, "Dog"),), ()),
         ranking=r.random((2, 7)),
         sequence=(("Dog", "Cat"), ()),
-        direction=r.random(2),
         clip_embeddings=r.random((2, 8)),
         frame_embeddings=(r.random((3, 4)), r.random((1, 4))),
     ).with_data(fingerprint="f", splits="s")

@@ -14,7 +14,7 @@ import torch
 from orchestrator.plan.plan import Plan
 from orchestrator.planning.sound import stored_clips, stored_inputs
 from systems.context import Context
-from systems.data.dataset import ClipSet, Dataset
+from systems.data.dataset import SEARCHED, ClipSet, Dataset
 from systems.data.splits import Splits, TrainingData, training_data
 from systems.machine import cores
 from systems.sounds import heard_by, open_sounds
@@ -96,7 +96,7 @@ def _some(data: TrainingData) -> TrainingData:
         return clips.some(np.linspace(0, len(clips) - 1, count).astype(int))
 
     unlabelled = {
-        role: clips if role == "gallery" else some(clips) for role, clips in data.unlabelled.items()
+        role: clips if role in SEARCHED else some(clips) for role, clips in data.unlabelled.items()
     }
     return replace(data, labelled=some(data.labelled), unlabelled=unlabelled, validation=None)
 

@@ -165,6 +165,8 @@ def example_in_words(example: Mapping[str, Any]) -> str:
     texts = [f"F1 of this clip: {f1}."] if f1 else []
     if "rank" in example:
         texts.append(f"What it should find is at rank {example['rank']:g}.")
+    if "degrees_off" in example:
+        texts.append(f"The answer is {example['degrees_off']:g} degrees off.")
     if "series" in example:
         return f"Pearson's correlation within this recording: {number(example['series']['pcc'])}."
     if "true_values" in example:

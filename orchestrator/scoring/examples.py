@@ -71,8 +71,9 @@ def choose_examples(
                 **_said(truth, true[row], scores[row]),
             }
         )
-        if about.ranks and np.isfinite(closeness[row]):
-            found[-1]["rank"] = round(1 / float(closeness[row]), 3)
+        if about.told is not None and np.isfinite(closeness[row]):
+            name, read = about.told
+            found[-1][name] = round(read(float(closeness[row])), 3)
         if about.ragged:
             found[-1]["series"]["hop"] = predictions.frame_hop
             found[-1]["series"]["pcc"] = float(closeness[row])
@@ -119,9 +120,10 @@ def _said(truth: Truth, true: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
         values = {name: float(value) for name, value in zip(classes, true, strict=True)}
         said = {name: float(value) for name, value in zip(classes, scores, strict=True)}
         return {**none, "tags": said, "true_values": values}
+    ideal = about.ideal(true[None])[0]
     if about.ranks:  # among the items that the query searches
-        scores = np.where(np.isnan(true), -np.inf, scores)
-    there, found = true > 0.5, about.decide(scores[None])[0]
+        scores = np.where(np.isnan(ideal), -np.inf, scores)
+    there, found = ideal > 0.5, about.decide(scores[None])[0]
     return {
         "true_tags": [classes[k] for k in np.flatnonzero(there)],
         "predicted_tags": [classes[k] for k in np.flatnonzero(found)],

@@ -13,6 +13,7 @@ from orchestrator.members.seen import answer
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.stacking.families import load_learner
+from systems.kinds import kind
 from systems.metrics import clip_interval, metric
 from systems.metrics.tagging import f1_of_counts
 from systems.predictions import Predictions
@@ -44,7 +45,7 @@ def correlation(rows: OutOfFold) -> list[list[float]]:
 
     Of errors, not of scores: those of good members are alike because the truth is.
     """
-    errors = rows.scores - rows.targets.values[:, None]
+    errors = rows.scores - kind(rows.targets.kind).ideal(rows.targets.values)[:, None]
     flat = np.moveaxis(errors, 1, 0).reshape(errors.shape[1], -1)
     flat = flat[:, ~np.isnan(flat).any(axis=0)]  # items that a query does not search
     with np.errstate(divide="ignore", invalid="ignore"):

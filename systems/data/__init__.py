@@ -21,10 +21,10 @@ from systems.errors import unknown
 from systems.figures import Where
 
 READERS = (
-    "compare2020_breathing", "compare2020_mask", "dcase2018_task4", "fsdkaggle2018", "synthetic",
-    "synthetic_breath", "synthetic_classes", "synthetic_imitations", "synthetic_scenes",
-    "synthetic_speech", "table", "tut2018", "tut2018_mobile", "urbansound8k",
-    "vocal_imitation",
+    "binaural_sofa", "compare2020_breathing", "compare2020_mask", "dcase2018_task4",
+    "fsdkaggle2018", "synthetic", "synthetic_binaural", "synthetic_breath", "synthetic_classes",
+    "synthetic_imitations", "synthetic_scenes", "synthetic_speech", "table", "tut2018",
+    "tut2018_mobile", "urbansound8k", "vocal_imitation",
 )  # fmt: skip
 # The embedded set of a kind of labels: what a system learns from where no data is named.
 EMBEDDED: dict[LabelKind, str] = {
@@ -33,6 +33,7 @@ EMBEDDED: dict[LabelKind, str] = {
     "class": "synthetic_classes",
     "series": "synthetic_breath",
     "relevance": "synthetic_imitations",
+    "direction": "synthetic_binaural",
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from systems.data.dataset import Clip, ClipSet, Dataset, Event, LabelKind, Labels, Role
+from systems.data.dataset import SEARCHED, Clip, ClipSet, Dataset, Event, LabelKind, Labels, Role
 from systems.data.protocol import TRAINS, Judged, Protocol, assigned_folds, counts_for, pool
 from systems.data.stratify import FOLDS, cross_fitting_folds, stratified_groups
 from systems.errors import UserError
@@ -60,13 +60,13 @@ class Splits:
 class TrainingData:
     """What one training may see.
 
-    ``validation`` is ``None`` in a refit on all training data. Clips of other roles (``gallery``:
-    what queries search) come without targets. ``classes`` are in the order of the columns of every
-    target and score. ``metric`` names what the validation part is scored by, over the clips of it
-    that count. ``halves`` deals the rows of the validation clips, whole groups at a time, into 0
-    and 1: each half may choose an epoch for the other. ``kind`` is that of the labels: by it scores
-    become decisions. ``label_hop``: s from step to step of a series; 0 where labels are of whole
-    clips.
+    ``validation`` is ``None`` in a refit on all training data. Clips of other roles (``gallery``,
+    ``template``: what is searched) come without targets. ``classes`` are in the order of the
+    columns of every target and score. ``metric`` names what the validation part is scored by, over
+    the clips of it that count. ``halves`` deals the rows of the validation clips, whole groups at a
+    time, into 0 and 1: each half may choose an epoch for the other. ``kind`` is that of the labels:
+    by it scores become decisions. ``label_hop``: s from step to step of a series; 0 where labels
+    are of whole clips.
     """
 
     classes: tuple[str, ...]
@@ -140,7 +140,7 @@ def make_splits(
         searched=1 if enough else len(folds),
         unlabelled={
             "unlabelled": (*_of_role(dataset, "unlabelled"), *(i for i in ids if i in hidden)),
-            **{role: _of_role(dataset, role) for role in ("out_of_domain", "gallery")},
+            **{role: _of_role(dataset, role) for role in ("out_of_domain", *SEARCHED)},
         },
         notes=_unvalidated(dataset, counting),
         judged=judged,

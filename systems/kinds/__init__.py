@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from systems.data.dataset import LabelKind
 from systems.errors import UserError
-from systems.kinds import class_, events, relevance, series, tags, values
+from systems.kinds import class_, direction, events, relevance, series, tags, values
 from systems.kinds.kind import THRESHOLD, Constant, Kind, Truth, above_threshold, largest
 
 __all__ = [
@@ -23,7 +23,8 @@ __all__ = [
 ]
 
 KINDS: dict[str, Kind] = {
-    module.KIND.name: module.KIND for module in (tags, events, class_, values, series, relevance)
+    module.KIND.name: module.KIND
+    for module in (tags, events, class_, values, series, relevance, direction)
 }
 
 

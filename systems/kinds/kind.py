@@ -20,7 +20,7 @@ class Truth:
     Args:
         kind: of the labels.
         values: [N, K]: one-hot of a class, 0 or 1 of tags and of relevance, numbers of values; of a
-            series [ΣT, K], the steps of all clips.
+            series [ΣT, K], the steps of all clips; of a direction [N, K, 2], see there.
         classes: K names; of values and series the outputs, of relevance the items.
         events: timed events of each clip, where the labels have them.
         lengths: T of each clip of a series; ``None``: a row a clip.
@@ -53,6 +53,11 @@ class Constant:
         return np.tile(np.asarray(self.row, float), (rows, 1))
 
 
+def itself(values: np.ndarray) -> np.ndarray:
+    """What is true is the answer."""
+    return values
+
+
 @dataclass(frozen=True)
 class Kind:
     """One kind of label: everything that depends on it.
@@ -75,7 +80,9 @@ class Kind:
             nothing is decided.
         exclusive: whether a clip has one class.
         ragged: whether rows are steps of clips, which then have lengths.
-        ranks: whether columns are items of a gallery, in whose order the answer lies.
+        ranks: whether columns are items (of a gallery, templates), in whose order the answer lies.
+        ideal: what is true of N clips -> the dense answer that says just that, [N, K].
+        told: of an example, what its closeness is called and how it is read.
     """
 
     name: LabelKind
@@ -90,6 +97,8 @@ class Kind:
     exclusive: bool = False
     ragged: bool = False
     ranks: bool = False
+    ideal: Callable[[np.ndarray], np.ndarray] = itself
+    told: tuple[str, Callable[[float], float]] | None = None
 
     @property
     def says_tags(self) -> bool:

@@ -62,4 +62,5 @@ KIND = Kind(
     constants=unheard,
     decide=largest,
     ranks=True,
+    told=("rank", lambda near: 1.0 / near),
 )

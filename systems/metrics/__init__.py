@@ -16,6 +16,7 @@ from systems.metrics.classes import (
     places_of_truth,
     uar_of_hits,
 )
+from systems.metrics.directions import angular_errors, reversals
 from systems.metrics.events import class_er_of_counts, event_counts, event_er_of_counts
 from systems.metrics.intervals import Interval
 from systems.metrics.metric import Metric, decided, dense, timed
@@ -134,6 +135,17 @@ METRICS = {
             "mean_rank", ("relevance",), "min", "mean rank",
             "rank of the first relevant item, mean over queries; among equal scores the mean rank",
             dense(ranks), mean_of_pairs,
+        ),
+        Metric(
+            "angular_error", ("direction",), "min", "angular error",
+            "degrees between the answer and the direction, mean over clips",
+            angular_errors, mean_of_pairs,
+        ),
+        Metric(
+            "front_back", ("direction",), "min", "front-back reversals",
+            "share of clips whose answer lies nearer to the direction's mirror image behind or "
+            "before the listener, of those that are not within 15 degrees of up or down",
+            reversals, mean_of_pairs,
         ),
         Metric(
             "event_f1", ("events",), "max", "event-based F1",

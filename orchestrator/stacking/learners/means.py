@@ -57,7 +57,7 @@ class ArithmeticMean(FixedMean):
     source = (
         "gcnn_gcrnn_stacking; bird_dcnn_finetune; but_asc_fusion; bird_domain_tuning (weighted)"
     )
-    labels = ("tags", "class", "events", "values", "series", "relevance")
+    labels = ("tags", "class", "events", "values", "series", "relevance", "direction")
     Settings = Weights
 
     def predict(self, members: Members) -> np.ndarray:

@@ -44,7 +44,7 @@ class RankMean(Learner):
     name = "rank_mean"
     title = "rank averaging"
     source = "convnet_1d_2d"
-    labels = ("tags", "class", "events", "relevance")
+    labels = ("tags", "class", "events", "relevance", "direction")
     betters_one = "ranks"
     Settings = Ranks
 
