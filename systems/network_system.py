@@ -63,6 +63,9 @@ class NetworkSystem:
         copies: derived clips that train beside the labelled ones.
         start: changes of a fresh network before its training, such as weights from a file.
         frozen: prefixes of the network's parameters that are not trained.
+        lr_scales: prefix -> what the learning rate of parameters below it is times the training's.
+        activation_maps: whether the network gives class activation maps (``class_maps``) over an
+            image whose rows the front end knows in Hz (``band_edges``); reports show them.
 
     Raises:
         ValueError: a decision that is adapted without frames; stored features that are not cut.
@@ -88,6 +91,8 @@ class NetworkSystem:
         copies: Sequence[Copies] = (),
         start: Callable[[nn.Module, Context], None] | None = None,
         frozen: Sequence[str] = (),
+        lr_scales: Mapping[str, float] | None = None,
+        activation_maps: bool = False,
     ) -> None:
         as_it_is = excerpts.of_features and not excerpts.mirror and not excerpts.made_of
         if is_stored(front_end) and not as_it_is:
@@ -111,6 +116,8 @@ class NetworkSystem:
         self.copies = copies
         self.start = start
         self.frozen = frozen
+        self.lr_scales = lr_scales
+        self.activation_maps = activation_maps
         self._network = network
 
     @property
@@ -329,5 +336,6 @@ class NetworkSystem:
             scale = nn.ModuleDict(scale)
         network = self._network(shape, classes)
         return Model(
-            front_end, scale, network, self.activation, self.excerpts.of_features, self.frozen
-        )
+            front_end, scale, network, self.activation, self.excerpts.of_features, self.frozen,
+            self.lr_scales,
+        )  # fmt: skip

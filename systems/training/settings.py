@@ -20,25 +20,40 @@ class Schedule:
     ``steps``: times ``factor`` after every ``every`` epochs. ``plateau``: times ``factor`` where
     what it watches (``on``, of the validation part) has not been better for more than ``patience``
     epochs; without a validation part a refit goes through the folds' median rates. ``cosine``: to
-    zero over all epochs. ``from_best``: where the kept epoch has been the best for more than
+    zero over all epochs. ``one_cycle``: step by step, up to the rate in three tenths of all steps
+    and down to nearly nothing in the others (``OneCycleLR``). ``from_best``: where the kept epoch has been the best for more than
     ``patience`` epochs, times ``factor`` and on from that epoch's weights, ``stages`` times in all;
     the training ends with the last (but_asc_fusion).
     """
 
-    kind: Literal["constant", "steps", "plateau", "cosine", "from_best"] = "constant"
+    kind: Literal["constant", "steps", "plateau", "cosine", "one_cycle", "from_best"] = "constant"
     factor: float = 1.0
     every: int = 1
     patience: int = 0
     on: Watched = "metric"
     stages: int = 3
 
-    def build(self, optimiser: torch.optim.Optimizer, epochs: int, mode: str) -> Any:
-        """The scheduler; ``mode`` says which way the metric is better."""
+    @property
+    def by_step(self) -> bool:
+        """Whether the rate changes after every step, not after an epoch."""
+        return self.kind == "one_cycle"
+
+    @property
+    def needs_validation(self) -> bool:
+        """Whether the rate follows what the validation part says."""
+        return self.kind in ("plateau", "from_best")
+
+    def build(self, optimiser: torch.optim.Optimizer, epochs: int, steps: int, mode: str) -> Any:
+        """The scheduler of so many epochs of so many steps; ``mode`` says which way the metric is
+        better."""
         schedulers = torch.optim.lr_scheduler
         if self.kind == "steps":
             return schedulers.StepLR(optimiser, self.every, self.factor)
         if self.kind == "cosine":
             return schedulers.CosineAnnealingLR(optimiser, epochs)
+        if self.kind == "one_cycle":
+            peaks = [group["lr"] for group in optimiser.param_groups]
+            return schedulers.OneCycleLR(optimiser, peaks, epochs * steps, cycle_momentum=False)
         if self.kind == "plateau":
             better: Any = mode if self.on == "metric" else "min"
             return schedulers.ReduceLROnPlateau(optimiser, better, self.factor, self.patience)
@@ -131,14 +146,21 @@ class Training:
         plateau = self.schedule.kind == "plateau" and self.schedule.on == "loss"
         return plateau or self.keep.on == "loss"
 
-    def optimiser_of(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser of some parameters.
+    def optimiser_of(
+        self, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]]
+    ) -> torch.optim.Optimizer:
+        """The optimiser of some parameters, or of groups (``params``) that learn at ``lr_scale``
+        times the rate.
 
         Raises:
             ValueError: neither torch nor timm has one of this name.
         """
         rate, decay = self.learning_rate, self.weight_decay
-        trained = [p for p in parameters if p.requires_grad]
+        trained: list[Any] = [
+            {**one, "lr": rate * one["lr_scale"]} if isinstance(one, dict) else one
+            for one in parameters
+            if isinstance(one, dict) or one.requires_grad
+        ]
         simple: dict[str, Any] = {
             "adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "nadam": torch.optim.NAdam
         }  # fmt: skip

@@ -216,22 +216,24 @@ class Loop:
         cls, model: Model, recipe: Recipe, hearing: Any, data: TrainingData, context: Context
     ) -> Loop:
         """The loop before its first step."""
-        optimiser = recipe.training.optimiser_of(model.trained())
+        optimiser = recipe.training.optimiser_of(model.groups())
         epochs, mode = recipe.training.epochs, metric(data.metric).mode
         judged = data.validation
+        labelled = recipe.batches.source(model, hearing, data, context)
+        steps = recipe.training.steps(len(labelled))
         return cls(
             model,
             context.data_parallel(model.network),
             recipe,
             hearing,
             data,
-            recipe.batches.source(model, hearing, data, context),
+            labelled,
             hearing.examples(model, data.unlabelled["unlabelled"].clip_ids, context)
             if recipe.training.unlabelled
             else None,
             None if judged is None else hearing.track(model, judged.clip_ids, context),
             optimiser,
-            recipe.training.schedule.build(optimiser, epochs, mode),
+            recipe.training.schedule.build(optimiser, epochs, steps, mode),
             context,
         )
 
@@ -281,6 +283,8 @@ class Loop:
         if self.recipe.training.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.trained(), self.recipe.training.clip_norm)
         self.optimiser.step()
+        if self.recipe.training.schedule.by_step:
+            self.scheduler.step()
         return {name: value.item() for name, value in {"loss": loss, **values}.items()}
 
     def validation_targets(self, rows: Sequence[int], starts: np.ndarray, outputs: Any) -> Tensor:
@@ -293,9 +297,10 @@ class Loop:
     def set_rate(self, epoch: int) -> None:
         """In a refit after plateaus: the learning rate that the folds had in this epoch."""
         rates = self.context.rates
-        if self.data.validation is None and rates:
+        follows = self.recipe.training.schedule.needs_validation
+        if self.data.validation is None and rates and follows:
             for group in self.optimiser.param_groups:
-                group["lr"] = rates[min(epoch, len(rates)) - 1]
+                group["lr"] = rates[min(epoch, len(rates)) - 1] * group["lr_scale"]
 
     def goes_back(self, epoch: int, history: History) -> bool:
         """Whether the next epoch goes on from the best one, at a lower rate."""
@@ -307,10 +312,13 @@ class Loop:
         """Note the epoch's learning rate, and set the next one's."""
         if self.scheduler is None:
             return
-        metrics["learning_rate"] = self.optimiser.param_groups[0]["lr"]
+        first = self.optimiser.param_groups[0]
+        metrics["learning_rate"] = first["lr"] / first["lr_scale"]
         schedule = self.recipe.training.schedule
         if isinstance(self.scheduler, FromBest):
             return  # once it is known which epochs are kept
+        if schedule.by_step:
+            return
         if schedule.kind != "plateau":
             self.scheduler.step()
         elif data.validation is not None:
