@@ -76,7 +76,7 @@ IMAGENET = {
     "densenet121": Weights(
         "https://download.pytorch.org/models/densenet121-a639ec97.pth", "a639ec97"
     ),
-    # torchvision's has other names in another order of modules; this one is timm's own (Apache-2.0).
+    # torchvision's has other modules; this one is timm's own (Apache-2.0).
     "efficientnet_b0": Weights(
         "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
         "efficientnet_b0_ra-3dd342df.pth",

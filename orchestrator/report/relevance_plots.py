@@ -28,6 +28,8 @@ def draw_relevance(results: Mapping[str, Any], path: Path) -> Image | None:
 
 def _draw(classes: Mapping[str, Any], figure: Figure) -> None:
     axes = figure.subplots()
+    axes.set_axisbelow(True)
+    axes.use_sticky_edges = False
     axes.axhline(0, color=THEME.muted, linewidth=0.8)
     for place, (name, of_class) in enumerate(classes.items()):
         bands, colour = of_class["bands"], THEME.series[place % len(THEME.series)]

@@ -19,7 +19,8 @@ from systems.metrics.intervals import bootstrap
 def run_relevance(job: Job, number: int) -> None:
     """Write ``relevance.json``: of each class, over the held-out clips that it is true of, what
     each band of frequencies adds to its logit, with intervals over groups of clips."""
-    rows, targets, groups = [], [], list[str]()
+    rows, targets, groups = list[np.ndarray](), list[np.ndarray](), list[str]()
+    edges = np.zeros(0)
     sounds = job.sounds(job.config(job.trial(number)))
     for fold, data in enumerate(job.folds):
         clips, fitted = data.validation, trained(job, Task(number, fold))

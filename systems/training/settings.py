@@ -21,9 +21,9 @@ class Schedule:
     what it watches (``on``, of the validation part) has not been better for more than ``patience``
     epochs; without a validation part a refit goes through the folds' median rates. ``cosine``: to
     zero over all epochs. ``one_cycle``: step by step, up to the rate in three tenths of all steps
-    and down to nearly nothing in the others (``OneCycleLR``). ``from_best``: where the kept epoch has been the best for more than
-    ``patience`` epochs, times ``factor`` and on from that epoch's weights, ``stages`` times in all;
-    the training ends with the last (but_asc_fusion).
+    and down to nearly nothing in the others (``OneCycleLR``). ``from_best``: where the kept epoch
+    has been the best for more than ``patience`` epochs, times ``factor`` and on from that epoch's
+    weights, ``stages`` times in all; the training ends with the last (but_asc_fusion).
     """
 
     kind: Literal["constant", "steps", "plateau", "cosine", "one_cycle", "from_best"] = "constant"
@@ -156,11 +156,10 @@ class Training:
             ValueError: neither torch nor timm has one of this name.
         """
         rate, decay = self.learning_rate, self.weight_decay
-        trained: list[Any] = [
-            {**one, "lr": rate * one["lr_scale"]} if isinstance(one, dict) else one
-            for one in parameters
-            if isinstance(one, dict) or one.requires_grad
-        ]
+        groups: list[Any] = list(parameters)
+        if not isinstance(groups[0], dict):
+            groups = [{"params": [p for p in groups if p.requires_grad], "lr_scale": 1.0}]
+        trained = [{**group, "lr": rate * group["lr_scale"]} for group in groups]
         simple: dict[str, Any] = {
             "adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "nadam": torch.optim.NAdam
         }  # fmt: skip
