@@ -23,8 +23,9 @@ def run_relevance(job: Job, number: int) -> None:
     edges = np.zeros(0)
     sounds = job.sounds(job.config(job.trial(number)))
     for fold, data in enumerate(job.folds):
-        clips, fitted = data.validation, trained(job, Task(number, fold))
-        assert clips is not None
+        fitted = trained(job, Task(number, fold))
+        assert data.validation is not None
+        clips = data.validation.some(data.validation.counting())
         assert clips.targets is not None
         assert isinstance(fitted, FittedNetwork)
         edges, values = frequency_relevance(fitted, clips.clip_ids, sounds, job.context())

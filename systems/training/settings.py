@@ -157,7 +157,7 @@ class Training:
         """
         rate, decay = self.learning_rate, self.weight_decay
         groups: list[Any] = list(parameters)
-        if not isinstance(groups[0], dict):
+        if not isinstance(next(iter(groups), None), dict):
             groups = [{"params": [p for p in groups if p.requires_grad], "lr_scale": 1.0}]
         trained = [{**group, "lr": rate * group["lr_scale"]} for group in groups]
         simple: dict[str, Any] = {
