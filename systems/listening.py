@@ -34,7 +34,8 @@ class Model(nn.Module):
     ``front_end``: waveforms [B, S] -> features [B, C, F, T], one or several by name.
     ``activation``: what makes scores of the network's outputs. ``made_once``: whether features are
     made of whole parts before they are cut. ``frozen``: prefixes of the network's parameters that
-    are not trained; modules below them stay in evaluation mode.
+    are not trained; modules below them stay in evaluation mode. ``lr_scales``: prefix -> what the
+    learning rate of the parameters below it is times the training's.
 
     Raises:
         ValueError: a prefix that no module of the network has.
@@ -43,6 +44,7 @@ class Model(nn.Module):
     def __init__(
         self, front_end: nn.Module, scale: nn.Module, network: nn.Module,
         activation: Activation = "none", made_once: bool = False, frozen: Sequence[str] = (),
+        lr_scales: Mapping[str, float] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.front_end = front_end
@@ -50,9 +52,10 @@ class Model(nn.Module):
         self.network = network
         self.activation = activation
         self.made_once = made_once
-        missing = set(frozen) - {name for name, _ in network.named_modules()}
+        self.lr_scales = lr_scales or {}
+        missing = {*frozen, *self.lr_scales} - {name for name, _ in network.named_modules()}
         if missing:
-            raise ValueError(f"the network has no {', '.join(sorted(missing))} to freeze")
+            raise ValueError(f"the network has no {', '.join(sorted(missing))}")
         self._frozen = [
             module for name, module in network.named_modules()
             if any(name == prefix or name.startswith(prefix + ".") for prefix in frozen)
@@ -63,6 +66,15 @@ class Model(nn.Module):
     def trained(self) -> list[nn.Parameter]:
         """The parameters that the optimiser changes."""
         return [p for p in self.network.parameters() if p.requires_grad]
+
+    def groups(self) -> list[dict[str, Any]]:
+        """These parameters (``params``) by how fast they learn (``lr_scale``), the others first."""
+        found: dict[float, list[nn.Parameter]] = {1.0: []}
+        for name, parameter in self.network.named_parameters():
+            below = (s for prefix, s in self.lr_scales.items() if name.startswith(f"{prefix}."))
+            if parameter.requires_grad:
+                found.setdefault(next(below, 1.0), []).append(parameter)
+        return [{"params": own, "lr_scale": scale} for scale, own in found.items() if own]
 
     def start_training(self) -> None:
         """Into training mode, but for what is frozen."""

@@ -73,6 +73,9 @@ class NetworkSystem:
             training begins, and on whose scale it stays.
         unlabelled: how batches draw from the clips without labels.
         procedure: how the loss of a batch comes about; without one by the terms of the loss.
+        lr_scales: prefix -> what the learning rate of parameters below it is times the training's.
+        activation_maps: whether the network gives class activation maps (``class_maps``) over an
+            image whose rows the front end knows in Hz (``band_edges``); reports show them.
 
     Raises:
         ValueError: a decision that is adapted without frames; stored features that are not cut.
@@ -103,6 +106,8 @@ class NetworkSystem:
         begins_as: str | None = None,
         unlabelled: Unlabelled = PASSES,
         procedure: Procedure | None = None,
+        lr_scales: Mapping[str, float] | None = None,
+        activation_maps: bool = False,
     ) -> None:
         as_it_is = excerpts.of_features and not excerpts.mirror and not excerpts.made_of
         if is_stored(front_end) and not as_it_is:
@@ -130,6 +135,8 @@ class NetworkSystem:
         self.start = start
         self.frozen = frozen
         self.begins_as = begins_as
+        self.lr_scales = lr_scales
+        self.activation_maps = activation_maps
         self._network = network
 
     @property
@@ -361,5 +368,6 @@ class NetworkSystem:
             scale = nn.ModuleDict(scale)
         network = self._network(shape, classes)
         return Model(
-            front_end, scale, network, self.activation, self.excerpts.of_features, self.frozen
-        )
+            front_end, scale, network, self.activation, self.excerpts.of_features, self.frozen,
+            self.lr_scales,
+        )  # fmt: skip

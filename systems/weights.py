@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -105,14 +106,25 @@ class Weights:
             raise UserError(f"{what} (SHA-256 {digest[:16]}, not {self.sha256}): {otherwise}.")
 
 
-# ImageNet classifiers, as torchvision published them. timm's networks have the same names in them,
-# but for VGG's dense layers, which are convolutions there.
+# ImageNet classifiers, as torchvision published them (BSD-3-Clause). timm's networks have the same
+# names in them, but for VGG's dense layers, which are convolutions there, and DenseNet's layers.
 IMAGENET = {
     "resnet18": Weights("https://download.pytorch.org/models/resnet18-f37072fd.pth", "f37072fd"),
     "resnet34": Weights("https://download.pytorch.org/models/resnet34-b627a593.pth", "b627a593"),
     "resnet50": Weights("https://download.pytorch.org/models/resnet50-0676ba61.pth", "0676ba61"),
     "resnet101": Weights("https://download.pytorch.org/models/resnet101-63fe2227.pth", "63fe2227"),
     "vgg16": Weights("https://download.pytorch.org/models/vgg16-397923af.pth", "397923af"),
+    "vgg16_bn": Weights("https://download.pytorch.org/models/vgg16_bn-6c64b313.pth", "6c64b313"),
+    "vgg19_bn": Weights("https://download.pytorch.org/models/vgg19_bn-c79401a0.pth", "c79401a0"),
+    "densenet121": Weights(
+        "https://download.pytorch.org/models/densenet121-a639ec97.pth", "a639ec97"
+    ),
+    # torchvision's has other modules; this one is timm's own (Apache-2.0).
+    "efficientnet_b0": Weights(
+        "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
+        "efficientnet_b0_ra-3dd342df.pth",
+        "3dd342df",
+    ),
 }
 
 
@@ -183,7 +195,9 @@ def load_part(network: nn.Module, prefix: str, path: Path, fresh: Sequence[str] 
 
 
 def _as_timm(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Weights under timm's names and shapes; what is not a VGG of torchvision stays as it is."""
+    """Weights under timm's names and shapes: those of a VGG or DenseNet of torchvision."""
+    renamed = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)")  # of an older torchvision
+    state = {renamed.sub(r"\1\2", name): value for name, value in state.items()}
     if "classifier.6.weight" not in state:
         return state
     names = {"classifier.0": ("pre_logits.fc1", (512, 7, 7)),

@@ -18,6 +18,7 @@ from systems.context import Context
 from systems.data.dataset import ClipSet
 from systems.data.splits import TrainingData
 from systems.errors import UserError
+from systems.listening import Model
 from systems.outputs import Outputs
 from systems.training.history import History
 from systems.training.labelling import Only
@@ -69,6 +70,42 @@ def test_cosine_goes_to_zero_over_all_epochs() -> None:
     history, _ = train(replace(BASE, schedule=Schedule("cosine")))
     expected = [(1 + np.cos(np.pi * epoch / 8)) / 2 for epoch in range(8)]
     np.testing.assert_allclose(rates(history), expected, atol=1e-9)
+
+
+def test_one_cycle_is_torchs_step_by_step_and_no_refit_replays_it(tmp_path: Path) -> None:
+    training = replace(BASE, schedule=Schedule("one_cycle"))
+    history, _ = train(training, Context(tmp_path))
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    judge = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1.0, 8 * 4, cycle_momentum=False)
+    expected = []
+    for step in range(8 * 4):
+        judge.step()
+        if step % 4 == 3:
+            expected.append(optimiser.param_groups[0]["lr"])
+    np.testing.assert_allclose(rates(history), expected)
+    assert max(expected) > 30 * expected[-1]
+    refit, states = train(training, Context(rates=(0.5,) * 8), validation=False)
+    assert rates(refit) == rates(history)
+    cut, _ = train(training, Context(tmp_path / "cut", last_step=3), validation=False)
+    _, resumed = train(training, Context(tmp_path / "cut"), validation=False)
+    assert rates(cut) == rates(history)[:3]
+    assert all(torch.equal(v, resumed[0][k]) for k, v in states[0].items())
+
+
+def test_parts_of_a_network_learn_at_their_own_rates() -> None:
+    network = nn.ModuleDict({"body": nn.Linear(3, 3), "head": nn.Linear(3, 2)})
+    model = Model(nn.Identity(), nn.Identity(), network, lr_scales={"body": 0.1})
+    for optimiser in (
+        replace(BASE, optimiser=name, learning_rate=0.5).optimiser_of(model.groups())
+        for name in ("adamw", "sgd", "lamb")
+    ):
+        rate = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
+        assert rate == {id(p): 0.05 if name.startswith("body") else 0.5
+                        for name, p in network.named_parameters()}  # fmt: skip
+    network["body"].requires_grad_(False)
+    assert [group["lr_scale"] for group in model.groups()] == [1.0]
+    with pytest.raises(ValueError, match="trunk"):
+        Model(nn.Identity(), nn.Identity(), network, lr_scales={"trunk": 0.1})
 
 
 def test_a_training_goes_back_to_its_best_epoch_at_a_lower_rate(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -104,7 +105,27 @@ def test_torchvisions_layout_loads_into_timms_network_and_says_the_same(
         torch.testing.assert_close(last(ours.backbone(x)), theirs(x), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "vgg16"])
+def test_an_older_torchvisions_names_of_a_densenet_load_too(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs = torchvision.models.densenet121(weights=None).eval()
+    layer = re.compile(r"(denselayer\d+\.(?:norm|conv))(\d)")
+    state = {layer.sub(r"\1.\2", name): value for name, value in theirs.state_dict().items()}
+    assert set(state) != set(theirs.state_dict())
+    torch.save(state, tmp_path / "net.pth")
+    ours = Network("densenet121").eval()
+    StartFrom(str(tmp_path / "net.pth"), "densenet121", "backbone.trunk")(ours, Context())
+    x = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            theirs.classifier(ours.backbone(x)), theirs(x), atol=1e-4, rtol=1e-4
+        )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "resnet34", "resnet50", "resnet101", "vgg16", "vgg16_bn", "vgg19_bn",
+     "densenet121"],
+)  # fmt: skip
 def test_the_digests_are_those_of_torchvisions_file_names(name: str) -> None:
     published = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].url
     assert published == IMAGENET[name].url

@@ -20,6 +20,7 @@ from orchestrator.search.study import Search
 from orchestrator.search.tasks import cpus_of_tasks, in_parallel
 from orchestrator.training.final import run_final, run_refit
 from orchestrator.training.job import Job
+from orchestrator.training.relevance import run_relevance
 from orchestrator.training.trial import best_step, train_fold
 from systems.metrics import metric
 
@@ -159,6 +160,17 @@ def finish(
         progress.phase(f"{what}: {len(tasks)} members", len(tasks))
         cpus = [wanted for _, wanted in tasks]
         in_parallel(run_final, job, [t for t, _ in tasks], cpus, plan.resources, stop, progress)
+
+
+def explain(run: RunDir, job: Job, best: Member, stop: Stop, progress: Progress) -> None:
+    """Note which frequencies the best trial decides by, where its system can say so."""
+    trial, number = best.run.trial(best.number), best.number
+    if not getattr(job.plan.entry().build(job.config(trial)), "activation_maps", False):
+        run.relevance.unlink(missing_ok=True)  # of another trial
+    elif not run.relevance.exists() or read_json(run.relevance)["trial"] != number:
+        progress.phase("which frequencies the best trial decides by", 1)
+        cpus = cpus_of_tasks(1, job.plan.resources)
+        in_parallel(run_relevance, job, [(number,)], cpus, job.plan.resources, stop, progress)
 
 
 def refit(job: Job, number: int, last_step: int, stop: Stop, progress: Progress) -> None:

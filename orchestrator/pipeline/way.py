@@ -111,6 +111,8 @@ def _work(run: RunDir, dataset: Dataset, splits: Splits, stop: Stop, progress: P
         for mine in _by_run(chosen):
             if tasks := members.final_tasks(plan, rows, mine[0].run, snapshots):
                 members.finish(plan, jobs.driven(mine[0]), tasks, stop, progress)
+        if plan.purpose != "stack":
+            members.explain(run, jobs.own(), chosen[0], stop, progress)
         stop.check()
         progress.phase("score the test part", None)
         scoring.score_test_once(run, dataset, jobs.sound(chosen[0]), rows, columns)

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from orchestrator.report.figures import THEME, Image, render, whole_numbers
+from orchestrator.report.relevance_plots import draw_relevance
 from orchestrator.report.search_plots import SearchPlots, draw_search
 from orchestrator.report.series_plots import series_picture
 from orchestrator.report.stage_plots import StagePlots, draw_stage
@@ -39,6 +40,7 @@ class Plots:
     curves: Image | None
     classes: Image | None
     examples: tuple[Image, ...]
+    relevance: Image | None = None
 
 
 def draw(results: Mapping[str, Any], folder: Path) -> Plots:
@@ -55,6 +57,7 @@ def draw(results: Mapping[str, Any], folder: Path) -> Plots:
             _example(example, results, folder / "examples" / f"{i:02d}_{_file_name(example)}.png")
             for i, example in enumerate(examples, start=1)
         ),
+        draw_relevance(results, folder / "frequency_relevance.png"),
     )
 
 

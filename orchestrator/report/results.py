@@ -45,6 +45,7 @@ def collect(run: RunDir) -> dict[str, Any]:
         "judging": _judging(members.get("judged")),
         "refused": refused(run, plan.stage.learners),
         "stage": read_json(run.diagnostics) if stack and run.diagnostics.exists() else None,
+        "relevance": read_json(run.relevance) if run.relevance.exists() else None,
         "test": scores,
         "paper": paper_rows(plan, scores, held_out_rows(run)),
         "cost": _cost(run, trials, stack),

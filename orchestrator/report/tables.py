@@ -24,6 +24,7 @@ def tables(results: Mapping[str, Any]) -> dict[str, Table]:
         "class_comparison": _comparison_table(results),
         "paper": _paper_table(results),
         "importance": _importance_table(results),
+        "frequency_relevance": _relevance_table(results),
     }
 
 
@@ -206,6 +207,15 @@ def class_comparison(results: Mapping[str, Any]) -> list[Row]:
 
 def _importance_table(results: Mapping[str, Any]) -> Table:
     return ["key", "importance"], results["importance"] or []
+
+
+def _relevance_table(results: Mapping[str, Any]) -> Table:
+    rows = [
+        {"class": name, "clips": of_class["clips"], **band}
+        for name, of_class in (results.get("relevance") or {"classes": {}})["classes"].items()
+        for band in of_class["bands"]
+    ]
+    return ["class", "clips", "from", "to", "value", "low", "high"], rows
 
 
 def _paper_table(results: Mapping[str, Any]) -> Table:

@@ -19,6 +19,7 @@ statistics.npz         statistics of the clips, where a meta-learner uses them
 scores.json            the scores of the test part
 counts/                per clip and class what members and scored models got right and wrong
 tracking.json          what MLflow was last shown, and how the files were then
+relevance.json         which frequencies the best trial decides by, where its network says so
 clock.json             seconds that the run has worked
 store.json             which waveform stores it reads
 results.json           every number of the report
@@ -224,6 +225,7 @@ class RunDir:
         self.comparisons = path / "stack" / "comparisons.json"
         self.judged = path / "judged.json"
         self.diagnostics = path / "stack" / "diagnostics.json"
+        self.relevance = path / "relevance.json"
         self.store = path / "store.json"
         self.results = path / "results.json"
         self.report = path / "report"

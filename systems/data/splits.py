@@ -140,7 +140,8 @@ def make_splits(
         searched=1 if enough else len(folds),
         unlabelled={
             "unlabelled": (*_of_role(dataset, "unlabelled"), *(i for i in ids if i in hidden)),
-            **{role: _of_role(dataset, role) for role in ("out_of_domain", *SEARCHED)},
+            "out_of_domain": _of_role(dataset, "out_of_domain"),
+            **{role: _of_role(dataset, role) for role in SEARCHED},
         },
         notes=_unvalidated(dataset, counting),
         judged=judged,

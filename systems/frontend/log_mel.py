@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchaudio.functional import spectrogram
@@ -75,6 +76,15 @@ class LogMel:
     def shape(self, samples: int) -> tuple[int, int, int]:
         """(1, F, T)."""
         return 1, self.bands, self.frames(samples)
+
+    def band_edges(self) -> np.ndarray:
+        """Where bands begin and end [F + 1], Hz: halfway between their middles."""
+        from librosa import mel_frequencies
+
+        fmax, htk = self.fmax or self.rate / 2, self.mel == "htk"
+        points = mel_frequencies(self.bands + 2, fmin=self.fmin, fmax=fmax, htk=htk)
+        between = (points[1:-2] + points[2:-1]) / 2
+        return np.concatenate([points[:1], between, points[-1:]])
 
     def build(self) -> LogMelFrontEnd:
         return LogMelFrontEnd(self)

@@ -37,11 +37,22 @@ class Backbone(nn.Module):
         self.width = int(self.trunk.head_hidden_size)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.pooled(self.maps(x))
+
+    def maps(self, x: Tensor) -> Tensor:
+        """The last feature maps [B, C, h, w] of images."""
         if x.shape[1] == 1:
             x = x.expand(-1, self.channels, -1, -1)
         if self.size:
-            x = nn.functional.interpolate(x, (self.size, self.size), mode="bilinear")
-        pooled: Tensor = self.trunk(x)
+            shrinks = max(x.shape[2:]) > self.size
+            size = (self.size, self.size)
+            x = nn.functional.interpolate(x, size, mode="bilinear", antialias=shrinks)
+        maps: Tensor = self.trunk.forward_features(x)  # type: ignore[operator]
+        return maps
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        """What the trunk makes of its last maps: [B, width]."""
+        pooled: Tensor = self.trunk.forward_head(maps, pre_logits=True)  # type: ignore[operator]
         return pooled
 
 
@@ -73,7 +84,7 @@ def dense(*widths: int, dropout: float = 0.0) -> nn.Sequential:
 
 
 class ImageNetwork(nn.Module):
-    """Features [B, 1, F, T] as an image -> logits [B, K]: a backbone, then dense layers."""
+    """Features [B, 1 or C, F, T] as an image -> logits [B, K]: a backbone, then dense layers."""
 
     def __init__(
         self, backbone: Backbone, hidden: tuple[int, ...], classes: int, dropout: float = 0.0
@@ -84,3 +95,21 @@ class ImageNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Outputs:
         return Outputs(self.head(self.backbone(x)))
+
+    def class_maps(self, x: Tensor) -> Tensor:
+        """Class activation maps [B, K, h, w] of images: where each class's logit comes from.
+
+        Grad-CAM (Selvaraju et al. 2017) without its ReLU: the last feature maps, weighted by the
+        logit's mean gradient with respect to each. Of a global mean and one dense layer it is CAM
+        (Zhou et al. 2016), whose mean over the map is the logit less its bias.
+        """
+        with torch.enable_grad():
+            maps = self.backbone.maps(x).detach().requires_grad_()
+            logits = self.head(self.backbone.pooled(maps))
+            places = maps.shape[2] * maps.shape[3]
+            found = []
+            for of_class in logits.sum(0):
+                (gradient,) = torch.autograd.grad(of_class, maps, retain_graph=True)
+                weights = places * gradient.mean((2, 3), keepdim=True)
+                found.append((weights * maps).sum(1).detach())
+        return torch.stack(found, dim=1)

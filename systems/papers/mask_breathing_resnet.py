@@ -98,6 +98,7 @@ def mask(c: MaskConfig) -> NetworkSystem:
         ),
         activation="softmax",
         frames=False,
+        activation_maps=c.features == "log_mel",
         start=StartFrom(c.weights, c.backbone, "backbone.trunk"),
         loss=[CrossEntropy()],
         training=c.training,

@@ -21,22 +21,34 @@ class Schedule:
     what it watches (``on``, of the validation part) has not been better for more than ``patience``
     epochs; without a validation part a refit goes through the folds' median rates. ``cosine``: to
     zero over all epochs; ``cosine_restarts``: over ``every`` epochs, then anew from the first rate.
-    ``from_best``: where the kept epoch has been the best for more than
-    ``patience`` epochs, times ``factor`` and on from that epoch's weights, ``stages`` times in all;
-    the training ends with the last (but_asc_fusion).
+    ``one_cycle``: update by update, up to the rate in three tenths of them and down to nearly
+    nothing in the others (``OneCycleLR``). ``from_best``: where the kept epoch has been the best
+    for more than ``patience`` epochs, times ``factor`` and on from that epoch's weights, ``stages``
+    times in all; the training ends with the last (but_asc_fusion).
     """
 
-    kind: Literal["constant", "steps", "plateau", "cosine", "cosine_restarts", "from_best"] = (
-        "constant"
-    )
+    kind: Literal[
+        "constant", "steps", "plateau", "cosine", "cosine_restarts", "one_cycle", "from_best"
+    ] = "constant"
     factor: float = 1.0
     every: int = 1
     patience: int = 0
     on: Watched = "metric"
     stages: int = 3
 
-    def build(self, optimiser: torch.optim.Optimizer, epochs: int, mode: str) -> Any:
-        """The scheduler; ``mode`` says which way the metric is better."""
+    @property
+    def by_step(self) -> bool:
+        """Whether the rate changes after every update, not after an epoch."""
+        return self.kind == "one_cycle"
+
+    @property
+    def needs_validation(self) -> bool:
+        """Whether the rate follows what the validation part says."""
+        return self.kind in ("plateau", "from_best")
+
+    def build(self, optimiser: torch.optim.Optimizer, epochs: int, updates: int, mode: str) -> Any:
+        """The scheduler of so many epochs of so many updates; ``mode`` says which way the metric is
+        better."""
         schedulers = torch.optim.lr_scheduler
         if self.kind == "steps":
             return schedulers.StepLR(optimiser, self.every, self.factor)
@@ -44,6 +56,9 @@ class Schedule:
             return schedulers.CosineAnnealingLR(optimiser, epochs)
         if self.kind == "cosine_restarts":
             return schedulers.CosineAnnealingWarmRestarts(optimiser, self.every)
+        if self.kind == "one_cycle":
+            peaks = [group["lr"] for group in optimiser.param_groups]
+            return schedulers.OneCycleLR(optimiser, peaks, epochs * updates, cycle_momentum=False)
         if self.kind == "plateau":
             better: Any = mode if self.on == "metric" else "min"
             return schedulers.ReduceLROnPlateau(optimiser, better, self.factor, self.patience)
@@ -140,20 +155,30 @@ class Training:
             return self.steps_per_epoch or math.ceil(unlabelled / self.unlabelled)
         return self.steps_per_epoch or math.ceil(labelled / self.labelled)
 
+    def updates(self, labelled: int, unlabelled: int) -> int:
+        """Steps of the optimiser in such an epoch."""
+        return math.ceil(self.steps(labelled, unlabelled) / self.accumulate)
+
     @property
     def watches_loss(self) -> bool:
         """Whether the loss of the validation part decides anything."""
         plateau = self.schedule.kind == "plateau" and self.schedule.on == "loss"
         return plateau or self.keep.on == "loss"
 
-    def optimiser_of(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser of some parameters.
+    def optimiser_of(
+        self, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]]
+    ) -> torch.optim.Optimizer:
+        """The optimiser of some parameters, or of groups (``params``) that learn at ``lr_scale``
+        times the rate.
 
         Raises:
             ValueError: neither torch nor timm has one of this name.
         """
         rate, decay = self.learning_rate, self.weight_decay
-        trained = [p for p in parameters if p.requires_grad]
+        groups: list[Any] = list(parameters)
+        if not isinstance(next(iter(groups), None), dict):
+            groups = [{"params": [p for p in groups if p.requires_grad], "lr_scale": 1.0}]
+        trained = [{**group, "lr": rate * group["lr_scale"]} for group in groups]
         simple: dict[str, Any] = {
             "adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "nadam": torch.optim.NAdam
         }  # fmt: skip

@@ -249,9 +249,15 @@ class Loop:
                 "the training is of unlabelled clips too, and there are none: give some, or hide "
                 "the labels of some."
             )
-        optimiser = recipe.training.optimiser_of(model.trained())
+        optimiser = recipe.training.optimiser_of(model.groups())
         epochs, mode = recipe.training.epochs, metric(data.metric).mode
         judged = data.validation
+        labelled = recipe.batches.source(model, hearing, data, context)
+        unlabelled = None
+        if recipe.training.unlabelled:
+            ids = data.unlabelled["unlabelled"].clip_ids
+            unlabelled = hearing.examples(model, ids, context)
+        updates = recipe.training.updates(len(labelled), len(unlabelled or ()))
         if recipe.procedure is None:
             network = context.data_parallel(model.network)
             procedure: Steps = Supervised(network, recipe.terms, context, recipe.views)
@@ -263,13 +269,11 @@ class Loop:
             recipe,
             hearing,
             data,
-            recipe.batches.source(model, hearing, data, context),
-            hearing.examples(model, data.unlabelled["unlabelled"].clip_ids, context)
-            if recipe.training.unlabelled
-            else None,
+            labelled,
+            unlabelled,
             None if judged is None else hearing.track(model, judged.clip_ids, context),
             optimiser,
-            recipe.training.schedule.build(optimiser, epochs, mode),
+            recipe.training.schedule.build(optimiser, epochs, updates, mode),
             context,
         )
 
@@ -328,6 +332,8 @@ class Loop:
         if self.recipe.training.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.trained(), self.recipe.training.clip_norm)
         self.optimiser.step()
+        if self.recipe.training.schedule.by_step:
+            self.scheduler.step()
 
     def validation_targets(self, rows: Sequence[int], starts: np.ndarray, outputs: Any) -> Tensor:
         """Targets of excerpts of the validation part, as long as what the network says of them."""
@@ -339,9 +345,10 @@ class Loop:
     def set_rate(self, epoch: int) -> None:
         """In a refit after plateaus: the learning rate that the folds had in this epoch."""
         rates = self.context.rates
-        if self.data.validation is None and rates:
+        follows = self.recipe.training.schedule.needs_validation
+        if self.data.validation is None and rates and follows:
             for group in self.optimiser.param_groups:
-                group["lr"] = rates[min(epoch, len(rates)) - 1]
+                group["lr"] = rates[min(epoch, len(rates)) - 1] * group["lr_scale"]
 
     def goes_back(self, epoch: int, history: History) -> bool:
         """Whether the next epoch goes on from the best one, at a lower rate."""
@@ -353,10 +360,13 @@ class Loop:
         """Note the epoch's learning rate, and set the next one's."""
         if self.scheduler is None:
             return
-        metrics["learning_rate"] = self.optimiser.param_groups[0]["lr"]
+        first = self.optimiser.param_groups[0]
+        metrics["learning_rate"] = first["lr"] / first["lr_scale"]
         schedule = self.recipe.training.schedule
         if isinstance(self.scheduler, FromBest):
             return  # once it is known which epochs are kept
+        if schedule.by_step:
+            return
         if schedule.kind != "plateau":
             self.scheduler.step()
         elif data.validation is not None:
