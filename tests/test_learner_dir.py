@@ -10,7 +10,8 @@ import stacked
 from orchestrator.console.progress import Progress
 from orchestrator.pipeline.stack import _renew
 from orchestrator.runs.files import write_json
-from orchestrator.runs.rundir import LearnerDir, RunDir
+from orchestrator.runs.learner_dir import LearnerDir
+from orchestrator.runs.rundir import RunDir
 from orchestrator.stacking.families import learner
 from systems.errors import UserError
 

@@ -17,7 +17,8 @@ from orchestrator.planning.learners import stack_names
 from orchestrator.planning.resolve import reload
 from orchestrator.planning.stacks import make_stack_plan
 from orchestrator.runs.files import read_json
-from orchestrator.runs.rundir import LearnerDir, RunDir
+from orchestrator.runs.learner_dir import LearnerDir
+from orchestrator.runs.rundir import RunDir
 from orchestrator.runs.storage import find_run, root_of
 from orchestrator.stacking.families import kind_of, load_learner
 from orchestrator.stacking.stage import refused, remember

@@ -28,7 +28,8 @@ from orchestrator.members.rows import (
 from orchestrator.pipeline.jobs import Jobs
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json
-from orchestrator.runs.rundir import LearnerDir, RunDir
+from orchestrator.runs.learner_dir import LearnerDir
+from orchestrator.runs.rundir import RunDir
 from orchestrator.stacking.crossfit import fused
 from orchestrator.stacking.families import load_learner
 from orchestrator.stacking.learner import Learner

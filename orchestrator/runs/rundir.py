@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.runs.driver import Driver, DriverFile, check_generation, is_driven
 from orchestrator.runs.files import append_step, read_json, read_lines, write_json
+from orchestrator.runs.learner_dir import LearnerDir
 from orchestrator.runs.lease import Superseded, is_alive, machine
 from orchestrator.runs.mirror import mirror_of
 from systems.errors import UserError
@@ -164,43 +165,6 @@ class TrialDir:
         folder = self.path / "attempts"
         paths = sorted(folder.glob("*.json"), key=lambda p: int(p.stem)) if folder.exists() else []
         return [read_json(path) for path in paths]
-
-
-class LearnerDir:
-    """The files of one meta-learner. ``scores`` comes last: where it is, all is."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.name = path.name
-        self.learner = path / "learner.json"
-        self.scores = path / "scores.json"
-        self.refused = path / "refused.json"
-        self.out_of_fold = self.predictions("out_of_fold")
-        self.test = self.predictions("test")
-        self.folds = path / "folds"
-        self.alone = path / "alone"
-        self.searched = self.search("final") / "trials.json"
-
-    def predictions(self, part: str) -> Path:
-        """What it says of a part: ``test``, ``out_of_fold``."""
-        return self.path / f"{part}.npz"
-
-    def search(self, where: str) -> Path:
-        """The search of its settings on all rows (``final``), or without those of a fold."""
-        return self.path / "search" / where
-
-    def clear_parts(self) -> None:
-        """Remove what a killed fit would go on from."""
-        for folder in (self.folds, self.alone):
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def set_aside(self) -> Path:
-        """Move the folder out of stage two's way, and keep it; returns where it is now."""
-        aside = self.path.parent.with_name("stack.aside")
-        aside.mkdir(exist_ok=True)
-        to = aside / f"{self.name}.{1 + len(list(aside.glob(f'{self.name}.*')))}"
-        self.path.rename(to)
-        return to
 
 
 class RunDir:

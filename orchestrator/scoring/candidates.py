@@ -11,7 +11,8 @@ from orchestrator.members.seen import Members, Targets
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.variants import decision_variants, is_transductive, variants_of
 from orchestrator.runs.files import read_json
-from orchestrator.runs.rundir import LearnerDir, RunDir
+from orchestrator.runs.learner_dir import LearnerDir
+from orchestrator.runs.rundir import RunDir
 from orchestrator.scoring.ledger import FITTED
 from orchestrator.stacking.crossfit import fused
 from orchestrator.stacking.families import load_learner

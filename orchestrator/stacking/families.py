@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.plan.stage import Manner
 from orchestrator.runs.files import read_json
-from orchestrator.runs.rundir import LearnerDir
+from orchestrator.runs.learner_dir import LearnerDir
 from orchestrator.stacking.learner import Learner
 from orchestrator.stacking.wrappers.around import Around
 from orchestrator.stacking.wrappers.chosen import OverChosen

@@ -16,7 +16,7 @@ import numpy as np
 
 from orchestrator.members.seen import Kind, Members, Snapshots, Targets
 from orchestrator.runs.files import write_json
-from orchestrator.runs.rundir import LearnerDir
+from orchestrator.runs.learner_dir import LearnerDir
 from systems import config as configs
 from systems.data.dataset import Event, LabelKind
 from systems.postprocessing.decoding import Decoding, decode

@@ -16,7 +16,8 @@ from orchestrator.members.rows import OutOfFold
 from orchestrator.members.seen import Members, Snapshots, Targets, answer, joined
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json, write_json
-from orchestrator.runs.rundir import LearnerDir, RunDir
+from orchestrator.runs.learner_dir import LearnerDir
+from orchestrator.runs.rundir import RunDir
 from orchestrator.stacking.crossfit import fold_masks, fused, in_order, outer_folds
 from orchestrator.stacking.diagnostics import diagnose
 from orchestrator.stacking.families import kind_of, learner, load_learner

@@ -10,7 +10,8 @@ from typing import Any
 
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json
-from orchestrator.runs.rundir import LearnerDir, RunDir
+from orchestrator.runs.learner_dir import LearnerDir
+from orchestrator.runs.rundir import RunDir
 from orchestrator.search.study import cause_of
 from orchestrator.tracking.about import (
     device_tag,

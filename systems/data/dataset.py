@@ -27,7 +27,10 @@ LabelKind = Literal[
     "withheld",
 ]
 Role = Literal["labelled", "unlabelled", "out_of_domain", "query", "gallery", "template"]
-SEARCHED: tuple[Role, ...] = ("gallery", "template")  # roles whose clips are the columns of the answers, all of them
+SEARCHED: tuple[Role, ...] = (
+    "gallery",
+    "template",
+)  # roles whose clips are the columns of the answers, all of them
 
 
 class Event(NamedTuple):
