@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -106,8 +107,8 @@ class Node:
     """A Ray node on this machine, with a disk of its own for its copies of storage roots."""
 
     def __init__(self, folder: Path, copies: Path, *arguments: str) -> None:
-        self.folder = folder
-        with open(folder.with_suffix(".log"), "wb") as log:
+        self.said = folder.with_suffix(".log")
+        with open(self.said, "wb") as log:
             self.process = subprocess.Popen(
                 [str(Path(sys.executable).with_name("python")), "-m", "ray.scripts.scripts",
                  "start", "--block", "--disable-usage-stats",
@@ -115,6 +116,11 @@ class Node:
                 env={**os.environ, "SOUNDSWEEP_MIRROR": str(copies)}, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
+
+    def is_up(self) -> bool:
+        said = self.said.read_text()
+        assert self.process.poll() is None, said[-3000:]
+        return "Ray runtime started" in said
 
     def kill(self) -> None:
         """Let the node end with all its processes, as a machine that is switched off."""
@@ -132,18 +138,20 @@ def nodes(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Node
     folder = Path(tempfile.mkdtemp(prefix="rt_", dir="/tmp"))
     port = free_port()
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     started = list[Node]()
     try:
         started.append(Node(
             folder / "head", bucket.folder / "head", "--head", f"--port={port}", "--num-cpus=0",
             "--include-dashboard=false", f"--temp-dir={folder}/ray",
         ))  # fmt: skip
-        wait_until(lambda: b"started" in (folder / "head.log").read_bytes())
+        wait_until(started[0].is_up)
         for name in ("first", "second"):
             started.append(Node(folder / name, bucket.folder / name,
                                 f"--address=127.0.0.1:{port}", "--num-cpus=1"))  # fmt: skip
-        for name in ("first", "second"):
-            wait_until(lambda name=name: b"started" in (folder / f"{name}.log").read_bytes())
+        for node in started:
+            wait_until(node.is_up)
         yield started
     finally:
         for node in reversed(started):

@@ -10,14 +10,11 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.runs.files import disk_is_full
 from orchestrator.runs.lease import Superseded
 from orchestrator.runs.mirror import LOG, mirror_at
 from orchestrator.runs.objects import ObjectsError, patiently
 from orchestrator.runs.rundir import RunDir
-from orchestrator.training.job import Job, Report
-from orchestrator.training.trial import run_trial
-from systems.errors import UserError
+from orchestrator.training.job import Job
 
 PAUSE = 5.0  # seconds, at least, between two publications of a trial that is being trained
 
@@ -82,22 +79,6 @@ class Node:
         name = Path(self.job.run).name
         if self._mirror.lease(name).read().get("generation") != self.job.generation:
             raise Superseded(f"generation {self.job.generation} of {name} has ended")
-
-
-def run_trial_there(
-    job: Job, number: int, params: dict[str, Any], report: Report
-) -> dict[str, Any]:
-    """:func:`run_trial` on whatever node this is."""
-    try:
-        node = Node(job, number)
-        outcome = run_trial(node.job, number, params, report)
-        node.end()
-    except (UserError, OSError) as error:  # no fault of the trial's
-        full = disk_is_full(error, Path(job.run))
-        if full is None and not isinstance(error, UserError):
-            raise
-        return {"outcome": "halted", "cause": full or str(error)}
-    return outcome
 
 
 def run_there(function: Callable[..., None], job: Job, number: int, *more: Any) -> None:
