@@ -200,3 +200,26 @@ def test_an_answer_that_was_lost_is_no_lost_lease(bucket: Bucket) -> None:
     )
     assert slate.replace(first, record)
     assert not slate.replace(first, {"generation": 1, "heartbeat": 2})
+
+
+def test_a_checkpoint_is_published_by_its_own_training(bucket: Bucket) -> None:
+    """Another one may be between two of its files."""
+    one, two = host(bucket, "one"), host(bucket, "two")
+    trial = one.root / "it/trials/00000"
+    for fold in (0, 1):
+        write(one, f"it/trials/00000/fold{fold}/checkpoint.pt", "first")
+        write(one, f"it/trials/00000/fold{fold}/checkpoint_crossed_1.pt", "first")
+    one.publish("it/")
+    for fold in (0, 1):
+        write(one, f"it/trials/00000/fold{fold}/checkpoint.pt", "second")
+        (trial / f"fold{fold}/checkpoint_crossed_1.pt").unlink()
+    one.publish("it/trials/00000/", training=trial / "fold1")
+    two.fetch("it/")
+    names = "trials/00000/fold0/checkpoint.pt", "trials/00000/fold0/checkpoint_crossed_1.pt"
+    assert contents(two) == {
+        **dict.fromkeys(names, "first"), "trials/00000/fold1/checkpoint.pt": "second",
+    }  # fmt: skip
+    (trial / "fold0/checkpoint.pt").unlink()  # it has ended
+    one.publish("it/trials/00000/", training=trial / "fold1")
+    two.fetch("it/")
+    assert contents(two) == {"trials/00000/fold1/checkpoint.pt": "second"}

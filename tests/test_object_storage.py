@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pickle
+import secrets
 import shutil
 import signal
 import socket
@@ -19,9 +22,17 @@ from bucket import ROOT, Bucket, Proxy, served
 from command import HERE, SEARCH, in_process, soundsweep, wait_until
 from faulted import assert_equal_to, openings
 
+from orchestrator.console.interrupts import Stop
+from orchestrator.console.progress import Progress
+from orchestrator.pipeline.jobs import Jobs
+from orchestrator.planning.resolve import reload
 from orchestrator.runs import lease, objects
 from orchestrator.runs.files import read_json, read_lines
+from orchestrator.runs.lease import Superseded
 from orchestrator.runs.rundir import RunDir
+from orchestrator.runs.storage import root_of
+from orchestrator.training.elsewhere import hand_over
+from orchestrator.training.trial import run_trial_there
 
 pytestmark = pytest.mark.all
 RESUME = ("run", "--resume", "it", "--storage", ROOT)
@@ -49,7 +60,8 @@ def begun(cwd: Path, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
@@ -102,19 +114,69 @@ def test_a_stack_over_runs_of_an_object_store(
     assert read_json(bucket.run("both", "three") / "results.json")["test"]["rows"]
 
 
+def test_a_node_without_a_common_disk_trains_what_it_fetches(
+    bucket: Bucket, tmp_path: Path, task4_folder: Path
+) -> None:
+    """Without Ray: a job that arrives on another host, and what the driver has when it is done."""
+    few = ("--trials", "1", "--top-k", "1", "--max-epochs", "2", "--stack", "none")
+    in_process(*sweep(task4_folder), *few, *HERE, cwd=tmp_path, check=True)
+    with RunDir(bucket.run("it", "one")).drive() as run:
+        plan = run.plan
+        dataset, splits = reload(plan)
+        with Stop() as stop, Jobs(run, dataset, splits, stop, Progress()) as jobs:
+            sent = pickle.dumps(jobs.own())
+        expected = read_json(run.trial(0).result)
+        expected_epochs = len(read_lines(run.trial(0).metrics))
+        params = read_json(run.trial(0).config)["params"]
+
+        bucket.on_host("two")
+        job, told = pickle.loads(sent), []
+        outcome = run_trial_there(job, 1, params, told.append)
+        two = next((bucket.folder / "two").iterdir())
+        assert len(list(two.glob("store/*/waveforms.f32"))) == 1
+        assert not (two / "it/plan.json").exists()  # no more than it needs
+        assert len(told) == expected_epochs
+
+        bucket.on_host("one")
+        hand_over(pickle.loads(sent), 1)
+        assert read_json(run.trial(1).result) == outcome
+        assert outcome["outcome"] == expected["outcome"] == "complete"
+        assert len(read_lines(run.trial(1).metrics)) == expected_epochs
+        assert (run.trial(1).model(4) / "model.safetensors").exists()
+
+    bucket.on_host("three")
+    with RunDir(root_of(ROOT) / "it").drive():  # of another generation
+        bucket.on_host("two")
+        with pytest.raises(Superseded):
+            run_trial_there(pickle.loads(sent), 2, params, told.append)
+    assert not any("trials/00002" in key for key in bucket.objects())
+
+
 class Node:
     """A Ray node on this machine, with a disk of its own for its copies of storage roots."""
 
     def __init__(self, folder: Path, copies: Path, *arguments: str) -> None:
-        self.folder = folder
-        with open(folder.with_suffix(".log"), "wb") as log:
+        self.said, self.arguments = folder.with_suffix(".log"), arguments
+        self.copies = copies
+        self._start()
+
+    def _start(self) -> None:
+        with open(self.said, "wb") as log:
             self.process = subprocess.Popen(
-                [str(Path(sys.executable).with_name("python")), "-m", "ray.scripts.scripts",
-                 "start", "--block", "--disable-usage-stats",
-                 f"--dashboard-agent-listen-port={free_port()}", *arguments],
-                env={**os.environ, "SOUNDSWEEP_MIRROR": str(copies)}, stdout=log, stderr=log,
+                [sys.executable, "-m", "ray.scripts.scripts", "start", "--block",
+                 "--disable-usage-stats", f"--dashboard-agent-listen-port={free_port()}",
+                 *self.arguments],
+                env={**os.environ, "SOUNDSWEEP_MIRROR": str(self.copies)}, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
+
+    def is_up(self) -> bool:
+        said = self.said.read_text()
+        if self.process.poll() is not None:
+            assert "timed out during startup" in said, said[-3000:]
+            kill(self.process)
+            self._start()  # Ray gives a busy machine thirty seconds
+        return "Ray runtime started" in said
 
     def kill(self) -> None:
         """Let the node end with all its processes, as a machine that is switched off."""
@@ -132,18 +194,20 @@ def nodes(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Node
     folder = Path(tempfile.mkdtemp(prefix="rt_", dir="/tmp"))
     port = free_port()
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     started = list[Node]()
     try:
         started.append(Node(
             folder / "head", bucket.folder / "head", "--head", f"--port={port}", "--num-cpus=0",
             "--include-dashboard=false", f"--temp-dir={folder}/ray",
         ))  # fmt: skip
-        wait_until(lambda: b"started" in (folder / "head.log").read_bytes())
+        wait_until(started[0].is_up)
         for name in ("first", "second"):
             started.append(Node(folder / name, bucket.folder / name,
                                 f"--address=127.0.0.1:{port}", "--num-cpus=1"))  # fmt: skip
-        for name in ("first", "second"):
-            wait_until(lambda name=name: b"started" in (folder / f"{name}.log").read_bytes())
+        for node in started:
+            wait_until(node.is_up)
         yield started
     finally:
         for node in reversed(started):

@@ -64,6 +64,8 @@ def drive(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits, progress
     with full_disk_is_told(folder), folder.drive(), Stop(progress.say) as stop:
         if folder.note:
             progress.say(folder.note)
+        if plan.mlflow is None and folder.address != str(folder.path):
+            progress.say("MLflow's store is this machine's own (--mlflow names a server for all)")
         folder.write_plan(plan)
         with (
             logged(folder, plan) as log,

@@ -10,8 +10,8 @@ side was like when they were alike last.
   is whole, and the study, which tells of it) goes after all data, in the order in which it was
   written, and what is removed goes the other way round. Of a training its log goes first, which may
   be ahead of its checkpoint, and the checkpoint after what it refers to.
-- A training's files are published by its own process between two epochs (``but`` of
-  :meth:`Mirror.publish` leaves them to it): at other times they do not belong together.
+- A training's files are published by its own process between two epochs: at other times they do not
+  belong together.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import platformdirs
@@ -105,11 +105,17 @@ class Mirror:
         with self._alone(below):
             self._fetch(below, theirs)
 
-    def publish(self, below: str, but: str | None = None) -> None:
-        """Publish what has changed in the copy below a path (``run/``) since it was alike, ``but``
-        for what lies below another."""
+    def publish(self, below: str, but: str | None = None, *, training: Path | None = None) -> None:
+        """Publish what has changed in the copy below a path (``run/``) since it was alike.
+
+        Args:
+            below: the path.
+            but: another one, which is left out.
+            training: the folder of the training that publishes. Checkpoints of others may be in the
+                making: they are left to them.
+        """
         with self._alone(below):
-            self._publish(below, but)
+            self._publish(below, but, training)
 
     def _fetch(self, below: str, theirs: bool) -> None:
         there = {p: tag for p, tag in self.objects.tags(below).items() if not _is_own(p)}
@@ -129,7 +135,7 @@ class Mirror:
                 if path not in there:
                     (self.root / path).unlink(missing_ok=True)
 
-    def _publish(self, below: str, but: str | None) -> None:
+    def _publish(self, below: str, but: str | None, training: Path | None) -> None:
         files = self._files(below, but)
         with self._table() as table:
             known = _known(table, below)
@@ -137,7 +143,12 @@ class Mirror:
             known = {path: about for path, about in known.items() if not path.startswith(but)}
         changed = [p for p, (stat, _) in files.items() if known.get(p, ("", ""))[0] != stat]
         changed.sort(key=lambda path: files[path][1])
-        data_gone, texts_gone = _parted(p for p in known if p not in files)
+        gone = [path for path in known if path not in files]
+        if training is not None:
+            others = partial(self._is_anothers, training)
+            changed = [path for path in changed if not others(path)]
+            gone = [p for p in gone if not others(p) or not (self._folder(p) / CHECKPOINT).exists()]
+        data_gone, texts_gone = _parted(gone)
         self._remove(texts_gone)
         for _, some in itertools.groupby(sorted(changed, key=_turn), _turn):
             paths = [*some]
@@ -147,6 +158,14 @@ class Mirror:
             for path in paths:
                 self._send(path)
         self._remove(data_gone)
+
+    def _folder(self, path: str) -> Path:
+        return (self.root / path).parent
+
+    def _is_anothers(self, training: Path, path: str) -> bool:
+        """Whether a file is a checkpoint, and not of this training."""
+        is_own = training in (self.root / path).parents
+        return path.rpartition("/")[2].startswith("checkpoint") and not is_own
 
     def join_lines(self, path: str) -> None:
         """Make a file of JSON lines, here and there, hold the lines of both."""

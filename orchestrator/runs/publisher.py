@@ -92,8 +92,9 @@ class PublishingDriver:
 
     def _pass_on(self) -> None:
         """Let all that runs for this driver see in the copy that another has the run."""
-        file = DriverFile(self.run)
-        file.replace(file.read(), self.lease.slate.read())
+        file, new = DriverFile(self.run), self.lease.slate.read()
+        while not file.replace(file.read(), new):
+            pass  # renewed in between
 
     def _unpublished(self) -> str:
         return (

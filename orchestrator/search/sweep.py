@@ -17,7 +17,7 @@ from orchestrator.search.referee import OUT_OF_TIME, Referee, is_over
 from orchestrator.search.study import MOST_ATTEMPTS, Search, TrialState, cause_of
 from orchestrator.training.elsewhere import hand_over, publish_first
 from orchestrator.training.job import Job
-from orchestrator.training.trial_there import run_trial_there
+from orchestrator.training.trial import run_trial_there
 from systems.errors import UserError
 
 # (what trials share, number, parameters, report) -> outcome

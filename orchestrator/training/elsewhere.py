@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from orchestrator.runs.objects import ObjectsError, patiently
 from orchestrator.runs.rundir import RunDir
 from orchestrator.training.job import Job
 
+NONE = Path("none")  # for the folder of a training that has ended
 PAUSE = 5.0  # seconds, at least, between two publications of a trial that is being trained
 
 
@@ -34,21 +36,22 @@ class Node:
         if self._mirror is None:
             return
         self._below, self._published = _below(job, number), time.monotonic()
-        moved = _moved(job, Path(job.run).parent, self._mirror.root)
+        here = Path(job.run).parent
+        moved = job if here == self._mirror.root else _moved(job, here, self._mirror.root)
         self.job = replace(moved, published=self._publish_now_and_then)
         patiently(self._fetch)
 
     def end(self) -> None:
         """Publish what the trial has written."""
         if self._mirror is not None:
-            patiently(self._publish)
+            patiently(partial(self._publish, NONE))
 
-    def _publish_now_and_then(self) -> None:
+    def _publish_now_and_then(self, training: Path) -> None:
         assert self._mirror is not None
         with suppress(ObjectsError):  # it will be later
             if time.monotonic() - self._published > PAUSE:
                 self._published = time.monotonic()
-                self._publish()
+                self._publish(training)
             elif self._mirror.id != self.job.copy:  # the driver may stop the trial at any report
                 self._mirror.publish_lines(f"{self._below}{LOG}")
 
@@ -68,10 +71,10 @@ class Node:
         ):  # fmt: skip
             self._mirror.fetch(below)
 
-    def _publish(self) -> None:
+    def _publish(self, training: Path) -> None:
         assert self._mirror is not None
         self._check()
-        self._mirror.publish(self._below)
+        self._mirror.publish(self._below, training=training)
 
     def _check(self) -> None:
         """Raise Superseded where another driver has taken the run over."""
@@ -94,7 +97,7 @@ def hand_over(job: Job, number: int) -> None:
     if job.address:
         copy, below = mirror_at(job.address), _below(job, number)
         patiently(lambda: copy.fetch(below))
-        patiently(lambda: copy.publish(below))
+        patiently(lambda: copy.publish(below, training=NONE))
 
 
 def publish_first(job: Job) -> None:

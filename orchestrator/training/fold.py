@@ -33,7 +33,7 @@ def train(job: Job, task: Task, report: Report, rank: int = 0, world: int = 1) -
     def on_report(step: int, metrics: Mapping[str, float]) -> None:
         if rank == 0:
             append_step(log, task.fold or 0, step, metrics)
-            job.published()
+            job.published(task.folder(trial))
         report(progress(plan, None if task.snapshot else task.fold, step, metrics))
 
     context = job.context(

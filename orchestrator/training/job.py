@@ -29,7 +29,7 @@ def tell_nobody(report: dict[str, Any]) -> None:
     """The report of a training that nobody watches."""
 
 
-def tell_all() -> None:
+def tell_all(training: Path) -> None:
     """Of a root that is a folder: what is written there is seen by all."""
 
 
@@ -51,7 +51,7 @@ class Job:
     device: str
     address: str = ""  # of the storage root, where it is in an object store
     copy: str = ""  # and the id of the driver's copy of it
-    published: Callable[[], None] = tell_all  # called by trainings between two epochs
+    published: Callable[[Path], None] = tell_all  # called by trainings between two epochs
 
     @classmethod
     def of(

@@ -11,6 +11,7 @@ import shutil
 import socket
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import best_line, disk_is_full, read_json, write_json
 from orchestrator.runs.rundir import TrialDir
 from orchestrator.training.crossed import crossed_scores
+from orchestrator.training.elsewhere import Node
 from orchestrator.training.fold import progress
 from orchestrator.training.gpu_memory import forget_peak, peak
 from orchestrator.training.job import Job, Report, Task, tell_nobody
@@ -30,6 +32,22 @@ from systems.kinds import kind
 from systems.metrics import metric
 from systems.predictions import Predictions
 from systems.system import LAST
+
+
+def run_trial_there(
+    job: Job, number: int, params: dict[str, Any], report: Report
+) -> dict[str, Any]:
+    """:func:`run_trial` on whatever node this is."""
+    try:
+        node = Node(job, number)
+        outcome = run_trial(node.job, number, params, report)
+        node.end()
+    except (UserError, OSError) as error:  # no fault of the trial's
+        full = disk_is_full(error, Path(job.run))
+        if full is None and not isinstance(error, UserError):
+            raise
+        return {"outcome": "halted", "cause": full or str(error)}
+    return outcome
 
 
 def run_trial(job: Job, number: int, params: dict[str, Any], report: Report) -> dict[str, Any]:
