@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
+from orchestrator.console.interrupts import Stop
 from orchestrator.console.progress import Progress
 from orchestrator.pipeline.begin import drive
 from orchestrator.plan.plan import Plan
@@ -23,10 +24,12 @@ LOOK = 1.0  # seconds between two looks at the clock
 
 
 class Limit:
-    """The end of a night, or of what of it a study has: a time of the monotonic clock, s."""
+    """The end of a night, or of what of it a study has: a time of the monotonic clock, s; or a
+    signal between two runs (within one the run's own handlers take it)."""
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, seconds: float | None, stop: Stop) -> None:
         self.end = None if seconds is None else time.monotonic() + seconds
+        self.stop = stop
 
     def left(self) -> float | None:
         """Seconds until then; ``None`` for no end."""
@@ -40,7 +43,7 @@ class Limit:
         """That of one of ``count`` studies that share what is left, at most ``most`` seconds."""
         left = self.left()
         found = [one for one in (None if left is None else left / count, most) if one is not None]
-        return Limit(min(found, default=None))
+        return Limit(min(found, default=None), self.stop)
 
 
 def drive_until(
@@ -52,6 +55,10 @@ def drive_until(
     Raises:
         UserError: what a user can mend.
     """
+    if limit.stop.requested:
+        return "interrupted"
+    if limit.is_over():
+        return "cut off"
     writable(run.root)
     with _stopped_at(limit, run):
         finished = drive(run, plan, dataset, splits, progress)
