@@ -44,6 +44,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -
             ["tags mean claims", "tags exact claims"],
         ),
         ("null_claims.py --what noise,groups", ["noise events, now", "groups class 60, now"]),
+        ("nightly_alarms.py", ["nights flagged, only seeds differ"]),
         ("interval_coverage.py", ["accuracy, no groups, covered", "AUC, 10 groups of 12, null cl"]),
         ("plain_loop.py", ["mean difference our refit - plain loop"]),
         ("plain_loop.py --fixed", ["mean difference ours - plain loop"]),
