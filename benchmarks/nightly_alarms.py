@@ -1,12 +1,16 @@
 """How often a night flags a regression where only seeds differ, and where something got worse.
 
-One configuration is trained with many seeds (a pool), by the real way of a run on the embedded
-data; nights are drawn from the pool: three references, then tonight's training and three more. With
-nothing changed a flag is a false alarm. What got worse is a second pool: the same configuration at
-a share of its learning rate, which stands for code that trains less well.
+*Trained*: one configuration is trained with many seeds (a pool), by the real way of a run on the
+embedded data; nights are drawn from the pool: three references, then tonight's training and three
+more. With nothing changed a flag is a false alarm. What got worse is a second pool: the same
+configuration at a share of its learning rate, which stands for code that trains less well.
 
-    python benchmarks/nightly_alarms.py            # 100 nights of each kind
-    python benchmarks/nightly_alarms.py --pool 60
+*Made*: trainings are drawn anew for each night. A clip is classified rightly with a probability
+whose logit is the clip's own, plus one of the training (the scatter of seeds), plus one of both.
+What got worse is lower by a multiple of the seeds' scatter.
+
+    python benchmarks/nightly_alarms.py --what made        # 100 nights of each kind, a minute
+    python benchmarks/nightly_alarms.py --what trained
 
 Beside the rule stand two that are easier to think of: the paired bootstrap alone, and three seeds
 against the best of eight trainings (as if the search's winner were the reference).
@@ -14,7 +18,8 @@ against the best of eight trainings (as if the search's winner were the referenc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import argparse
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +41,7 @@ SMALL = {
     "network.width": 8, "network.recurrent_units": 8, "front_end.hop": 1328, "front_end.bands": 32,
     "training.steps_per_epoch": 10, "training.epochs": 5, "training.learning_rate": 0.01,
 }  # fmt: skip
+CLIPS = 200  # of made nights
 WINNER_OF = 8  # trainings of which the best stands for a search's winner
 
 
@@ -67,6 +73,26 @@ def trained(root: Path, name: str, system: str, seeds: int, changes: dict[str, f
     return Pool(plan.metric, counts, stored.groups)
 
 
+def made(
+    count: int, ease: np.ndarray, scatter: float, lower: float, r: np.random.Generator
+) -> Pool:
+    """Trainings whose counts of right clips are drawn.
+
+    Args:
+        count: of trainings.
+        ease: logit of each clip [N].
+        scatter: standard deviation of the trainings' logits.
+        lower: what is taken from all logits.
+        r: where draws come from.
+    """
+    counts = []
+    for _ in range(count):
+        logit = ease + scatter * r.normal() + 0.7 * r.normal(size=len(ease)) - lower
+        right = r.random(len(ease)) < 1 / (1 + np.exp(-logit))
+        counts.append(np.stack([right, np.ones_like(right)], axis=-1)[:, None].astype(np.int64))
+    return Pool("accuracy", counts, tuple(map(str, range(len(ease)))))
+
+
 class Night(NamedTuple):
     """What three rules say of a night."""
 
@@ -93,12 +119,37 @@ def night(before: Pool, tonight: Pool, r: np.random.Generator) -> Night:
     return Night(worse and confirmed, worse, (lost.high or 0.0) < 0 and below)
 
 
-def main() -> None:
-    made = parser(__doc__, "gcrnn_vat/gcrnn")
-    made.add_argument("--pool", type=int, default=40, help="trainings of a pool (default: 40)")
-    made.add_argument("--nights", type=int, default=100, help="nights of a kind (default: 100)")
-    made.add_argument("--worse", default="0.05", help="shares of the learning rate")
-    given = parse(made, {"pool": 16, "nights": 10, "worse": "0.1"})
+def made_nights(given: argparse.Namespace) -> None:
+    """Nights whose trainings are drawn anew."""
+    row("made", "accuracy", "sd of seeds", "rule", "bootstrap", "vs winner")
+    for scatter in (0.1, 0.3, 0.8):
+        for times in (0, 2, 5):
+            found, values = [], []
+            lower = times * max(scatter, 0.15)
+            for number in range(given.nights):
+                r = np.random.default_rng([number, times, round(10 * scatter)])
+                ease = r.normal(1.0, 1.5, size=CLIPS)
+                before = made(REFERENCES + 1 + CONFIRMING + WINNER_OF, ease, scatter, 0, r)
+                tonight = before
+                if times:
+                    tonight = made(1 + CONFIRMING, ease, scatter, lower, r)
+                values.append(before.values(range(len(before.counts))))
+                found.append(night(before, tonight, r))
+            about = f"scatter {scatter:g}, lower by {lower:g}"
+            spread = np.mean([np.std(one, ddof=1) for one in values])
+            tell(about, float(np.mean(values)), float(spread), found, alike=not times)
+
+
+def tell(name: str, mean: float, sd: float, found: Sequence[Night], *, alike: bool) -> None:
+    """A row, and the rule's figure."""
+    flagged = [sum(one) for one in zip(*found, strict=True)]
+    row(name, f"{mean:.3f}", f"{sd:.3f}", *map(str, flagged))
+    target = " (target: at most 9)" if alike else ""
+    print(f"FIGURE nights flagged, {name}: {flagged[0]} of {len(found)}{target}", flush=True)
+
+
+def trained_nights(given: argparse.Namespace) -> None:
+    """Nights that are drawn from pools of real trainings."""
     with scratch() as folder:
         root = Path(folder)
         pool = trained(root, "same", given.system, given.pool, {})
@@ -109,15 +160,24 @@ def main() -> None:
                 root, f"worse{share:g}", given.system, given.pool // 2,
                 {"training.learning_rate": rate},
             )  # fmt: skip
-    row("", "mean", "sd of seeds", "rule", "bootstrap", "vs winner")
+    row("trained", "mean", "sd of seeds", "rule", "bootstrap", "vs winner")
     for name, tonight in pools.items():
         r = np.random.default_rng(0)
         found = [night(pool, tonight, r) for _ in range(given.nights)]
-        flagged = np.sum(found, axis=0)
         values = tonight.values(range(len(tonight.counts)))
-        row(name, f"{np.mean(values):.3f}", f"{np.std(values, ddof=1):.3f}", *map(str, flagged))
-        target = " (target: at most 9)" if tonight is pool else ""
-        print(f"FIGURE nights flagged, {name}: {flagged[0]} of {given.nights}{target}", flush=True)
+        tell(name, float(np.mean(values)), float(np.std(values, ddof=1)), found,
+             alike=tonight is pool)  # fmt: skip
+
+
+def main() -> None:
+    made_ = parser(__doc__, "gcrnn_vat/gcrnn")
+    made_.add_argument("--what", default="made,trained", help="kinds of nights, by comma")
+    made_.add_argument("--pool", type=int, default=32, help="trainings of a pool (default: 32)")
+    made_.add_argument("--nights", type=int, default=100, help="nights of a kind (default: 100)")
+    made_.add_argument("--worse", default="0.05", help="shares of the learning rate, by comma")
+    given = parse(made_, {"pool": 16, "nights": 10})
+    for what in given.what.split(","):
+        {"made": made_nights, "trained": trained_nights}[what](given)
 
 
 if __name__ == "__main__":

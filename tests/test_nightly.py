@@ -275,6 +275,7 @@ def test_days_on_which_a_study_is_not_due(tmp_path: Path) -> None:
         ({"studies": {"a": {"system": "fakepaper/both"}}}, "is a fusion: name its members"),
         ({"studies": {"a": {}}}, "studies.a.system: is missing"),
         ({"studies": {"../a": STUDY}}, "'../a' cannot be a folder's name"),
+        ({"studies": {"a": STUDY, "a-2": STUDY}}, "'a-2' is what a later run of 'a' is called"),
         ({"notify": {"webhook": "https://me:secret@example.org"}}, "notify.webhook: "),
     ],
 )

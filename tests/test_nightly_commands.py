@@ -83,6 +83,7 @@ def test_a_night_that_is_killed_is_gone_on_with(tmp_path: Path) -> None:
     process = subprocess.Popen(arguments, cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths})
     run = RunDir(tmp_path / "runs" / "tones")
     wait_until(lambda: len([t for t in run.trials() if t.result.exists()]) > 3)
+    process.send_signal(signal.SIGSTOP)  # it drives on while the second one starts
     second = night(tmp_path, 2)
     assert second.returncode == 2
     assert f"process {process.pid}" in second.stderr

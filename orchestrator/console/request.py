@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from orchestrator.console.interrupts import Stop
 
-LOOK = 1.0  # seconds between two looks at whether the file is there
+LOOK = 1.0  # seconds between two looks
+
+
+@contextlib.contextmanager
+def looking(look: Callable[[], None]) -> Iterator[None]:
+    """While it is entered a thread of its own calls ``look`` each second."""
+    ended = threading.Event()
+
+    def go() -> None:
+        while not ended.wait(LOOK):
+            with contextlib.suppress(OSError):  # of a file system that is away for a moment
+                look()
+
+    thread = threading.Thread(target=go, name="looking", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextlib.contextmanager
@@ -20,22 +39,15 @@ def stoppable(request: Path, stop: Stop) -> Iterator[None]:
     no signals; and a process id may by then be another's. One that is there already asked an
     earlier driver.
     """
-    ended = threading.Event()
 
     def look() -> None:
-        while not ended.wait(LOOK):
-            if request.exists():
-                stop.requested = True
-                return
+        stop.requested = stop.requested or request.exists()
 
     with contextlib.suppress(OSError):
         request.unlink(missing_ok=True)
-    thread = threading.Thread(target=look, name="stop request", daemon=True)
-    thread.start()
     try:
-        yield
+        with looking(look):
+            yield
     finally:
-        ended.set()
-        thread.join()
         with contextlib.suppress(OSError):
             request.unlink(missing_ok=True)

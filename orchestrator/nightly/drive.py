@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
+from orchestrator.console.interrupts import Stop
 from orchestrator.console.progress import Progress
+from orchestrator.console.request import looking
 from orchestrator.pipeline.begin import drive
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json
@@ -19,14 +18,15 @@ from systems.data.dataset import Dataset
 from systems.data.splits import Splits
 
 End = Literal["done", "cut off", "interrupted"]
-LOOK = 1.0  # seconds between two looks at the clock
 
 
 class Limit:
-    """The end of a night, or of what of it a study has: a time of the monotonic clock, s."""
+    """The end of a night, or of what of it a study has: a time of the monotonic clock, s; or a
+    signal between two runs (within one the run's own handlers take it)."""
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, seconds: float | None, stop: Stop) -> None:
         self.end = None if seconds is None else time.monotonic() + seconds
+        self.stop = stop
 
     def left(self) -> float | None:
         """Seconds until then; ``None`` for no end."""
@@ -40,7 +40,7 @@ class Limit:
         """That of one of ``count`` studies that share what is left, at most ``most`` seconds."""
         left = self.left()
         found = [one for one in (None if left is None else left / count, most) if one is not None]
-        return Limit(min(found, default=None))
+        return Limit(min(found, default=None), self.stop)
 
 
 def drive_until(
@@ -52,32 +52,17 @@ def drive_until(
     Raises:
         UserError: what a user can mend.
     """
+    if limit.stop.requested:
+        return "interrupted"
+    if limit.is_over():
+        return "cut off"
     writable(run.root)
-    with _stopped_at(limit, run):
+    with looking(lambda: run.stop_request.touch() if limit.is_over() else None):
         finished = drive(run, plan, dataset, splits, progress)
+    run.stop_request.unlink(missing_ok=True)  # it may have been asked when it had just ended
     if finished:
         return "done"
     return "cut off" if limit.is_over() else "interrupted"
-
-
-@contextlib.contextmanager
-def _stopped_at(limit: Limit, run: RunDir) -> Iterator[None]:
-    ended = threading.Event()
-
-    def look() -> None:
-        while not ended.wait(LOOK):
-            if limit.is_over():
-                with contextlib.suppress(OSError):
-                    run.stop_request.touch()
-
-    thread = threading.Thread(target=look, name="end of the night", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        run.stop_request.unlink(missing_ok=True)
 
 
 def within(plan: Plan, run: RunDir, limit: Limit) -> Plan:

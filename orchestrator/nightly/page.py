@@ -69,6 +69,8 @@ def check_in_words(one: StudyRecord) -> str:
     interval = "" if low is None else f" [{low:+.4f}, {high:+.4f}]"
     text = (f"trained again {found['first'][1]:.4f}, against {_values(references)}: "
             f"{difference['value']:+.4f}{interval}")  # fmt: skip
+    if low is None:
+        return f"not compared, since all clips are one group: {text}"
     if not found["says_worse"]:
         return f"no worse: {text}"
     seeds = f"; further seeds {_values(found['confirming'].values())}"

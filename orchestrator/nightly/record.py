@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from orchestrator.runs.files import read_json, write_json
 from orchestrator.runs.rundir import RunDir
+from systems.errors import UserError
 
 State = Literal["waiting", "done", "cut off", "interrupted", "failed"]
 
@@ -103,12 +104,17 @@ class Nights:
 
 
 def _read(path: Path) -> Night:
-    about = read_json(path)
-    studies = {name: StudyRecord(**one) for name, one in about.pop("studies").items()}
-    for one in studies.values():
-        one.guard = Guard(**one.guard) if isinstance(one.guard, dict) else None
-        one.next_guard = Guard(**one.next_guard) if isinstance(one.next_guard, dict) else None
-    return Night(**about, studies=studies)
+    try:
+        about = read_json(path)
+        studies = {name: StudyRecord(**one) for name, one in about.pop("studies").items()}
+        for one in studies.values():
+            one.guard = Guard(**one.guard) if isinstance(one.guard, dict) else None
+            one.next_guard = Guard(**one.next_guard) if isinstance(one.next_guard, dict) else None
+        return Night(**about, studies=studies)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is no record of a night that this version reads ({error}): move it away."
+        ) from error
 
 
 def note_night(run: RunDir, night: str, first: int, commit: str | None) -> int:

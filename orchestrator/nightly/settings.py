@@ -169,6 +169,8 @@ class Settings(Model):
                 raise ValueError(
                     f"studies: '{name}' cannot be a folder's name: letters, digits and _ . - may"
                 )
+            if (base := re.sub(r"(-check)?-\d+$", "", name)) != name and base in self.studies:
+                raise ValueError(f"studies: '{name}' is what a later run of '{base}' is called")
         return self
 
     def night(self, now: datetime) -> date:

@@ -61,13 +61,19 @@ class StudyNight:
         """Check, go on, watch. Returns how it ended.
 
         Raises:
-            UserError: what a user can mend.
+            UserError: what a user can mend. Where the check failed the study has gone on before.
         """
         fresh, dataset, splits = make_plan(self.options)
         self.record.metric, self.record.mode = fresh.metric, fresh.mode
-        end = self._check(fresh, dataset, splits)
+        failed: UserError | None = None
+        try:
+            end = self._check(fresh, dataset, splits)
+        except UserError as error:
+            failed, end = error, "done"
         if end == "done":
             end = self._search(fresh, dataset, splits)
+        if failed is not None:  # what is watched stays so, as after a regression
+            raise failed
         if end == "done":
             end = self._watch(fresh, dataset, splits)
         return end
@@ -78,6 +84,9 @@ class StudyNight:
         if guard is None or "regression" in self.record.check:
             return "done"
         source = RunDir(self.root / guard.run)
+        if not source.plan_file.exists():
+            self._say(f"nothing to compare with: the run {guard.run} is not there any more")
+            return "done"
         other = differing(source.plan, fresh, "data", "split")
         if other:
             self._say(f"nothing to compare with: {', '.join(other)} changed since {guard.run}")

@@ -19,7 +19,7 @@ from orchestrator.nightly.study import StudyNight
 from orchestrator.planning.duration import parse_duration
 from orchestrator.planning.resolve import code_versions
 from orchestrator.runs.rundir import RunDir
-from orchestrator.runs.storage import root_of, writable
+from orchestrator.runs.storage import full_disk_is_told, root_of, writable
 from systems.errors import UserError
 
 ERRORS = "errors.log"
@@ -46,11 +46,12 @@ def work_tonight(
     root = root_of(settings.storage)
     writable(root)
     nights = Nights(root)
-    with RunDir(nights.path).drive(), Stop() as stop:
+    folder = RunDir(nights.path)
+    with full_disk_is_told(folder), folder.drive(), Stop() as stop:
         record = _begun(nights, tonight, settings, file)
         nights.write(record)
         try:
-            limit = Limit(settings.seconds(now(), anytime))
+            limit = Limit(settings.seconds(now(), anytime), stop)
             _work(record, nights, settings, limit, stop, progress)
         finally:
             record.ended = time.time()
