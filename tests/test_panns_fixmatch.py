@@ -198,6 +198,20 @@ def test_faults_of_the_table_are_named_at_once(tmp_path: Path) -> None:
         assert part in str(told.value)
 
 
+def test_a_sound_in_two_folds_is_refused_or_left_out(tmp_path: Path) -> None:
+    urbansound8k(tmp_path)
+    audio = tmp_path / "audio"
+    (audio / "fold7/703-3-0-1.wav").write_bytes((audio / "fold2/203-3-0-0.wav").read_bytes())
+    with pytest.raises(UserError, match=r"the same sound lies in two folds.*--skip-shared"):
+        data.load("urbansound8k", str(tmp_path))
+    dataset = data.load("urbansound8k", str(tmp_path), skip_shared=True)
+    assert len(dataset.clips) == 39
+    assert "train/703-3-0-1.wav" in next(n for n in dataset.notes if "another fold" in n)
+    (group,) = {c.group for c in dataset.clips if c.clip_id.startswith("train/703-3")}
+    assert group == "703"  # what else is of that recording stays where it is
+    assert len(make_splits(dataset, 0).folds) == 10
+
+
 @pytest.mark.skipif("SOUNDSWEEP_MINI_SETS" not in os.environ, reason="no folder is named")
 def test_the_mini_set() -> None:
     folder = Path(os.environ["SOUNDSWEEP_MINI_SETS"]) / "urbansound8k_mini"
