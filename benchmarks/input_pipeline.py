@@ -49,7 +49,7 @@ def epoch_rows(job: Job) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
     """The batches of an epoch: clip ids and which of them."""
     data, generator = job.folds[0], np.random.default_rng(0)
     training = job.plan.trial_config(job.plan.first_trial).training
-    steps = training.steps(len(data.labelled), 0)
+    steps = training.steps(len(data.labelled))
     for clips, size in (
         (data.labelled, training.labelled),
         (data.unlabelled["unlabelled"], training.unlabelled),

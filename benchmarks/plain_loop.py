@@ -146,7 +146,7 @@ def plain_scores(task: Task, job: Job) -> np.ndarray:
     parts = [(x - mean) / deviation if len(x) else x for x in parts]
     torch.manual_seed(task.seed)
     targets = torch.as_tensor(data.labelled.targets)
-    steps = task.epochs * config.training.steps(len(targets), 0)
+    steps = task.epochs * config.training.steps(len(targets))
     network = train_plainly(config, parts[:2], targets, steps)
     with torch.inference_mode():
         return np.concatenate([network(x).clip.numpy() for x in parts[2].split(30)])

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -47,7 +46,7 @@ class EstimatorSystem:
         self._estimator = estimator
 
     least_seconds = 0.0
-    columns: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    columns = ()
 
     def too_short(self, longest: float, shortest: float, classes: int) -> str:
         """Nothing is."""

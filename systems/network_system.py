@@ -24,7 +24,7 @@ from systems.frontend.scale import By, Scale
 from systems.listening import Activation, Hearing, Model
 from systems.postprocessing.decoding import Decoding
 from systems.postprocessing.refinement import Refinement
-from systems.system import LAST, Input, Sounds
+from systems.system import LAST, Column, Input, Sounds
 from systems.tracks import any_of, each
 from systems.training.batches import Passes, Streams, Unlabelled
 from systems.training.copies import Copies
@@ -211,15 +211,15 @@ class NetworkSystem:
         return least_seconds(self.front_end)
 
     @property
-    def columns(self) -> dict[str, tuple[str, ...]]:
+    def columns(self) -> tuple[Column, ...]:
         """Free columns of the clips that their labelling, and their streams, read."""
-        found: dict[str, tuple[str, ...]] = {}
-        for change in self.labelling:
-            values = change.values if isinstance(change, Only) else ()
-            found[change.column] = (*found.get(change.column, ()), *values)
+        read = [
+            Column(change.column, change.values if isinstance(change, Only) else ())
+            for change in self.labelling
+        ]
         if isinstance(streams := self.recipe.unlabelled, Streams):
-            found[streams.column] = (*found.get(streams.column, ()), *streams.values)
-        return found
+            read.append(Column(streams.column, streams.values))
+        return tuple(dict.fromkeys(read))
 
     def too_short(self, longest: float, shortest: float, classes: int) -> str:
         """Why clips cannot be heard of which the longest to train on, and the shortest of all, have

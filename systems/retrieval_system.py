@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -66,7 +65,7 @@ class RetrievalSystem:
         self.activation = activation
         self._network = network
 
-    columns: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    columns = ()
 
     @property
     def keeps(self) -> int:

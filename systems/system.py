@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 
 Sounds = Mapping[str, Sound]  # by the names of a system's inputs
 LAST = "last"  # what a system selects epochs by that it does not judge
+
+
+class Column(NamedTuple):
+    """A free column of the clips, and values of it that some clip must have."""
+
+    name: str
+    values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -158,9 +165,8 @@ class System(Protocol):
         ...
 
     @property
-    def columns(self) -> Mapping[str, tuple[str, ...]]:
-        """Free columns of the clips that training takes them by, and values of each that some clip
-        must have."""
+    def columns(self) -> tuple[Column, ...]:
+        """Free columns of the clips that training takes them by."""
         ...
 
     def too_short(self, longest: float, shortest: float, classes: int) -> str:

@@ -115,6 +115,18 @@ def vocal_imitation(root: Path) -> None:
     table(root / "vocal_imitations.txt", imitations, "\t")
 
 
+def urbansound8k(root: Path, seconds: float = 0.1) -> None:
+    """Two classes in ten folds: of each a recording, cut into two clips."""
+    rows = [["slice_file_name", "fsID", "start", "end", "salience", "fold", "classID", "class"]]
+    for fold in range(1, 11):
+        for k, name in ((3, "dog_bark"), (8, "siren")):
+            for cut in range(2):
+                file, origin = f"{100 * fold + k}-{k}-0-{cut}.wav", str(100 * fold + k)
+                sound(root / f"audio/fold{fold}" / file, seconds=seconds)
+                rows.append([file, origin, "0.0", "0.1", "1", str(fold), str(k), name])
+    table(root / "metadata/UrbanSound8K.csv", rows, ",")
+
+
 @dataclass(frozen=True)
 class Case:
     """A set: how it is made, its clips and what holds them, and what one of its labels says.

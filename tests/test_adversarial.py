@@ -19,6 +19,8 @@ from test_run import fingerprint_of_run
 from test_workers import hearing
 from torch import Tensor, nn
 
+from orchestrator.plan.options import Options
+from orchestrator.planning.resolve import make_plan
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
 from systems import config as configs
@@ -326,3 +328,12 @@ def test_killed_in_the_adversarial_stage_it_goes_on_where_it_was(tmp_path: Path)
     assert about["hides"] == {"device": ["b", "c"]}
     subsets = {s for row in read_json(one.scores)["rows"] for s in row["subsets"]}
     assert {"device=a", "device=b+c"} <= subsets
+
+
+def test_domains_that_the_data_lacks_are_missed_in_the_plan() -> None:
+    asked = Options(
+        system="asc_baseline_dcase2018", dataset="synthetic_scenes", set={"devices": ("a", "x")}
+    )
+    with pytest.raises(UserError, match="'device' is x, of which synthetic_scenes has none"):
+        make_plan(asked)
+    make_plan(replace(asked, set={"devices": ("a", "b")}))

@@ -17,7 +17,7 @@ from command import PATIENCE
 
 from systems.outputs import Outputs
 from systems.papers.gcrnn_vat import Config, GcrnnConfig, gcrnn
-from systems.training.losses import CrossEntropy, OneMinusPcc, Step
+from systems.training.losses import CrossEntropy, LogitBce, OneMinusPcc, Step
 from systems.training.vat import Vat, vat_loss
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -79,7 +79,7 @@ def test_the_training_rate_of_each_network_is_stated() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     found = re.findall(r"^RATIO .*, (\w+)/\w+: \d+\.\d+", done.stdout, re.MULTILINE)
-    assert len(set(found)) == 4, done.stdout
+    assert len(set(found)) == 5, done.stdout
 
 
 @pytest.mark.parametrize("benchmark", ["training_rate"], indirect=True)
@@ -89,6 +89,8 @@ def test_the_plain_loops_losses_are_ours(benchmark: ModuleType) -> None:
     outputs, network = Outputs(clip=said), torch.nn.Identity()
     ours = CrossEntropy()(Step(network, said, y, outputs, None, w))
     assert benchmark.loss_of(outputs, y, w).item() == pytest.approx(ours.item(), rel=1e-5)
+    ours = LogitBce()(Step(network, said, y, outputs, None))
+    assert benchmark.loss_of(outputs, y, w, True).item() == pytest.approx(ours.item(), rel=1e-5)
     said, y = torch.randn(4, 20, 2), torch.randn(4, 20, 2)
     outputs = Outputs(frames=said)
     ours = OneMinusPcc()(Step(network, said, y, outputs, None))

@@ -130,6 +130,7 @@ def test_members_are_noted_by_every_metric_of_their_rows(
     system = SimpleNamespace(selects=None)
     run.plan = SimpleNamespace(
         metric=own, mode="max", classes=CLASSES, system="s", splits={"folds": [[0, 0]]},
+        dataset="urbansound8k",
         trial_config=lambda params: None,
         entry=lambda: SimpleNamespace(build=lambda config: system),
     )  # fmt: skip
@@ -149,7 +150,9 @@ def test_members_are_noted_by_every_metric_of_their_rows(
     assert [row.key for row in rows] == ["best, out of fold", "trial 1, out of fold"]
     noted = read_json(run.members)["members"]
     for m, row in enumerate(rows):
-        assert list(row.counts) == [one.name for one in scored_by(labels, own)]
+        of_card = ("accuracy", "clip_auc")
+        assert list(row.counts) == [one.name for one in scored_by(labels, own, of_card)]
+        assert "clip_auc" in row.counts
         for name, counts in row.counts.items():
             expected = clip_metric(name, labels)(values[:25], scores[:25, m])
             assert metric(name).value(counts) == expected

@@ -13,9 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command import HERE
+from faulted import KILLED, epochs, fault, faulty
+from made_sets import sound, table
 from torch import Tensor
 from torch.nn import functional
 
+from orchestrator.runs.files import read_json
+from orchestrator.runs.rundir import RunDir
 from systems import config as configs
 from systems import registry, weights
 from systems.context import Context
@@ -292,3 +297,43 @@ def test_a_table_speaks_of_clips_by_their_name_or_their_files(tmp_path: Path) ->
         one.scores_of(("devel/b.wav", "test/b.wav"))
     with pytest.raises(UserError, match="says nothing of other sound"):
         one.score([np.zeros(9)], Context())
+
+
+# A fusion that was killed
+
+
+FUSION = (
+    "run", "--system", "mask_panns_mixup/late_fusion_vote", "--dataset", "compare2020_mask",
+    "--data", "../set", "--budget", "quick", "--max-epochs", "3", "--set", "width=2", "--set",
+    "predictions=../theirs.csv", "--storage", "runs", "--name", "it", *HERE,
+)  # fmt: skip
+
+
+@pytest.mark.all
+def test_a_fusion_that_is_killed_in_a_fold_and_in_a_refit_goes_on_where_it_was(
+    tmp_path: Path,
+) -> None:
+    rows = [["file_name", "label"]]
+    for part, count in (("train", 12), ("devel", 8), ("test", 6)):
+        for n in range(count):
+            sound(tmp_path / f"set/wav/{part}_{n}.wav", seconds=1.0)
+            rows.append([f"{part}_{n}.wav", ("clear", "mask")[n % 2]])
+    table(tmp_path / "set/lab/labels.csv", rows, ",")
+    theirs = [["clip", "prediction"], *([name, "mask"] for name, _ in rows[1:])]
+    table(tmp_path / "theirs.csv", theirs, ",")
+    for folder in ("whole", "cut"):
+        (tmp_path / folder).mkdir()
+    done = faulty(tmp_path / "whole", FUSION)
+    assert done.code == 0, done.output
+    fold = "*panns_mixup/trials/*/fold0/checkpoint.pt.new"
+    refit = "*panns_mixup/trials/*/refit*/checkpoint.pt.new"
+    for nth, where in ((2, fold), (1, refit)):
+        killed = faulty(tmp_path / "cut", FUSION, fault(where, nth, "kill"))
+        assert killed.code == KILLED, killed.output
+    assert faulty(tmp_path / "cut", FUSION).code == 0
+    whole, cut = (RunDir(tmp_path / folder / "runs/it") for folder in ("whole", "cut"))
+    assert read_json(cut.scores)["rows"] == read_json(whole.scores)["rows"]
+    assert read_json(cut.members)["members"] == read_json(whole.members)["members"]
+    member = RunDir(tmp_path / "cut/runs/it.mask_panns_mixup.panns_mixup")
+    assert sum(epochs(member).values()) >= 6  # three of the fold, three of the refit
+    assert max(epochs(member).values()) <= 4  # none but the one that was under way again

@@ -211,6 +211,27 @@ def test_what_papers_call_accuracy_is_what_the_data_sets_papers_mean(
     assert others[2]["ours"]["value"] == 70.0
 
 
+def test_a_figure_says_in_our_words_what_a_papers_metric_is(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = (
+        Figure("plain", metric="sensitivity", of=("bus", "recall")),
+        Figure("plain", metric="accuracy", of=("", "accuracy")),
+        Figure("plain"),
+    )
+    changed = replace(plan.entry(), figures=figures)
+    monkeypatch.setitem(registry._ENTRIES, changed.address, changed)
+    rows = [row("small", "plain", "tut2018", "dev", name, "", 50.0)
+            for name in ("sensitivity", "accuracy", "uar", "precision")]  # fmt: skip
+    monkeypatch.setattr(module, "published", lambda paper: rows)
+    told = scores(plan, 0.4)
+    told["rows"][0]["metrics"] = {"accuracy": {"value": 0.7}, "uar": {"value": 0.6}}
+    told["rows"][0]["classes"] = {"bus": {"recall": 0.5}}
+    found = module.paper_rows(replace(plan, dataset="tut2018"), told)
+    assert [r["ours"] and r["ours"]["value"] for r in found] == [50.0, 70.0, 60.0, None]
+    assert found[3]["why"] == "metric"
+
+
 def test_a_fusions_figures_are_of_its_fields(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [row("ensemble:stack2", variant, "dcase2018_task4", "test", "event_f1", "", 50.0)
             for variant in ("both", "both; vote", "first pass", "other")]  # fmt: skip

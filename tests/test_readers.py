@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_sets import CASES, vocal_imitation
+from made_sets import CASES, urbansound8k, vocal_imitation
 
 from systems import data
 from systems.data.dataset import Dataset
@@ -22,7 +22,10 @@ EMBEDDED = ("synthetic", "synthetic_breath", "synthetic_classes", "synthetic_imi
 
 
 ON_DISK = {case.name: case.make for case in CASES}
-UNTESTED = {"vocal_imitation": vocal_imitation}  # sets without a test part
+UNTESTED = {
+    "vocal_imitation": vocal_imitation,
+    "urbansound8k": urbansound8k,
+}  # sets without a test part
 
 
 @pytest.fixture(params=[*ON_DISK, "dcase2018_task4"])

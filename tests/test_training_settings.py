@@ -108,6 +108,50 @@ def test_parts_of_a_network_learn_at_their_own_rates() -> None:
         Model(nn.Identity(), nn.Identity(), network, lr_scales={"trunk": 0.1})
 
 
+def test_cosine_begins_anew_where_it_restarts() -> None:
+    history, _ = train(replace(BASE, schedule=Schedule("cosine_restarts", every=3)))
+    expected = [(1 + np.cos(np.pi * (epoch % 3) / 3)) / 2 for epoch in range(8)]
+    np.testing.assert_allclose(rates(history), expected, atol=1e-9)
+
+
+def test_accumulated_gradients_are_those_of_one_larger_batch() -> None:
+    """Of SGD, which scales with its gradients; the last step of an epoch has what is left."""
+    sgd = replace(BASE, epochs=1, optimiser="sgd", learning_rate=0.1, steps_per_epoch=3)
+    _, (large, *_) = train(replace(sgd, labelled=8, steps_per_epoch=1))
+    _, (small, *_) = train(replace(sgd, labelled=4, steps_per_epoch=2, accumulate=2))
+    for name, value in large.items():
+        torch.testing.assert_close(small[name], value, atol=1e-6, rtol=1e-6)
+    _, (three, *_) = train(replace(sgd, labelled=4, accumulate=3))
+    _, (ten, *_) = train(replace(sgd, labelled=4, accumulate=10))
+    assert all(torch.equal(three[name], ten[name]) for name in three)
+
+
+@pytest.mark.parametrize("optimiser", ["nesterov", "lookahead_radam"])
+def test_other_optimisers_go_on_to_the_last_digit(optimiser: str, tmp_path: Path) -> None:
+    training = replace(BASE, optimiser=optimiser, momentum=0.9, learning_rate=0.01,
+                       schedule=Schedule("cosine_restarts", every=3))  # fmt: skip
+    _, whole = train(training)
+    train(replace(training, epochs=5), Context(tmp_path))
+    _, resumed = train(training, Context(tmp_path))
+    for one, other in zip(whole, resumed, strict=True):
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_nesterov_asks_for_a_momentum() -> None:
+    with pytest.raises(ValueError, match="momentum"):
+        Training(optimiser="nesterov")
+
+
+def test_an_epoch_may_be_over_the_unlabelled_examples() -> None:
+    training = Training(labelled=16, unlabelled=112, over="unlabelled")
+    assert training.steps(873, 6986) == 63
+    assert training.steps(873, 0) == 55
+    assert replace(training, over="labelled").steps(873, 6986) == 55
+    assert replace(training, steps_per_epoch=7).steps(873, 6986) == 7
+    with pytest.raises(ValueError, match="unlabelled"):
+        replace(training, unlabelled=0)
+
+
 def test_a_training_goes_back_to_its_best_epoch_at_a_lower_rate(tmp_path: Path) -> None:
     schedule = Schedule("from_best", 0.5, patience=1, stages=2)
     training = replace(BASE, epochs=30, learning_rate=8.0, schedule=schedule, keep=Keep(on="loss"))

@@ -22,6 +22,7 @@ from orchestrator.training.final import run_final, run_refit
 from orchestrator.training.job import Job
 from orchestrator.training.relevance import run_relevance
 from orchestrator.training.trial import best_step, train_fold
+from systems import data
 from systems.metrics import metric
 
 
@@ -75,10 +76,11 @@ def note(run: RunDir, rows: OutOfFold) -> None:
     """Write members.json, and per clip what each member gets right and wrong."""
     plan = run.plan
     judged = np.flatnonzero(rows.targets.counted())
+    also = data.card(plan.dataset).metrics
     truth = rows.targets.truth(plan.classes)
     groups = [rows.targets.groups[row] for row in judged]
     counts = [
-        {name: all_[judged] for name, all_ in counted(said, truth, plan.metric).items()}
+        {name: all_[judged] for name, all_ in counted(said, truth, plan.metric, also).items()}
         for said in map(rows.said, range(len(rows.members)))
     ]
     save_counts(

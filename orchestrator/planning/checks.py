@@ -41,8 +41,7 @@ def check_kinds(entry: registry.Entry, dataset: Dataset) -> None:
 def check_columns(plan: Plan, dataset: Dataset) -> None:
     """Every labelled clip has the free columns that training takes clips by, and some clip each of
     the values that it asks for."""
-    columns = plan.entry().build(plan.trial_config(plan.first_trial)).columns
-    for column, values in columns.items():
+    for column, values in plan.entry().build(plan.trial_config(plan.first_trial)).columns:
         clips = dataset.role("labelled")
         without = [c.clip_id for c in clips if column not in c.columns]
         if without:

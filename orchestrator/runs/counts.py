@@ -43,11 +43,14 @@ class Stored(NamedTuple):
     rows: list[Scored]
 
 
-def counted(predictions: Predictions, truth: Truth, own: str) -> dict[str, np.ndarray]:
-    """Counts [N, ...] by metric; metrics that count alike share them."""
+def counted(
+    predictions: Predictions, truth: Truth, own: str, also: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """Counts [N, ...] by metric; metrics that count alike share them. ``own``: the run's;
+    ``also``: those of the data set's card."""
     found: dict[str, np.ndarray] = {}
     shared: dict[Count, np.ndarray | None] = {}
-    for about in scored_by(truth.kind, own):
+    for about in scored_by(truth.kind, own, also):
         if about.count not in shared:
             shared[about.count] = about.counts(truth, predictions)
         counts = shared[about.count]

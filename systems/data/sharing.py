@@ -7,13 +7,13 @@ under another name: a copy, a link, another format without loss. Equal sound is 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 
-from systems.data.dataset import Clip, Dataset
+from systems.data.dataset import Clip, Dataset, Labels
 from systems.data.files import BrokenSound, Files, blocks
 from systems.errors import UserError, shown
 
@@ -91,15 +91,18 @@ def keep_apart(dataset: Dataset, skip_shared: bool) -> Dataset:
 
     Unlabelled clips that are shared with a test or the validation part are left out. Labelled ones
     are, where ``skip_shared`` asks for it: of training those shared with either, of validation
-    those shared with a test part. Notes name them.
+    those shared with a test part; and copies of a sound in another fold than its first one's, where
+    the data set has folds of its own. Notes name them.
 
     Raises:
-        UserError: labelled clips are shared, with their names, and ``skip_shared`` is not set; or a
-            user's own folds split equal sound.
+        UserError: labelled clips are shared, or own folds split equal sound, with the clips' names,
+            and ``skip_shared`` is not set.
     """
     copies: Copies = ()
     if isinstance(dataset.source, Files):
         copies = equal_sound(dataset.source, {c.clip_id: c.duration for c in dataset.clips})
+    if skip_shared:
+        dataset, copies = _without_twins(dataset, copies)
     groups = joined_groups({c.clip_id: c.group for c in dataset.clips}, copies)
     clips = tuple(replace(clip, group=groups[clip.clip_id]) for clip in dataset.clips)
     shared = _shared(dataset, clips)
@@ -123,26 +126,54 @@ def keep_apart(dataset: Dataset, skip_shared: bool) -> Dataset:
     ]  # fmt: skip
     folds = dataset.folds and {i: fold for i, fold in dataset.folds.items() if i not in why}
     _check_folds(dataset.name, folds or {}, inside)
-    labels = {
-        part: replace(of, values={i: value for i, value in of.values.items() if i not in why})
-        for part, of in dataset.labels.items()
-    }
     return replace(
         dataset,
         clips=tuple(clip for clip in clips if clip.clip_id not in why),
-        labels=labels if why else dataset.labels,
+        labels=_without(dataset.labels, why) if why else dataset.labels,
         folds=folds,
         notes=(*dataset.notes, *filter(None, notes)),
     )
 
 
 def _check_folds(name: str, folds: Mapping[str, str], copies: Copies) -> None:
-    """Raise UserError where a user's own folds split clips of equal sound."""
+    """Raise UserError where own folds split clips of equal sound."""
     for same in copies:
         own = {shown(i): folds[i] for i in same if i in folds}
         if len(set(own.values())) > 1:
             where = ", ".join(f"{clip_id} in fold '{fold}'" for clip_id, fold in own.items())
-            raise UserError(f"{name}: the same sound lies in two folds ({where}): give it one.")
+            raise UserError(
+                f"{name}: the same sound lies in two folds ({where}): give it one, or pass "
+                "--skip-shared to leave the later ones out."
+            )
+
+
+def _without_twins(dataset: Dataset, copies: Copies) -> tuple[Dataset, Copies]:
+    """The data set, and its copies, without those in another fold than the sound's first."""
+    folds = dataset.folds or {}
+    gone = set()
+    for same in copies:
+        own = [i for i in same if i in folds]
+        gone |= {i for i in own if folds[i] != folds[own[0]]}
+    if not gone:
+        return dataset, copies
+    note = _note(sorted(gone), "clips left out, as --skip-shared asks, which another fold has")
+    left = replace(
+        dataset,
+        clips=tuple(clip for clip in dataset.clips if clip.clip_id not in gone),
+        labels=_without(dataset.labels, gone),
+        folds={i: fold for i, fold in folds.items() if i not in gone},
+        notes=(*dataset.notes, note),
+    )
+    kept = [tuple(i for i in same if i not in gone) for same in copies]
+    return left, [same for same in kept if len(same) > 1]
+
+
+def _without(labels: Mapping[str, Labels], gone: Collection[str]) -> dict[str, Labels]:
+    """The labels of all clips but some."""
+    return {
+        part: replace(of, values={i: value for i, value in of.values.items() if i not in gone})
+        for part, of in labels.items()
+    }
 
 
 def _shared(dataset: Dataset, clips: Iterable[Clip]) -> list[tuple[Clip, list[str]]]:

@@ -196,15 +196,18 @@ def words_of(name: str) -> str:
     return of_class.get(name, name.replace("_", " "))
 
 
-def scored_by(labels: LabelKind, own: str) -> tuple[Metric, ...]:
+def scored_by(labels: LabelKind, own: str, also: Sequence[str] = ()) -> tuple[Metric, ...]:
     """The metrics that labels of a kind are scored by.
 
-    Those of the kind, and first of all the run's ``own`` where it is another one that fits.
+    Those of the kind, and first of all the run's ``own`` where it is another one that fits; at last
+    those that ``also`` (by the data set's card) do.
     """
     names = kind(labels).metrics
     asked = metric(own)
     first = (asked,) if asked.fits(labels) and own not in names else ()
-    return (*first, *(METRICS[name] for name in names))
+    others = (METRICS[name] for name in also if name not in (*names, own))
+    last = (one for one in others if one.fits(labels))
+    return (*first, *(METRICS[name] for name in names), *last)
 
 
 def searchable(labels: LabelKind, gives: Collection[str]) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ BIBTEX = """
 """
 ADAMW: dict[str, Any] = {
     "optimiser": "adamw", "learning_rate": 5e-4, "weight_decay": 1e-2, "patience": None,
+    "momentum": 0.9,  # of SGD
     "schedule": Schedule("cosine_restarts", every=35), "keep": Keep("last"),
 }  # fmt: skip
 
@@ -88,6 +89,9 @@ URBAN: dict[str, Any] = {
     "labels": ("class",), "gives": ("clip_scores",), "parameters": 79_694_282,
     "schedule": ("training.epochs", "training.schedule.every"),
 }  # fmt: skip
+SGD = {"training.optimiser": "nesterov", "training.learning_rate": 1e-2,
+       "training.weight_decay": 5e-4}  # fmt: skip
+RANGER = {"training.optimiser": "lookahead_radam", "training.learning_rate": 1e-3}
 ABLATION = "ablation; fold protocol not legible"
 
 
@@ -120,13 +124,8 @@ def of_urban(c: SupervisedConfig, loss: list[Any], **about: Any) -> NetworkSyste
         Figure(f"gradient accumulation; {ABLATION}", {"training.accumulate": 2},
                node="accumulation"),
         Figure(f"optimiser AdamW (printed ADAM); {ABLATION}", node="adamw"),
-        Figure(f"optimiser SGD; {ABLATION}", {
-            "training.optimiser": "nesterov", "training.momentum": 0.9,
-            "training.learning_rate": 1e-2, "training.weight_decay": 5e-4,
-        }, node="sgd"),
-        Figure(f"optimiser Ranger; {ABLATION}", {
-            "training.optimiser": "lookahead_radam", "training.learning_rate": 1e-3,
-        }, node="ranger"),
+        Figure(f"optimiser SGD; {ABLATION}", SGD, node="sgd"),
+        Figure(f"optimiser Ranger; {ABLATION}", RANGER, node="ranger"),
     ),
     unmapped={f"row label lost; {ABLATION}": "what the row is of is lost with the paper's text"},
     **URBAN,

@@ -146,10 +146,12 @@ class Training:
                 "epochs, labelled and accumulate must be at least 1, unlabelled at least 0, "
                 "learning_rate above 0"
             )
+        if self.optimiser == "nesterov" and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
         if self.over == "unlabelled" and not self.unlabelled:
             raise ValueError("an epoch over unlabelled examples needs some in each batch")
 
-    def steps(self, labelled: int, unlabelled: int) -> int:
+    def steps(self, labelled: int, unlabelled: int = 0) -> int:
         """Batches of an epoch where there are so many examples."""
         if self.over == "unlabelled" and unlabelled:
             return self.steps_per_epoch or math.ceil(unlabelled / self.unlabelled)
