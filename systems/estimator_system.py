@@ -27,6 +27,8 @@ TRUSTED = (
     "sklearn.calibration._SigmoidCalibration",
     "systems.bags.BagOfWords",
     "systems.rlda.RldaCosine",
+    "systems.selection.Nearest",
+    "systems.selection.TopByImportance",
 )
 
 
