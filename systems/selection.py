@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.neighbors import KNeighborsClassifier
 
 
-class TopByImportance(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class TopByImportance(TransformerMixin, BaseEstimator):
     """The attributes that gradient boosting gains most by; ``kept`` of them.
 
     scikit-learn's SelectFromModel keeps the whole ensemble of trees beside the choice; of this one
@@ -47,10 +47,10 @@ class TopByImportance(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return chosen
 
 
-class Nearest(KNeighborsClassifier):  # type: ignore[misc]
+class Nearest(KNeighborsClassifier):
     """k nearest neighbours; of fewer clips than k all."""
 
     def fit(self, x: Any, y: np.ndarray) -> Nearest:
-        self.n_neighbors = min(self.n_neighbors, len(x))
+        self.set_params(n_neighbors=min(self.get_params()["n_neighbors"], len(x)))
         super().fit(x, y)
         return self
