@@ -135,7 +135,7 @@ def test_each_is_scikit_learns_own(name: str, tmp_path: Path) -> None:
     assert data.validation is not None
     assert data.labelled.targets is not None
     x, new = (
-        np.stack(features.of(clips.clip_ids, case.sounds, Context()))
+        np.stack(features.of(clips.clip_ids, case.sounds, Context())).astype(float)
         for clips in (data.labelled, data.validation)
     )
     y = data.labelled.targets.argmax(axis=1)
