@@ -16,9 +16,10 @@ from torch import nn
 from systems import config as configs
 from systems import registry
 from systems.context import Context
+from systems.data.features import packed, part_features
 from systems.errors import UserError
 from systems.files import write_whole
-from systems.frontend import FrontEnd
+from systems.frontend import FrontEnd, built
 from systems.system import Input, Sounds
 
 
@@ -64,6 +65,41 @@ class OfWaveform:
         """There is nothing to keep."""
 
     def load(self, folder: Path) -> OfWaveform:
+        return self
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The vector [F] that a front end makes of a stereo clip and that is stored beside the sound;
+    ``columns``: which of its values [n] count, asked for when they are needed."""
+
+    front_end: Any
+    columns: Callable[[], np.ndarray]
+
+    @property
+    def input(self) -> Input:
+        one = self.front_end
+        return Input(("labelled",), one.rate, channels="stereo", features=one)
+
+    def taught(self, context: Context) -> Stored:
+        return self
+
+    def of(self, clip_ids: Sequence[str], sounds: Sounds, context: Context) -> list[np.ndarray]:
+        sound, columns = sounds["audio"], self.columns()
+        held = getattr(sound, "held", lambda clip_id: None)  # files are in no store
+        module = built(self.front_end)
+        found = []
+        for clip_id in clip_ids:
+            rows = held(clip_id)
+            if rows is None:
+                rows = [packed(part_features(module, part))[0] for part in sound.parts(clip_id)]
+            found.append(np.asarray(rows[0][0])[columns])
+        return found
+
+    def save(self, folder: Path) -> None:
+        """There is nothing to keep."""
+
+    def load(self, folder: Path) -> Stored:
         return self
 
 

@@ -25,8 +25,12 @@ from systems.training.history import History
 TRUSTED = (
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.tree._tree.Tree",  # which is looked at: see ``check_trees``
     "systems.bags.BagOfWords",
     "systems.rlda.RldaCosine",
+    "systems.selection.Nearest",
+    "systems.selection.TopByImportance",
 )
 
 
@@ -74,6 +78,7 @@ class EstimatorSystem:
         if unknown:
             raise UserError(f"{folder} holds types that are not loaded: {', '.join(unknown)}.")
         estimator = skops.io.loads(content, trusted=list(TRUSTED))
+        check_trees(estimator, folder)
         features = self.features.load(folder)
         return FittedEstimator(features, estimator, tuple(about["classes"]), History())
 
@@ -82,6 +87,28 @@ class EstimatorSystem:
 
     def network(self, classes: int) -> None:
         """It has none."""
+
+
+def check_trees(estimator: Any, folder: Path) -> None:
+    """Walking a tree trusts its file: a child that lies elsewhere would read foreign memory, one
+    that lies above would never end.
+
+    Raises:
+        UserError: a tree that scikit-learn cannot have written.
+    """
+    steps = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
+    for forest in (step for step in steps if type(step).__name__ == "RandomForestClassifier"):
+        for one in forest.estimators_:
+            tree = one.tree_
+            place = np.arange(tree.node_count)
+            leaf = tree.children_left < 0
+            later = np.minimum(tree.children_left, tree.children_right) > place
+            there = np.maximum(tree.children_left, tree.children_right) < tree.node_count
+            known = (tree.feature >= 0) & (tree.feature < forest.n_features_in_)
+            if not np.all(leaf == (tree.children_right < 0)) or not np.all(
+                leaf | (later & there & known)
+            ):
+                raise UserError(f"{folder} holds a tree that does not fit together.")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,6 @@ from systems.predictions import Predictions
 
 PAPER = "binaural_localization"
 SYSTEMS = ("speech_prefilter", "peak_notch_frequency", "cross_convolution", "music_subspace")
-MINI = Path(__file__).parents[2] / "shared/data/hrtf_mini"
 
 # --- the kind ---
 
@@ -88,7 +88,7 @@ def test_a_sofa_file_is_read_resampled_and_delayed(tmp_path: Path) -> None:
     half = found.at(0, 24_000, 100)
     assert int(np.argmax(half[0])) == 5
     # As loud as a filter: the response at low frequencies stays what it was.
-    assert half[0].sum() == pytest.approx(1.0, abs=0.02)
+    assert half[0].sum() == pytest.approx(1.0, abs=0.05)
 
 
 @pytest.mark.parametrize(
@@ -181,9 +181,9 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
         assert why in text, why
 
 
-@pytest.mark.skipif(not MINI.exists(), reason="the small set of real responses is not here")
+@pytest.mark.skipif("SOUNDSWEEP_MINI_SETS" not in os.environ, reason="needs the mini data sets")
 def test_the_small_set_of_real_responses() -> None:
-    dataset = data.load("binaural_sofa", str(MINI))
+    dataset = data.load("binaural_sofa", os.environ["SOUNDSWEEP_MINI_SETS"] + "/hrtf_mini")
     assert {part: len(dataset.part(part)) for part in dataset.parts()} == {
         "template": 56, "speech": 2, "train": 35 * 4 * 4, "test": 140 * 14 * 4}  # fmt: skip
     assert data.card("binaural_sofa").clips["test"] == 140 * 22 * 4
@@ -249,6 +249,6 @@ def test_the_prefilter_leaves_out_what_the_speech_does_not_have() -> None:
     whole = system.fit(pairs, np.zeros(4), [sound])["reach"].item()
     half = system.fit(pairs, np.zeros(4), [narrow])["reach"].item()
     assert whole == 257
-    assert 80 <= half <= 90  # bins of 93.75 Hz
-    with pytest.raises(UserError, match="nothing above 9 kHz"):
-        SpeechPrefilter(low=9.0).fit(pairs, np.zeros(4), [narrow])
+    assert 84 <= half <= 105  # bins of 93.75 Hz, and what a Hann window leaks
+    with pytest.raises(UserError, match="nothing above 12 kHz"):
+        SpeechPrefilter(low=12.0).fit(pairs, np.zeros(4), [narrow])
