@@ -21,9 +21,10 @@ from systems.errors import unknown
 from systems.figures import Where
 
 READERS = (
-    "compare2020_breathing", "compare2020_mask", "dcase2018_task4", "fsdkaggle2018", "synthetic",
-    "synthetic_breath", "synthetic_classes", "synthetic_imitations", "synthetic_scenes",
-    "synthetic_speech", "table", "tut2018", "tut2018_mobile", "vocal_imitation",
+    "compare2020_breathing", "compare2020_mask", "dcase2018_task4", "fsdkaggle2018", "rwcp",
+    "synthetic", "synthetic_breath", "synthetic_classes", "synthetic_imitations",
+    "synthetic_onomatopoeia", "synthetic_scenes", "synthetic_speech", "table", "tut2018",
+    "tut2018_mobile", "vocal_imitation",
 )  # fmt: skip
 # The embedded set of a kind of labels: what a system learns from where no data is named.
 EMBEDDED: dict[LabelKind, str] = {
