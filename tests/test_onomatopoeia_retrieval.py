@@ -234,5 +234,7 @@ def test_a_run_is_asked_by_words_alone(tmp_path: Path) -> None:
     said = search_command(run, ["w a N", "g o : q"], "", **how)
     assert "gallery/Dog-" in said
     assert "gallery/Vacuum_cleaner-" in said
+    shown = search_command(run, ["w a N"], "", **{**how, "format": "table"})
+    assert shown.startswith("w a N\n")
     with pytest.raises(UserError, match="leave out --gallery"):
         search_command(run, ["w a N"], str(tmp_path), **how)
