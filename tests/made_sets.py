@@ -18,6 +18,7 @@ from systems.errors import UserError
 RATE = 8_000  # Hz; readers take any
 SCENES = ("bus", "tram")
 FSD_TRAIN = "FSDKaggle2018.meta/train_post_competition.csv"
+RWCP_WORDS = "RWCPSSD_Onomatopoeia/RWCP_SSD_Onomatopoeia_en/nospeech/drysrc"
 FSD_SCORED = "FSDKaggle2018.meta/test_post_competition_scoring_clips.csv"
 
 
@@ -125,6 +126,26 @@ def urbansound8k(root: Path, seconds: float = 0.1) -> None:
                 sound(root / f"audio/fold{fold}" / file, seconds=seconds)
                 rows.append([file, origin, "0.0", "0.1", "1", str(fold), str(k), name])
     table(root / "metadata/UrbanSound8K.csv", rows, ",")
+
+
+def rwcp(root: Path) -> None:
+    """Two classes of three sounds without headers; five listeners wrote of each but the last of a
+    class, which ``split.csv`` calls ``test``."""
+    split = [["file", "part"]]
+    for name, word in (("a1/wood2", "k a q"), ("b1/particl2", "z a: N")):
+        for number in ("003", "010", "021"):
+            raw = root / f"RWCP-SSD_Vol1/nospeech/drysrc/{name}/48khz/{number}.raw"
+            raw.parent.mkdir(parents=True, exist_ok=True)
+            generator = np.random.default_rng(zlib.crc32(f"{name}{number}".encode()))
+            noise = 3000 * generator.standard_normal(4800 + 480 * int(number))
+            noise.astype("<i2").tofile(raw)
+            part = "test" if number == "021" else "train"
+            split.append([f"nospeech/drysrc/{name}/48khz/{number}.raw", part])
+            words = root / RWCP_WORDS / name / f"{number}.ono"
+            words.parent.mkdir(parents=True, exist_ok=True)
+            rows = [f"{k:04d},{k:04d}_{int(number)},{word},4" for k in range(5)]
+            words.write_text("".join(f"{row}\n" for row in rows))
+    table(root / "split.csv", split, ",")
 
 
 @dataclass(frozen=True)

@@ -152,6 +152,12 @@ def test_maps_of_a_deeper_head_are_grad_cam() -> None:
     torch.testing.assert_close(net.class_maps(x), by_hand, atol=1e-5, rtol=1e-4)
 
 
+def test_a_transformer_has_no_maps_to_tell_of() -> None:
+    net = ImageNetwork(Backbone("test_vit", size=160), (), 2).eval()
+    with pytest.raises(UserError, match="no feature maps"):
+        net.class_maps(torch.randn(1, 3, 40, 50))
+
+
 class Listener(nn.Module):
     """A network whose second class is what the picture shows, in eight rows."""
 
@@ -182,7 +188,7 @@ def relevance() -> dict[str, Any]:
     bands = [{"from": 0.0, "to": 4000.0, "value": 0.25, "low": 0.1, "high": 0.4},
              {"from": 4000.0, "to": 8000.0, "value": -1.5, "low": -2.0, "high": -1.0}]  # fmt: skip
     alone = [{**band, "low": None, "high": None} for band in bands]  # of a single group
-    return {"trial": 3, "classes": {"clear": {"clips": 9, "bands": bands},
+    return {"trial": 3, "why": None, "classes": {"clear": {"clips": 9, "bands": bands},
                                     "mask": {"clips": 1, "bands": alone}}}  # fmt: skip
 
 
@@ -198,6 +204,9 @@ def test_a_report_shows_what_bands_add(tmp_path: Path) -> None:
     assert [row["value"] for row in rows] == [0.25, -1.5] * 2
     assert all(set(row) == set(columns) for row in rows)
     assert draw_relevance(example(), tmp_path / "none.png") is None
+    untold = {**example(), "relevance": {"trial": 3, "classes": {}, "why": "no maps."}}
+    assert draw_relevance(untold, tmp_path / "none.png") is None
+    assert "cannot be told: no maps." in Page(html.page(untold, NO_PLOTS, [])).text
     assert tables(example())["frequency_relevance"] == (columns, [])
 
 

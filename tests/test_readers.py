@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_sets import CASES, urbansound8k, vocal_imitation
+from made_sets import CASES, rwcp, urbansound8k, vocal_imitation
 
 from systems import data
 from systems.data.dataset import Dataset
@@ -18,14 +18,12 @@ from systems.kinds import KINDS, kind
 from systems.metrics import metric, searchable
 
 EMBEDDED = ("synthetic", "synthetic_breath", "synthetic_classes", "synthetic_imitations",
-            "synthetic_scenes", "synthetic_speech")  # fmt: skip
+            "synthetic_onomatopoeia", "synthetic_scenes", "synthetic_speech")  # fmt: skip
 
 
 ON_DISK = {case.name: case.make for case in CASES}
-UNTESTED = {
-    "vocal_imitation": vocal_imitation,
-    "urbansound8k": urbansound8k,
-}  # sets without a test part
+# Sets without a test part.
+UNTESTED = {"rwcp": rwcp, "urbansound8k": urbansound8k, "vocal_imitation": vocal_imitation}
 
 
 @pytest.fixture(params=[*ON_DISK, "dcase2018_task4"])

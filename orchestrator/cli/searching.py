@@ -11,8 +11,12 @@ def search(
     run: Annotated[
         str, Argument(metavar="RUN", help="A run's folder, or its name under --storage.")
     ],
-    queries: Annotated[list[str], Argument(metavar="QUERY...", help="Audio files, or folders.")],
-    gallery: Annotated[str, Option(help="Folder of the recordings that are searched.")],
+    queries: Annotated[
+        list[str], Argument(metavar="QUERY...", help="Audio files or folders; or words.")
+    ],
+    gallery: Annotated[
+        str, Option(help="Folder of the recordings that are searched; words search the run's own.")
+    ] = "",
     top: Annotated[int, Option(help="Recordings that are listed for each query.")] = 10,
     model: Annotated[str, Option(help="best, or trial:N.")] = "best",
     format_: Annotated[str, Option("--format", help="table, json or csv.")] = "table",

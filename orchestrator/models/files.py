@@ -102,7 +102,8 @@ def _paragraph(found: FilePrediction) -> str:
     width = max(len(label) for label in found.tags)
     ranked = best_first(found)
     if found.ranked:
-        lines = [f"{one_line(found.file)}  ({found.duration:.3f} s)"]
+        length = f"  ({found.duration:.3f} s)" if found.duration else ""  # a word has none
+        lines = [f"{one_line(found.file)}{length}"]
         lines += [f"  {k:>4}  {item:<{width}}  {score:.3f}"
                   for k, (item, score) in enumerate(ranked[:SHOWN], start=1)]  # fmt: skip
         return "\n".join(lines) + "\n"

@@ -21,6 +21,7 @@ from systems.context import Context
 from systems.data.files import BrokenSound, Files, broken_lines, examine
 from systems.errors import UserError, shown, unknown
 from systems.retrieval_system import FittedRetrieval
+from systems.word_search import AskedByWords
 
 FORMATS = {"table": table, "json": as_json, "csv": as_csv}
 AT_ONCE = 16  # files whose sound is held
@@ -34,8 +35,9 @@ def search_command(
 
     Args:
         run: the run directory, of a system that searches.
-        queries: audio files, or folders of them.
-        gallery: the folder that is searched, or one file.
+        queries: audio files, or folders of them; words, of a run that is asked by them.
+        gallery: the folder that is searched, or one file; empty of a run that is asked by words,
+            which ranks the sounds that it knows.
         top: recordings that are listed for each query.
         model: ``best`` or ``trial:N``.
         format: ``table``, ``json`` or ``csv``.
@@ -50,12 +52,36 @@ def search_command(
         raise unknown("format", format, FORMATS)
     if top < 1:
         raise UserError(f"--top takes 1 or more, not {top}.")
-    asked, items = audio_files(queries), audio_files([gallery])
     with tempfile.TemporaryDirectory() as temporary:
         predictor = Predictor.load(export(run, Path(temporary) / "bundle", model=model), device)
-    found = search(predictor, asked, items)
+    words = isinstance(predictor.members[0].main[0], AskedByWords)
+    if words == bool(gallery):
+        known = "asked by words and ranks the sounds that it knows: leave out --gallery"
+        folder = "asked by recordings: name the folder that they search with --gallery"
+        raise UserError(f"the run '{run.path.name}' is {known if words else folder}.")
+    if words:
+        found = by_words(predictor, queries)
+    else:
+        found = search(predictor, audio_files(queries), audio_files([gallery]))
     first = [replace(one, tags=dict(best_first(one)[:top])) for one in found]
     return written(FORMATS[format](first), output)
+
+
+def by_words(predictor: Predictor, words: Sequence[str]) -> list[FilePrediction]:
+    """The score of each sound that a model knows for each word.
+
+    Raises:
+        UserError: a word without phonemes.
+    """
+    models: Sequence[Any] = predictor.members[0].main
+    said = [one.answer(words, predictor.context) for one in models]
+    ranking = np.mean([one.ranking for one in said], axis=0)
+    return [
+        FilePrediction(
+            word, 0.0, dict(zip(said[0].classes, row.tolist(), strict=True)), None, ranked=True
+        )
+        for word, row in zip(words, ranking, strict=True)
+    ]  # fmt: skip
 
 
 def search(

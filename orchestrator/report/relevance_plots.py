@@ -16,7 +16,7 @@ from orchestrator.report.words import number
 def draw_relevance(results: Mapping[str, Any], path: Path) -> Image | None:
     """What each band adds to each class's logit; ``None`` where no network says so."""
     relevance = results.get("relevance")
-    if not relevance:
+    if not relevance or not relevance["classes"]:
         return None
     said = []
     for name, of_class in relevance["classes"].items():

@@ -11,6 +11,7 @@ from orchestrator.runs.files import write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.training.job import Job, Task
 from orchestrator.training.trained import trained
+from systems.errors import UserError
 from systems.fitted_network import FittedNetwork
 from systems.frequency_relevance import frequency_relevance
 from systems.metrics.intervals import bootstrap
@@ -18,7 +19,18 @@ from systems.metrics.intervals import bootstrap
 
 def run_relevance(job: Job, number: int) -> None:
     """Write ``relevance.json``: of each class, over the held-out clips that it is true of, what
-    each band of frequencies adds to its logit, with intervals over groups of clips."""
+    each band of frequencies adds to its logit, with intervals over groups of clips; or why that
+    cannot be told."""
+    try:
+        told: dict[str, Any] = {"classes": _classes(job, number), "why": None}
+    except UserError as error:
+        told = {"classes": {}, "why": str(error)}
+    job.check_generation()
+    write_json(RunDir(Path(job.run)).relevance, {"trial": number, **told})
+
+
+def _classes(job: Job, number: int) -> dict[str, Any]:
+    """The bands of each class that some held-out clip has."""
     rows, targets, groups = list[np.ndarray](), list[np.ndarray](), list[str]()
     edges = np.zeros(0)
     sounds = job.sounds(job.config(job.trial(number)))
@@ -38,8 +50,7 @@ def run_relevance(job: Job, number: int) -> None:
         mine = np.flatnonzero(true[:, k])
         if len(mine):
             classes[name] = _bands(every[mine, k], edges, [groups[row] for row in mine])
-    job.check_generation()
-    write_json(RunDir(Path(job.run)).relevance, {"trial": number, "classes": classes})
+    return classes
 
 
 def _bands(values: np.ndarray, edges: np.ndarray, groups: list[str]) -> dict[str, Any]:

@@ -102,9 +102,14 @@ class ImageNetwork(nn.Module):
         Grad-CAM (Selvaraju et al. 2017) without its ReLU: the last feature maps, weighted by the
         logit's mean gradient with respect to each. Of a global mean and one dense layer it is CAM
         (Zhou et al. 2016), whose mean over the map is the logit less its bias.
+
+        Raises:
+            UserError: the backbone ends in no maps (a transformer).
         """
         with torch.enable_grad():
             maps = self.backbone.maps(x).detach().requires_grad_()
+            if maps.dim() != 4 or maps.shape[1] != self.backbone.trunk.num_features:
+                raise UserError("this backbone ends in no feature maps over the picture.")
             logits = self.head(self.backbone.pooled(maps))
             places = maps.shape[2] * maps.shape[3]
             found = []

@@ -14,6 +14,8 @@ from systems.tracks import Features
 from systems.training.vat import Vat, vat_loss
 from systems.training.views import Seen
 
+NOTHING = -100  # a target of a symbol that is none
+
 
 @dataclass(frozen=True)
 class Step:
@@ -87,6 +89,29 @@ class OneMinusPcc:
         y = step.targets - step.targets.mean(1, keepdim=True)
         norms = p.norm(dim=1) * y.norm(dim=1)
         return (1 - (p * y).sum(1) / (norms + 1e-8)).mean()
+
+
+class NextSymbol:
+    """Cross-entropy of each symbol that follows, the word's end too; mean over symbols."""
+
+    name = "next_symbol"
+    supervised = True
+
+    def __call__(self, step: Step) -> Tensor:
+        assert step.outputs.frames is not None
+        logits, targets = step.outputs.frames.flatten(0, 1), step.targets.flatten()
+        return nn.functional.cross_entropy(logits, targets, ignore_index=NOTHING)
+
+
+class LatentDistance:
+    """L1 from a word's latent vector to its sound's: the sum over its numbers, mean over words."""
+
+    name = "latent_distance"
+    supervised = True
+
+    def __call__(self, step: Step) -> Tensor:
+        assert step.outputs.clip is not None
+        return (step.outputs.clip - step.targets).abs().sum(1).mean()
 
 
 class LogitBce:
