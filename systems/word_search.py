@@ -106,7 +106,7 @@ def _words(words: Sequence[Tensor], device: torch.device) -> dict[str, Tensor]:
 class _Model(Model):
     """A network with the front end of its sounds, whose scale is of the sounds that are trained."""
 
-    def fit_scale(self, examples: Any, context: Context) -> None:
+    def fit_scale(self, examples: Any, context: Context, *more: Any) -> None:
         if self.scale.fitted:
             for features in examples:
                 self.scale.add(features)  # type: ignore[operator]
