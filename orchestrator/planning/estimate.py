@@ -87,17 +87,18 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
 
 
 def _some(data: TrainingData) -> TrainingData:
-    """The first clips (the whole gallery, which is searched as one), and none to validate on, which
-    would have to be decoded too."""
+    """Clips from all over the set (the whole gallery, which is searched as one), and none to
+    validate on, which would have to be decoded too."""
 
-    def first(clips: ClipSet) -> ClipSet:
-        return clips.some(np.arange(min(PROBE_CLIPS, len(clips))))
+    def spread(clips: ClipSet) -> ClipSet:
+        places = np.linspace(0, len(clips) - 1, min(PROBE_CLIPS, len(clips)))
+        return clips.some(places.astype(int))
 
     unlabelled = {
-        role: clips if role == "gallery" else first(clips)
+        role: clips if role == "gallery" else spread(clips)
         for role, clips in data.unlabelled.items()
     }
-    return replace(data, labelled=first(data.labelled), unlabelled=unlabelled, validation=None)
+    return replace(data, labelled=spread(data.labelled), unlabelled=unlabelled, validation=None)
 
 
 def _search(plan: Plan, training: float) -> tuple[float, float]:
