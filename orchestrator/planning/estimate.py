@@ -88,17 +88,18 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
 
 
 def _some(data: TrainingData) -> TrainingData:
-    """Some clips, spread evenly (the whole gallery, which is searched as one), and none to validate
-    on, which would have to be decoded too."""
+    """Clips from all over the set (the whole gallery, which is searched as one), and none to
+    validate on, which would have to be decoded too."""
 
-    def some(clips: ClipSet) -> ClipSet:
-        count = min(PROBE_CLIPS, len(clips))
-        return clips.some(np.linspace(0, len(clips) - 1, count).astype(int))
+    def spread(clips: ClipSet) -> ClipSet:
+        places = np.linspace(0, len(clips) - 1, min(PROBE_CLIPS, len(clips)))
+        return clips.some(places.astype(int))
 
     unlabelled = {
-        role: clips if role in SEARCHED else some(clips) for role, clips in data.unlabelled.items()
+        role: clips if role in SEARCHED else spread(clips)
+        for role, clips in data.unlabelled.items()
     }
-    return replace(data, labelled=some(data.labelled), unlabelled=unlabelled, validation=None)
+    return replace(data, labelled=spread(data.labelled), unlabelled=unlabelled, validation=None)
 
 
 def _search(plan: Plan, training: float) -> tuple[float, float]:
