@@ -113,7 +113,7 @@ def classifier(name: str) -> object:
 
     return {
         "c1_lda": LinearDiscriminantAnalysis(),
-        "c2_qda": QuadraticDiscriminantAnalysis(reg_param=0.1),
+        "c2_qda": QuadraticDiscriminantAnalysis(solver="eigen", shrinkage=0.1),
         "c3_rf10_gini": RandomForestClassifier(10, random_state=3),
         "c4_rf100_gini": RandomForestClassifier(100, random_state=3),
         "c5_rf100_entropy": RandomForestClassifier(100, criterion="entropy", random_state=3),

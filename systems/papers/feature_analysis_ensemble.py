@@ -144,7 +144,8 @@ def c2(config: Qda) -> EstimatorSystem:
     def classifier(seed: int) -> Any:
         from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 
-        return QuadraticDiscriminantAnalysis(reg_param=config.regularisation)
+        # By eigenvalues: by singular values it refuses classes of fewer clips than attributes.
+        return QuadraticDiscriminantAnalysis(solver="eigen", shrinkage=config.regularisation)
 
     return of_attributes(config.attributes, classifier)
 

@@ -106,7 +106,7 @@ class ChosenVote(Learner):
 
     name = "vote_chosen"
     title = "majority vote of chosen members"
-    source = "feature_analysis_ensemble"
+    source = "feature_analysis_ensemble (removals and swaps)"
     pointwise = True
 
     def __init__(self, settings: Any = None) -> None:
