@@ -179,5 +179,5 @@ def test_a_restart_between_two_syncs_is_not_noticed(
     sync(run)
     client, runs = read_store(run)
     assert len(runs) == 4
-    history = client.get_metric_history(runs["trial 1"].info.run_id, "epoch/clip_macro_f1")
+    history = client.get_metric_history(runs["trial 00001"].info.run_id, "epoch/clip_macro_f1")
     assert [point.step for point in history] == [1, 2, 3, 4, 5, 6]

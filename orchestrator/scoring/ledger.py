@@ -54,6 +54,6 @@ def open_test_labels(
 def _note(run: RunDir, entry: dict[str, Any]) -> None:
     """Write an entry; in an object store too, beside those of other machines."""
     append_line(run.ledger, entry)
-    copy = mirror_of(run.root)
+    copy = mirror_of(run.ledger.parent)
     if copy is not None:
         patiently(lambda: copy.join_lines(run.ledger.name))
