@@ -27,7 +27,7 @@ SCRIPT = "orchestrator/run.py"
 ESCAPE = "\x1b"
 ONE = ("--top-k", "1", "--stack", "none")
 # Epochs that take long enough for a person to press a key in one.
-LONG = (*TINY, "--max-epochs", "60", "--set", "training.steps_per_epoch=60", "--trials", "2", *ONE)
+LONG = (*TINY, "--max-epochs", "60", "--set", "training.steps_per_epoch=25", "--trials", "2", *ONE)
 
 
 @pytest.fixture(scope="module")
