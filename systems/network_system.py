@@ -24,7 +24,7 @@ from systems.frontend.scale import By, Scale
 from systems.listening import Activation, Hearing, Model
 from systems.postprocessing.decoding import Decoding
 from systems.postprocessing.refinement import Refinement
-from systems.system import Input, Sounds
+from systems.system import LAST, Input, Sounds
 from systems.tracks import any_of, each
 from systems.training.copies import Copies
 from systems.training.history import History
@@ -155,7 +155,10 @@ class NetworkSystem:
 
     @property
     def selects(self) -> str | None:
-        return "validation_loss" if self.training.keep.on == "loss" else None
+        keep = self.training.keep
+        if keep.what == "last":
+            return LAST
+        return "validation_loss" if keep.on == "loss" else None
 
     @property
     def keeps(self) -> int:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from systems.training.history import History
     from systems.training.probe import Probe
 
+LAST = "last"  # what ``selects`` says where no epoch is chosen: the last one predicts
 Sounds = Mapping[str, Sound]  # by the names of a system's inputs
 
 
@@ -142,7 +143,7 @@ class System(Protocol):
     """A configured system, not yet trained.
 
     ``selects``: what its epochs are chosen by, as its metrics call it; ``None``: by the data's
-    metric. ``keeps``: how many of them predict.
+    metric; :data:`LAST`: by nothing. ``keeps``: how many of them predict.
     """
 
     @property

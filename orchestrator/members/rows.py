@@ -21,7 +21,7 @@ from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.training.crossed import crossed_scores
-from orchestrator.training.trial import best_step, keeps, read_epoch_scores
+from orchestrator.training.trial import best_step, choosable, keeps, read_epoch_scores
 from systems.data.dataset import Clip, Dataset, LabelKind, rows_of_clips
 from systems.data.splits import Splits, clip_set, kind_of
 from systems.data.stratify import cross_fitting_folds
@@ -180,7 +180,9 @@ def out_of_fold(
         if len(by_fold) == 1 and targets.metric != plan.metric:
             scores.append(rows)  # by an epoch that the other half chose
             continue
-        scores.append(_by_others(by_fold, best, targets, keeps_of(member)))
+        trial = member.run.trial(member.number)
+        chosen = [choosable(one, trial, member.plan) for one in by_fold]
+        scores.append(_by_others(chosen, best, targets, keeps_of(member)))
     for member, one, rows in zip(members, scores, own, strict=True):
         if not np.isfinite(one).all():
             raise UserError(f"{member.name} predicts scores that are no numbers: leave it out.")

@@ -28,6 +28,7 @@ from systems.errors import Diverged, UserError
 from systems.kinds import kind
 from systems.metrics import metric
 from systems.predictions import Predictions
+from systems.system import LAST, System
 
 
 def run_trial(job: Job, number: int, params: dict[str, Any], report: Report) -> dict[str, Any]:
@@ -131,12 +132,13 @@ def train_fold(job: Job, number: int, fold: int, report: Report = tell_nobody) -
 
 def best_step(trial: TrialDir, fold: int, plan: Plan) -> int:
     """The epoch of a fold that was chosen (of equals the first), from 1: of the best metric, or of
-    what else its system selects by; 0 of a system without epochs."""
+    what else its system selects by, or the last; 0 of a system without epochs."""
     lines = [line for line in trial.read_metrics() if line["fold"] == fold]
     if not lines:
         return 0
-    config = plan.trial_config(read_json(trial.config)["params"])
-    loss = plan.entry().build(config).selects
+    loss = _system(trial, plan).selects
+    if loss == LAST:
+        return int(lines[-1]["step"])
     best = best_line(lines, loss or plan.metric, "min" if loss else metric(plan.metric).mode)
     assert best is not None
     return int(best["step"])
@@ -151,8 +153,20 @@ def read_epoch_scores(trial: TrialDir, fold: int) -> np.ndarray:
 
 def keeps(trial: TrialDir, plan: Plan) -> int:
     """How many epochs of a trial's trainings predict."""
-    params = read_json(trial.config)["params"]
-    return plan.entry().build(plan.trial_config(params)).keeps
+    return _system(trial, plan).keeps
+
+
+def choosable(epochs: np.ndarray, trial: TrialDir, plan: Plan) -> np.ndarray:
+    """Of scores after every epoch [E, N, K] those of epochs that may be chosen: where the last ones
+    predict, whatever they are worth, these."""
+    system = _system(trial, plan)
+    return epochs[-system.keeps :] if system.selects == LAST else epochs
+
+
+def _system(trial: TrialDir, plan: Plan) -> System:
+    """The system of a trial, not trained."""
+    system: System = plan.entry().build(plan.trial_config(read_json(trial.config)["params"]))
+    return system
 
 
 def _counts(job: Job, trial: TrialDir, best_steps: Sequence[int]) -> list[np.ndarray]:
@@ -178,7 +192,9 @@ def _counts(job: Job, trial: TrialDir, best_steps: Sequence[int]) -> list[np.nda
 
 def _counts_of_epochs(job: Job, trial: TrialDir, best_steps: Sequence[int]) -> list[np.ndarray]:
     about, data = metric(job.plan.metric), job.folds[: len(best_steps)]
-    epochs = [read_epoch_scores(trial, fold) for fold in range(len(data))]
+    epochs = [
+        choosable(read_epoch_scores(trial, fold), trial, job.plan) for fold in range(len(data))
+    ]
 
     def worth(fold: int, scores: np.ndarray, clips: np.ndarray | None) -> float | None:
         judged = data[fold].validation
