@@ -71,11 +71,11 @@ def test_where_the_last_epoch_predicts_no_rows_choose_one(
     for step, value in ((1, 0.9), (2, 0.5), (3, 0.6)):
         trial.append_metrics(0, step, {"uar": value})
     system = SimpleNamespace(selects=selects, keeps=1)
-    plan: Any = SimpleNamespace(
+    of: Any = SimpleNamespace(
         metric="uar", trial_config=lambda params: None,
         entry=lambda: SimpleNamespace(build=lambda config: system),
     )  # fmt: skip
-    assert best_step(trial, 0, plan) == best
+    assert best_step(trial, 0, of) == best
     scores = np.arange(12.0).reshape(3, 4, 1)
     expected = scores if selects is None else scores[2:]
-    np.testing.assert_array_equal(choosable(scores, trial, plan), expected)
+    np.testing.assert_array_equal(choosable(scores, trial, of), expected)
