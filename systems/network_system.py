@@ -178,9 +178,10 @@ class NetworkSystem:
 
     @property
     def selects(self) -> str | None:
-        if self.training.keep.what == "last":
+        keep = self.training.keep
+        if keep.what == "last":
             return LAST
-        return "validation_loss" if self.training.keep.on == "loss" else None
+        return "validation_loss" if keep.on == "loss" else None
 
     @property
     def keeps(self) -> int:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from systems.training.history import History
     from systems.training.probe import Probe
 
+LAST = "last"  # what ``selects`` says where no epoch is chosen: the last one predicts
 Sounds = Mapping[str, Sound]  # by the names of a system's inputs
-LAST = "last"  # what a system selects epochs by that it does not judge
 
 
 class Column(NamedTuple):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,10 @@ import stacked
 from test_stacking_by_fusing import plan, scores_of  # noqa: F401  (a fixture)
 
 from orchestrator.plan.plan import Plan
+from orchestrator.runs.files import write_json
+from orchestrator.runs.rundir import RunDir
 from orchestrator.training.crossed import Worth, crossed_scores
+from orchestrator.training.trial import best_step, choosable
 
 EPOCHS, CLIPS = 20, 60
 
@@ -55,3 +60,22 @@ def test_the_member_to_beat_is_the_best_out_of_fold_whatever_the_search_says(
     best = max(targets.worth(members.scores[:, m]) for m in range(3))
     gain = scores["out_of_fold"]["value"] - best
     assert scores["versus_best"]["value"] == pytest.approx(gain)
+
+
+@pytest.mark.parametrize(("selects", "best"), [(None, 1), ("last", 3)])
+def test_where_the_last_epoch_predicts_no_rows_choose_one(
+    selects: str | None, best: int, tmp_path: Path
+) -> None:
+    trial = RunDir(tmp_path).trial(0)
+    write_json(trial.config, {"params": {}})
+    for step, value in ((1, 0.9), (2, 0.5), (3, 0.6)):
+        trial.append_metrics(0, step, {"uar": value})
+    system = SimpleNamespace(selects=selects, keeps=1)
+    of: Any = SimpleNamespace(
+        metric="uar", trial_config=lambda params: None,
+        entry=lambda: SimpleNamespace(build=lambda config: system),
+    )  # fmt: skip
+    assert best_step(trial, 0, of) == best
+    scores = np.arange(12.0).reshape(3, 4, 1)
+    expected = scores if selects is None else scores[2:]
+    np.testing.assert_array_equal(choosable(scores, trial, of), expected)

@@ -31,7 +31,7 @@ from systems.errors import Diverged, UserError
 from systems.kinds import kind
 from systems.metrics import metric
 from systems.predictions import Predictions
-from systems.system import LAST
+from systems.system import LAST, System
 
 
 def run_trial_there(
@@ -154,14 +154,13 @@ def train_fold(job: Job, number: int, fold: int, report: Report = tell_nobody) -
 
 def best_step(trial: TrialDir, fold: int, plan: Plan) -> int:
     """The epoch of a fold that was chosen (of equals the first), from 1: of the best metric, or of
-    what else its system selects by, or its last; 0 of a system without epochs."""
+    what else its system selects by, or the last; 0 of a system without epochs."""
     lines = [line for line in trial.read_metrics() if line["fold"] == fold]
     if not lines:
         return 0
-    config = plan.trial_config(read_json(trial.config)["params"])
-    loss = plan.entry().build(config).selects
+    loss = _system(trial, plan).selects
     if loss == LAST:
-        return int(max(line["step"] for line in lines))
+        return int(lines[-1]["step"])
     best = best_line(lines, loss or plan.metric, "min" if loss else metric(plan.metric).mode)
     assert best is not None
     return int(best["step"])
@@ -176,14 +175,19 @@ def read_epoch_scores(trial: TrialDir, fold: int) -> np.ndarray:
 
 def keeps(trial: TrialDir, plan: Plan) -> int:
     """How many epochs of a trial's trainings predict."""
-    params = read_json(trial.config)["params"]
-    return plan.entry().build(plan.trial_config(params)).keeps
+    return _system(trial, plan).keeps
+
+
+def _system(trial: TrialDir, plan: Plan) -> System:
+    """The system of a trial, not trained."""
+    system: System = plan.entry().build(plan.trial_config(read_json(trial.config)["params"]))
+    return system
 
 
 def eligible(epochs: Sequence[np.ndarray], trial: TrialDir, plan: Plan) -> list[np.ndarray]:
     """Of each fold's scores after every epoch [E, N, K] those of the epochs that may predict: all,
     or the last ones of a system that keeps these."""
-    system = plan.entry().build(plan.trial_config(read_json(trial.config)["params"]))
+    system = _system(trial, plan)
     if system.selects != LAST:
         return list(epochs)
     return [of_fold[-system.keeps :] for of_fold in epochs]
