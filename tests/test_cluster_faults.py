@@ -133,7 +133,7 @@ def test_a_head_that_is_lost_ends_the_run_with_how_to_go_on(
         done = command.end()
     assert done.code == 2, done.output
     assert "Traceback" not in done.output
-    assert "error: the cluster" in done.output
+    assert "error: the cluster's head at" in done.output
     assert "--resume" in done.output
     with Nodes(monkeypatch, tmp_path) as nodes:
         well(Command(tmp_path, *RESUME, *nodes.named).end())

@@ -22,6 +22,7 @@ from orchestrator.runs.clock import Clock
 from orchestrator.runs.rundir import RunDir
 from orchestrator.scoring import test_part as scoring
 from orchestrator.search import sweep
+from orchestrator.search.head import watched_head
 from orchestrator.search.study import Search
 from orchestrator.stacking import stage
 from orchestrator.tracking.projector import Projector
@@ -39,7 +40,7 @@ def run_job(run: RunDir, dataset: Dataset, splits: Splits, stop: Stop, progress:
     """
     plan = run.plan
     finished = True
-    with progress, Projector(run) as projector:
+    with progress, Projector(run) as projector, watched_head(plan.ray_address, run.path):
         progress.say(f"run {run.path}")
         try:
             _work(run, dataset, splits, stop, progress)
