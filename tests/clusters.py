@@ -54,7 +54,14 @@ class Nodes:
         wait_until(lambda: noted.exists() and noted.read_text())
         self.address = noted.read_text()
         self.nodes = [self.add(count) for count in cpus]
-        wait_until(lambda: len(list(self._raylets())) == 1 + len(cpus))
+        wait_until(self._stands)
+
+    def _stands(self) -> bool:
+        """Whether each node that was started has joined, as its command says then."""
+        ended = [node.args for node in (self.head, *self.nodes) if node.poll() is not None]
+        assert not ended, (ended, (self.scratch / "started.txt").read_text()[-3000:])
+        told = (self.scratch / "started.txt").read_text()
+        return told.count("will now block forever") == 1 + len(self.nodes)
 
     @property
     def named(self) -> tuple[str, str]:
