@@ -43,7 +43,7 @@ class Nodes:
             "PYTHONPATH": os.pathsep.join(paths), "SOUNDSWEEP_FAULTS": str(folder / "faults0.json"),
             "RAY_TMPDIR": str(self.scratch), "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_gcs_rpc_server_reconnect_timeout_s": "10", **environment,
+            "RAY_raylet_start_wait_time_s": "600", **environment,
         }.items():  # fmt: skip
             patch.setenv(name, value)
         self._folder = self.scratch / "ray"
