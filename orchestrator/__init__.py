@@ -45,6 +45,10 @@ def __getattr__(name: str) -> Any:
 
 
 def _register(tune: Any) -> None:
+    import ray
+
+    if ray._private.worker.global_worker.mode == ray.WORKER_MODE:
+        return  # it is told by its driver what to run, and need not know every paper
     from orchestrator.pipeline.trainables import register
 
     register()

@@ -141,6 +141,8 @@ def test_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "ImportError: this is my own soundfile.py\n"
     )
     assert words.last_words(raised) == "ImportError: this is my own soundfile.py"
+    gone = "The actor 94 is unavailable: The actor is temporarily unavailable: RPC error."
+    assert words.last_words(gone) == "its node was lost, or the connection to it"
     died = (
         "The actor died unexpectedly before finishing this task.\n\tclass_name: ImplicitFunc\n"
         "\tpid: 4242\n\tip: 10.0.0.1\nThe actor is dead because its worker process has died. "

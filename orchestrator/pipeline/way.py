@@ -22,6 +22,7 @@ from orchestrator.runs.clock import Clock
 from orchestrator.runs.rundir import RunDir
 from orchestrator.scoring import test_part as scoring
 from orchestrator.search import sweep
+from orchestrator.search.head import watched_head
 from orchestrator.search.study import Search
 from orchestrator.stacking import stage
 from orchestrator.tracking.client import NOWHERE, seen_at
@@ -41,7 +42,7 @@ def run_job(run: RunDir, dataset: Dataset, splits: Splits, stop: Stop, progress:
     """
     plan = run.plan
     finished = True
-    with progress, Projector(run) as projector:
+    with progress, Projector(run) as projector, watched_head(plan.ray_address, run.path):
         progress.say(f"run {run.address}")
         if projector.uri != NOWHERE:
             progress.link("MLflow", seen_at(projector.uri, experiment_name(plan)))

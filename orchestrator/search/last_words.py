@@ -21,6 +21,8 @@ def last_words(error: str) -> str:
     """
     if "low on memory" in error:
         return "the machine ran low on memory, and Ray ended it: give trials less, or fewer at once"
+    if "temporarily unavailable" in error or "node has died" in error:
+        return "its node was lost, or the connection to it"
     lines = [line.strip() for line in error.splitlines() if line.strip()]
     if "worker process has died" not in error:
         return lines[-1] if lines else "no cause is known"

@@ -27,6 +27,7 @@ from orchestrator.search.places import Places
 from orchestrator.search.ray_session import start_ray
 from orchestrator.search.referee import Referee
 from orchestrator.search.study import MOST_ATTEMPTS
+from orchestrator.search.tune_function import run
 from orchestrator.search.watchdog import Watchdog
 from systems.errors import UserError
 
@@ -168,12 +169,6 @@ class Starts(TrialProgressCallback):
         self.scheduler.places.tell()
 
 
-def _run(config: dict[str, Any], trial: Any, shared: Any) -> None:
-    """The function that Tune runs, in an actor that is reused from trial to trial."""
-    # An outcome is a report of its own: Tune's last result of a function repeats the one before.
-    tune.report(trial(shared, config["number"], config["params"], tune.report))
-
-
 def execute(
     trial: Any, shared: Any, referee: Referee, resources: Resources, ray_address: str | None,
     path: Path,
@@ -187,7 +182,7 @@ def execute(
     places = Places(resources, ray_address, referee.progress)
     scheduler = StudyScheduler(referee, places)
     scratch = Path(tempfile.mkdtemp(prefix="soundsweep-"))
-    trainable = tune.with_parameters(_run, trial=trial, shared=shared)
+    trainable = tune.with_parameters(run, trial=trial, shared=shared)
     tuner = tune.Tuner(
         tune.with_resources(trainable, _bundle(resources)),
         tune_config=tune.TuneConfig(

@@ -159,6 +159,8 @@ def _hush() -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
     # Tune prints a traceback of its own for each lost process, which is told in one line.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    # A lost node's last log would go to our output, whatever log_to_driver says.
+    ray._private.worker.print_to_stdstream = lambda *about, **more: None
 
 
 def _start(cpus: int) -> None:

@@ -14,6 +14,12 @@ goes to the disk and then happens what ``do`` says (``"when": "closed"``: all of
     kill both       SIGKILL to the driver, then to this process
     freeze          SIGKILL to the driver and to this process, which leaves a stopped copy of
                     itself; Ray, which would end it, has no thread in the copy
+    kill node       SIGKILL to the raylet that started this process, then to this process
+    terminate       SIGTERM to this process, as a machine that is taken back sends it
+    terminate node  SIGTERM to the raylet that started this process
+    hang            this process does nothing any more
+    eat             this process takes 6 GiB of memory, and holds them
+    clock back      this process's clock goes back by two hours
     SIGINT, ...     that signal to the driver; SIGINT to its whole group, as Ctrl-C sends it
 
 Every opening of a checkpoint is noted in ``saves.log`` beside the JSON file.
@@ -27,6 +33,7 @@ import io
 import json
 import os
 import signal
+import time
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -71,6 +78,19 @@ def act(what: str, path: Path) -> None:
         return
     if what in ("kill", "kill both", "freeze"):
         os.kill(os.getpid(), signal.SIGKILL)
+    if what == "kill node":
+        os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what in ("terminate", "terminate node"):
+        os.kill(os.getpid() if what == "terminate" else os.getppid(), signal.SIGTERM)
+    if what == "hang":
+        time.sleep(10**6)
+    if what == "eat":
+        EATEN.append(b"x" * (6 * 2**30))
+        time.sleep(60)
+    if what == "clock back":
+        real_time = time.time
+        time.time = lambda: real_time() - 7200
     if what.startswith("SIG"):
         send = os.killpg if what == "SIGINT" else os.kill
         send(driver_of(path), signal.Signals[what])
@@ -123,6 +143,7 @@ def open_or_fail(
     return real_open(file, mode, buffering, encoding, errors, newline, *more, **other)
 
 
+EATEN: list[bytes] = []
 PLAN = os.environ.get("SOUNDSWEEP_FAULTS", "")
 FAULTS: list[dict[str, Any]] = []
 real_open = io.open
