@@ -42,7 +42,7 @@ def run_job(run: RunDir, dataset: Dataset, splits: Splits, stop: Stop, progress:
     """
     plan = run.plan
     finished = True
-    with progress, Projector(run) as projector, watched_head(plan.ray_address, run.path):
+    with progress, Projector(run) as projector, watched_head(plan.ray_address, run.address):
         progress.say(f"run {run.address}")
         if projector.uri != NOWHERE:
             progress.link("MLflow", seen_at(projector.uri, experiment_name(plan)))

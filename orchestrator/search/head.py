@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from orchestrator.plan.plan import IN_PROCESS
 
@@ -23,7 +22,7 @@ LOST = 30.0  # seconds without an answer after which the head counts as lost
 
 
 @contextlib.contextmanager
-def watched_head(ray_address: str | None, run: Path) -> Iterator[None]:
+def watched_head(ray_address: str | None, run: str) -> Iterator[None]:
     """While a run works on a cluster, end this process with code 2, with how to go on, where the
     head is lost."""
     if ray_address == IN_PROCESS:
@@ -42,7 +41,7 @@ def watched_head(ray_address: str | None, run: Path) -> Iterator[None]:
         over.set()
 
 
-def _watch(run: Path, over: threading.Event) -> None:
+def _watch(run: str, over: threading.Event) -> None:
     import ray
 
     answered, address = time.monotonic(), ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.plan.plan import IN_PROCESS, Plan
+from orchestrator.runs.mirror import mirror_of
 from systems.errors import UserError
 from systems.files import write_whole
 
@@ -18,6 +19,8 @@ Seen = dict[str, Any]
 
 def check_nodes(plan: Plan, root: Path) -> None:
     """Refuse a cluster whose nodes do not see the storage root or the data, or run other code.
+
+    Of a root in an object store neither need be seen there.
 
     A node that joins later is not looked at here: its trials see by themselves that the storage is
     not there (``run_trial``).
@@ -32,8 +35,10 @@ def check_nodes(plan: Plan, root: Path) -> None:
     address = cluster_at(plan.ray_address)
     if address is None:
         return
+    # Nodes fetch what they need of a root in an object store: sound too, made of the data here.
+    own = mirror_of(root) is not None
     with joined(address), _token(root) as token:
-        look = looker(str(token), plan.data)
+        look = looker(None, None) if own else looker(str(token), plan.data)
         here = look()
         everywhere = plan.resources.workers > 1  # their trials' own processes take no CPU
         told = _asked(look, _nodes(everywhere))
@@ -53,7 +58,7 @@ def _token(root: Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def looker(token: str, data: str | None) -> Callable[[], Seen]:
+def looker(token: str | None, data: str | None) -> Callable[[], Seen]:
     """What a node is asked. It is sent as it is, since the node may have another version of us."""
 
     def look() -> Seen:
@@ -78,9 +83,9 @@ def looker(token: str, data: str | None) -> Callable[[], Seen]:
                     code.update(str(path.relative_to(folder)).encode() + path.read_bytes())
         versions["soundsweep"] = code.hexdigest()[:12] if found_code else "none"
         return {
-            "storage": Path(token).is_file(),
+            "storage": token is None or Path(token).is_file(),
             "data": data is None or Path(data).exists(),
-            "paths": {"storage": str(Path(token).parent), "data": data},
+            "paths": {"storage": token and str(Path(token).parent), "data": data},
             "versions": versions,
         }
 

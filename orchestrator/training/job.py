@@ -96,8 +96,8 @@ class Job:
         return {name: self.stores[one.key] for name, one in asked.items()}
 
     def is_seen(self) -> bool:
-        """Whether the run directory is seen from this node."""
-        return (Path(self.run) / "driver").exists()
+        """Whether the run directory is seen from this node; of a root in an object store it is."""
+        return bool(self.address) or (Path(self.run) / "driver").exists()
 
     def check_generation(self) -> None:
         """Raise :class:`Superseded` where another driver has taken the run over."""
