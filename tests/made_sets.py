@@ -6,7 +6,9 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import soundfile
@@ -146,6 +148,43 @@ def rwcp(root: Path) -> None:
             rows = [f"{k:04d},{k:04d}_{int(number)},{word},4" for k in range(5)]
             words.write_text("".join(f"{row}\n" for row in rows))
     table(root / "split.csv", split, ",")
+
+
+def sofa(path: Path, azimuth: Any, elevation: Any, taps: np.ndarray, **changed: Any) -> None:
+    about = {"convention": "SimpleFreeFieldHRIR", "rate": 48_000.0, "delay": np.zeros((1, 2))}
+    about |= changed
+    with h5py.File(path, "w") as file:
+        file.attrs["SOFAConventions"] = np.bytes_(about["convention"])
+        file["Data.IR"], file["Data.SamplingRate"] = taps, np.array([about["rate"]])
+        file["Data.Delay"] = about["delay"]
+        file["SourcePosition"] = np.stack([azimuth, elevation, np.ones(len(taps))], axis=1)
+        file["SourcePosition"].attrs["Type"] = np.bytes_("spherical")
+
+
+POLAR = (-135, -45, 0, 45, 90, 135)
+
+
+def binaural_sofa(root: Path) -> Path:
+    """Six templates, two dry sounds, two of speech."""
+    root.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    azimuth = [0 if abs(p) <= 90 else 180 for p in POLAR]
+    elevation = [p if abs(p) <= 90 else np.sign(p) * 180 - p for p in POLAR]
+    for name in ("a", "b"):
+        sofa(root / f"{name}.sofa", azimuth, elevation, rng.standard_normal((6, 2, 32)))
+    sofa(root / "c.sofa", [7], [0], rng.standard_normal((1, 2, 32)))
+    rows = ["condition,sofa_file,index,azimuth,elevation,lateral,polar"]
+    for condition, file in (("template", "a"), ("matched", "a"), ("mismatched", "b")):
+        for k, polar in enumerate(POLAR):
+            rows.append(f"{condition},{file}.sofa,{k},{azimuth[k]},{elevation[k]},0.0,{polar}")
+    rows.append("off_centre,c.sofa,0,7,0,7,0")
+    (root / "conditions.csv").write_text("\n".join(rows) + "\n")
+    for name, rate in (("environmental/bells", 48_000), ("environmental/saw", 44_100),
+                       ("speech/one", 48_000), ("speech/two", 48_000)):  # fmt: skip
+        path = root / "sources" / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.1 * rng.standard_normal(rate // 10), rate)
+    return root
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
-import soundfile
+from made_sets import binaural_sofa, sofa
 from scipy.signal import fftconvolve
 
 from systems import data, registry
@@ -57,17 +56,6 @@ def test_what_hears_nothing_answers_the_middle_of_the_training_directions() -> N
 # --- SOFA ---
 
 
-def sofa(path: Path, azimuth: Any, elevation: Any, taps: np.ndarray, **changed: Any) -> None:
-    about = {"convention": "SimpleFreeFieldHRIR", "rate": 48_000.0, "delay": np.zeros((1, 2))}
-    about |= changed
-    with h5py.File(path, "w") as file:
-        file.attrs["SOFAConventions"] = np.bytes_(about["convention"])
-        file["Data.IR"], file["Data.SamplingRate"] = taps, np.array([about["rate"]])
-        file["Data.Delay"] = about["delay"]
-        file["SourcePosition"] = np.stack([azimuth, elevation, np.ones(len(taps))], axis=1)
-        file["SourcePosition"].attrs["Type"] = np.bytes_("spherical")
-
-
 def test_interaural_polar_angles_by_hand() -> None:
     azimuth, elevation = np.array([0, 180, 180, 90, 0, 45]), np.array([0, 0, 60, 0, -90, 0])
     lateral, polar = interaural_polar(azimuth, elevation)
@@ -107,33 +95,9 @@ def test_other_files_are_told(tmp_path: Path, changed: Any, why: str) -> None:
 
 # --- the reader ---
 
-POLAR = (-135, -45, 0, 45, 90, 135)
-
-
-def made(root: Path) -> Path:
-    """A small set in the reader's layout."""
-    rng = np.random.default_rng(0)
-    azimuth = [0 if abs(p) <= 90 else 180 for p in POLAR]
-    elevation = [p if abs(p) <= 90 else np.sign(p) * 180 - p for p in POLAR]
-    for name in ("a", "b"):
-        sofa(root / f"{name}.sofa", azimuth, elevation, rng.standard_normal((6, 2, 32)))
-    sofa(root / "c.sofa", [7], [0], rng.standard_normal((1, 2, 32)))
-    rows = ["condition,sofa_file,index,azimuth,elevation,lateral,polar"]
-    for condition, file in (("template", "a"), ("matched", "a"), ("mismatched", "b")):
-        for k, polar in enumerate(POLAR):
-            rows.append(f"{condition},{file}.sofa,{k},{azimuth[k]},{elevation[k]},0.0,{polar}")
-    rows.append("off_centre,c.sofa,0,7,0,7,0")
-    (root / "conditions.csv").write_text("\n".join(rows) + "\n")
-    for name, rate in (("environmental/bells", 48_000), ("environmental/saw", 44_100),
-                       ("speech/one", 48_000), ("speech/two", 48_000)):  # fmt: skip
-        path = root / "sources" / f"{name}.wav"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, 0.1 * rng.standard_normal(rate // 10), rate)
-    return root
-
 
 def test_every_direction_meets_every_sound_at_every_level(tmp_path: Path) -> None:
-    dataset = data.load("binaural_sofa", str(made(tmp_path)))
+    dataset = data.load("binaural_sofa", str(binaural_sofa(tmp_path)))
     assert dataset.classes == ("-135", "-45", "0", "45", "90", "135")
     sizes = {part: len(dataset.part(part)) for part in dataset.parts()}
     # 13 test directions; bells, saw, one speech, two kinds of noise; 4 levels. In training 6
@@ -161,7 +125,7 @@ def test_every_direction_meets_every_sound_at_every_level(tmp_path: Path) -> Non
 
 
 def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
-    root = made(tmp_path)
+    root = binaural_sofa(tmp_path)
     table = root / "conditions.csv"
     lines = table.read_text().splitlines()
     lines[1] = lines[1].replace(",-135", ",-100")

@@ -15,7 +15,7 @@ from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.training.crossed import Worth, crossed_scores
-from orchestrator.training.trial import best_step, choosable
+from orchestrator.training.trial import best_step, eligible
 
 EPOCHS, CLIPS = 20, 60
 
@@ -78,4 +78,4 @@ def test_where_the_last_epoch_predicts_no_rows_choose_one(
     assert best_step(trial, 0, of) == best
     scores = np.arange(12.0).reshape(3, 4, 1)
     expected = scores if selects is None else scores[2:]
-    np.testing.assert_array_equal(choosable(scores, trial, of), expected)
+    np.testing.assert_array_equal(eligible([scores], trial, of)[0], expected)

@@ -163,7 +163,7 @@ def test_the_fold_after_the_one_that_validates_has_labels(tmp_path: Path) -> Non
 
 def test_the_plan_knows_which_column_hides_labels() -> None:
     entry = registry.get("panns_fixmatch")
-    assert entry.build(entry.config).columns == ("fold",)
+    assert [column.name for column in entry.build(entry.config).columns] == ["fold"]
     assert entry.build(configs.replace(entry.config, {"labelled_folds": 0})).columns == ()
 
 

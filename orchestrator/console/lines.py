@@ -72,9 +72,9 @@ class Lines(Progress):
         self.rows[number] = Row(state="queued")
 
     def started(self, number: int, published: bool) -> None:
+        again = number in self.rows and self.rows[number].state != "queued"
         row = self.rows.setdefault(number, Row())
-        word = "started" if row.state == "queued" else "goes on"
-        row.state = "running"
+        word, row.state = "goes on" if again else "started", "running"
         self.say(f"trial {number} {word}{' (the published point)' if published else ''}")
 
     def step(self, number: int, step: int, metric: float, loss: float) -> None:

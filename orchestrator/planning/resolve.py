@@ -20,6 +20,7 @@ from orchestrator.plan.plan import Plan, Resources, steps_of
 from orchestrator.plan.search import HalvingSettings, SamplerSettings
 from orchestrator.plan.stage import Final, StageSettings
 from orchestrator.planning.checks import (
+    check_address,
     check_columns,
     check_decision,
     check_kinds,
@@ -71,6 +72,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
     splits = _splits(dataset, options.seed, options.purpose, split_by, judged, hides)
     config, set_keys = _config(options, name)
     space = _space(options, entry, dataset, config, set_keys)
+    check_address(options.ray_address)
     there = capacity(options.ray_address)
     budget_text = options.budget or ("paper" if there.has_gpus else "quick")
     # The schedule of a node is the paper's too: a budget scales it like any other.

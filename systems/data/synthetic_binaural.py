@@ -32,7 +32,7 @@ from systems.data.synthetic_sounds import VERSION, equalise, faded, rms, seeded
 __all__ = ["CLIPS", "LAYOUT", "METRICS", "NAME", "SUBSETS", "TASK", "read"]
 
 NAME = "synthetic_binaural"
-CLIPS = {"template": 36, "train": 128, "test": 576}
+CLIPS = {"template": 36, "speech": 2, "train": 128, "test": 576}
 METRICS = ("angular_error", "front_back")
 SECONDS = 0.4
 STEP = 10  # degrees from template to template
