@@ -55,15 +55,17 @@ def stratified_groups(
     wanted = np.tile(counts.sum(0) / folds, (folds, 1))
     generator = np.random.default_rng([seed, folds])
     order = generator.permutation(len(names))
+    # For each column the groups by how much they have of it, of equals those that are drawn first.
+    queues = [iter(order[np.argsort(-column[order], kind="stable")]) for column in counts.T]
+    left = counts[:, :-1].sum(0)
     fold_of = np.full(len(names), -1)
     for _ in range(len(names)):
-        free = order[fold_of[order] < 0]
-        left = counts[free, :-1].sum(0)
         rarest = int(np.argmin(np.where(left > 0, left, np.inf))) if left.any() else -1
-        group = free[int(np.argmax(counts[free, rarest]))]
+        group = next(g for g in queues[rarest] if fold_of[g] < 0)
         need = wanted[:, rarest]
         best = np.flatnonzero(need >= need.max() - 1e-9)
         fold = best[int(np.argmax(wanted[best, -1]))]
         fold_of[group] = fold
         wanted[fold] -= counts[group]
+        left -= counts[group, :-1]
     return np.array([fold_of[row[group]] for group in groups])
