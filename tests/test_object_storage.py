@@ -97,8 +97,9 @@ def test_a_sweep_whose_host_is_lost_goes_on_elsewhere(
 def test_a_stack_over_runs_of_an_object_store(
     whole: RunDir, bucket: Bucket, tmp_path: Path, task4_folder: Path
 ) -> None:
-    for name, seed in (("it", "0"), ("other", "1")):
-        arguments = [name if a == "it" else a for a in sweep(task4_folder, "--seed", seed)]
+    for name, rate in (("it", "0.001"), ("other", "0.002")):
+        own = sweep(task4_folder, "--set", f"training.learning_rate={rate}")
+        arguments = [name if a == "it" else a for a in own]
         few = ("--trials", "1", "--top-k", "1", "--max-epochs", "2", "--stack", "none")
         in_process(*arguments, *few, *HERE, cwd=tmp_path, check=True)
     bucket.on_host("two")

@@ -176,7 +176,7 @@ class Objects:
 def _in_words(error: Exception, bucket: str, address: str) -> ObjectsError:
     """Why a call failed, and what to do."""
     name, text = type(error).__name__, str(error).strip().rstrip(".")
-    answer = getattr(error, "response", {}).get("Error", {}).get("Code", "")
+    answer = (getattr(error, "response", None) or {}).get("Error", {}).get("Code", "")
     if "Credentials" in name or "Token" in name:
         why = f"no credentials ({text}): set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, say"
     elif answer == "NoSuchBucket":
