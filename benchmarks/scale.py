@@ -127,7 +127,7 @@ def main() -> None:
                       metavar="N", help="with --parts: sizes of the data set")  # fmt: skip
     made.add_argument("--studies", type=int, nargs="+", default=[1000, 3000, 10_000],
                       metavar="N", help="with --parts: finished trials of a study")  # fmt: skip
-    given = parse(made, {"trials": [6, 12], "nodes": 2, "together": 0, "clips": [500, 1000],
+    given = parse(made, {"trials": [6, 12], "nodes": 2, "together": 0, "clips": [4000],
                          "studies": [20, 40]})  # fmt: skip
     print(f"load average at the start: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     if given.parts:
