@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,8 @@ RAY = ("-c", "from ray.scripts.scripts import main; main()", "start", "--block",
 
 
 @contextmanager
-def cluster(nodes: int, cpus: int) -> Iterator[str]:
-    """A head and so many nodes, each with so many CPUs; the head's address."""
+def cluster(cpus: int) -> Iterator[tuple[str, Callable[[], subprocess.Popen[bytes]]]]:
+    """A head; its address, and what starts a node with so many CPUs."""
     folder = Path(tempfile.mkdtemp(prefix="scale-", dir="/tmp"))  # sockets take short paths
     (folder / "ray").mkdir()
     os.environ.update(RAY_TMPDIR=str(folder), RAY_USAGE_STATS_ENABLED="0")
@@ -55,22 +55,31 @@ def cluster(nodes: int, cpus: int) -> Iterator[str]:
         while not noted.exists() or not noted.read_text():
             time.sleep(0.5)
         address = noted.read_text()
-        workers = [start("--address", address, "--num-cpus", str(cpus)) for _ in range(nodes)]
+        started = [head]
+
+        def add() -> subprocess.Popen[bytes]:
+            started.append(start("--address", address, "--num-cpus", str(cpus)))
+            return started[-1]
+
         try:
-            yield address
+            yield address, add
         finally:
-            for process in (*workers, head):
+            for process in started:
                 process.terminate()
-            for process in (*workers, head):
+            for process in started:
                 process.wait()
 
 
-def wait_for(nodes: int) -> None:
-    """Until all nodes of the cluster have joined."""
+def join(nodes: int, add: Callable[[], subprocess.Popen[bytes]]) -> None:
+    """Let so many nodes join, one after another: Ray gives each 30 s to start."""
     import ray
 
-    while sum(node["Alive"] for node in ray.nodes()) < nodes:
-        time.sleep(0.5)
+    for count in range(1, nodes + 1):
+        node = add()
+        while sum(one["Alive"] for one in ray.nodes()) <= count:
+            time.sleep(0.5)
+            if node.poll() is not None:
+                node = add()
 
 
 def memory() -> float:
@@ -142,9 +151,9 @@ def on_nodes(given: Any) -> None:
     import ray
 
     together = max(1, given.together // given.nodes)
-    with scratch() as root, cluster(given.nodes, together) as address:
+    with scratch() as root, cluster(together) as (address, add):
         start_ray(1, Stop(), address)
-        wait_for(1 + given.nodes)
+        join(given.nodes, add)
         costs = []
         for trials in given.trials:
             asked = planned(given, trials=trials, concurrency=given.nodes, ray_address=address,
