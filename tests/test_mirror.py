@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from bucket import ROOT, Bucket, Proxy, served
 
+from orchestrator.cli import watching
 from orchestrator.runs import lease
 from orchestrator.runs.mirror import Mirror, mirror_at, mirror_of
 from orchestrator.runs.objects import Objects
@@ -128,6 +129,22 @@ def test_a_run_has_one_driver_among_all_hosts(bucket: Bucket) -> None:
     with other.drive():  # at once: it was given up
         assert other.generation == 2
         assert (other.path / "plan.json").exists()
+
+
+def test_a_run_is_stopped_where_it_is_driven(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each host has files of its own: a request that is left in them reaches nobody."""
+    bucket.on_host("one")
+    with RunDir(root_of(ROOT) / "it").drive() as run:
+        (run.path / "plan.json").write_text("{}")
+        run.publish()
+        bucket.on_host("two")
+        monkeypatch.setattr(watching, "machine", lambda: "another")
+        for command in (watching.stop, watching.attach):
+            with pytest.raises(UserError, match="is driven on"):
+                command(f"{ROOT}/it")
+        bucket.on_host("one")
 
 
 def test_a_driver_whose_lease_another_has_writes_nothing_more(bucket: Bucket) -> None:

@@ -10,6 +10,8 @@ from typer import Argument, Option
 
 from orchestrator.cli.commands import say
 from orchestrator.cli.words import duration, ending_lines
+from orchestrator.runs.lease import machine
+from orchestrator.runs.mirror import mirror_of
 from orchestrator.runs.rundir import RunDir
 from orchestrator.runs.storage import find_run, root_of
 from systems.errors import UserError
@@ -34,7 +36,7 @@ def status(
     if run is not None:
         say(*status_lines(read_status(find_run(run, storage))))
         return
-    root = root_of(storage)
+    root = root_of(storage, runs=True)
     if not root.is_dir():
         raise UserError(f"there is no storage root {root}.")
     paths = sorted(path.parent for path in root.glob("*/plan.json"))
@@ -59,7 +61,7 @@ def _row(found: Status) -> tuple[str, ...]:
 def status_lines(found: Status) -> list[str]:
     """The status of a run in words."""
     plan, driver = found.plan, found.driver
-    rows = [("run", str(found.run.path)), ("system", f"{plan['system']} on {plan['dataset']}")]
+    rows = [("run", found.run.address), ("system", f"{plan['system']} on {plan['dataset']}")]
     rows.append(("state", found.state + (f": {found.why}" if found.why else "")))
     if found.state == "running":
         rows.append(("driven by", f"process {driver['pid']} on {driver['host']}, last heard of "
@@ -76,13 +78,31 @@ def status_lines(found: Status) -> list[str]:
     rows.append(("time worked", duration(found.seconds)))
     rows += found.links.items()
     if found.state in ("interrupted", "failed"):
-        rows.append(("go on with", f"soundsweep run --resume {found.run.path}"))
+        rows.append(("go on with", f"soundsweep run --resume {found.run.address}"))
     return [f"{name:<14} {value}" for name, value in rows]
 
 
 def _ago(when: float | None, ago: str = " ago") -> str:
     """How long ago; the clocks of other machines may be ahead of ours."""
     return duration(max(0.0, time.time() - (when or time.time()))) + ago
+
+
+def _of_this_machine(folder: RunDir) -> RunDir:
+    """A run whose driver reads and writes the same files as we.
+
+    Raises:
+        UserError: of a root in an object store each machine has files of its own, and the run is
+            driven on another one.
+    """
+    copy = mirror_of(folder.root)
+    if copy is not None and folder.is_driven():
+        about = copy.lease(folder.path.name).read()
+        if about.get("machine", machine()) != machine():
+            raise UserError(
+                f"{folder.address} is driven on {about['host']}: follow it, or stop it, from "
+                "there. `soundsweep status` tells here how far it has been published."
+            )
+    return folder
 
 
 def stop(
@@ -93,7 +113,7 @@ def stop(
     from orchestrator.watching.follow import request_stop
     from orchestrator.watching.status import read_status
 
-    folder = find_run(run, storage)
+    folder = _of_this_machine(find_run(run, storage))
 
     def waits() -> None:
         about = folder.about_driver()
@@ -107,11 +127,11 @@ def stop(
     found = read_status(folder)
     said = found.state + (f": {found.why}" if found.why else "")
     if not asked:
-        say(f"nothing drives {folder.path}: it is {said}")
+        say(f"nothing drives {folder.address}: it is {said}")
         return
-    say(f"{folder.path} is {said}")
+    say(f"{folder.address} is {said}")
     if found.state != "done":
-        say(f"go on with: soundsweep run --resume {folder.path}")
+        say(f"go on with: soundsweep run --resume {folder.address}")
 
 
 def attach(
@@ -122,12 +142,12 @@ def attach(
     from orchestrator.watching.follow import exit_code, follow
     from orchestrator.watching.status import read_status
 
-    folder = find_run(run, storage)
+    folder = _of_this_machine(find_run(run, storage))
     try:
         for line in follow(folder):
             say(line)
     except KeyboardInterrupt:
-        say(f"detached; {folder.path} goes on")
+        say(f"detached; {folder.address} goes on")
         raise typer.Exit(DETACHED) from None
     code = exit_code(folder)
     if code in (0, 3) and folder.results.exists():
