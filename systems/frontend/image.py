@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from systems.nets.backbone import ImageNetColours
+
 
 @dataclass(frozen=True)
 class SpectrogramImage:
@@ -89,19 +91,13 @@ class _SpectrogramImage(nn.Module):
     """Waveforms [B, S] -> pictures [B, 3, F, T]."""
 
     def __init__(self, config: SpectrogramImage) -> None:
-        from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-
         super().__init__()
         self.config = config
         for n, length in enumerate(config.windows):
             window = torch.hann_window(length)
             self.register_buffer(f"window{n}", window / window.sum(), persistent=False)
-        colours = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
-        for name, values in zip(("mean", "deviation"), colours, strict=True):
-            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+        self.colours = ImageNetColours()
         self.register_buffer("to_rows", torch.from_numpy(_to_rows(config)), persistent=False)
-        self.mean: Tensor
-        self.deviation: Tensor
         self.to_rows: Tensor
 
     def forward(self, waveforms: Tensor) -> Tensor:
@@ -109,7 +105,8 @@ class _SpectrogramImage(nn.Module):
         channels = spread(channels, self.config.range_db)
         if self.config.content == "deltas":
             channels = spread(with_differences(channels))
-        return (channels - self.mean) / self.deviation
+        standardised: Tensor = self.colours(channels)
+        return standardised
 
     @property
     def _count(self) -> int:

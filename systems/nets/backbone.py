@@ -56,21 +56,35 @@ class Backbone(nn.Module):
         return pooled
 
 
+class ImageNetColours(nn.Module):
+    """Colours in 0..1 [B, 1 or 3, F, T], standardised as ImageNet's are [B, 3, F, T]."""
+
+    def __init__(self) -> None:
+        from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+        super().__init__()
+        colours = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        for name, values in zip(("mean", "deviation"), colours, strict=True):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+        self.mean: Tensor
+        self.deviation: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.deviation
+
+
 class AsPhoto(nn.Module):
     """Features [B, 1, F, T] as what ImageNet's networks saw [B, 3, F, T]: each example between its
     minimum 0 and its maximum 1, in three equal colours, standardised as ImageNet is."""
 
     def __init__(self) -> None:
         super().__init__()
-        for name, values in (("mean", (0.485, 0.456, 0.406)), ("deviation", (0.229, 0.224, 0.225))):
-            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
-        self.mean: Tensor
-        self.deviation: Tensor
+        self.colours = ImageNetColours()
 
     def forward(self, x: Tensor) -> Tensor:
         low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
-        grey = (x - low) / (high - low).clamp_min(1e-6)
-        return (grey - self.mean) / self.deviation
+        standardised: Tensor = self.colours((x - low) / (high - low).clamp_min(1e-6))
+        return standardised
 
 
 def dense(*widths: int, dropout: float = 0.0) -> nn.Sequential:
