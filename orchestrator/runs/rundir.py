@@ -1,7 +1,7 @@
 """The run directory: the one truth of a run, and the only code that knows its files.
 
 plan.json              what was asked for, resolved (RunDir.plan)
-driver                 the lock of the one driver, its generation and heartbeat (driver.py)
+driver                 lock and lease of the one driver: its generation, signs of life (driver.py)
 stop                   a request that its driver ends after the running epoch
 console.log, phase     what it tells, for other terminals (console/log.py)
 nights.json            which night began with which trial, where nights add trials
