@@ -97,13 +97,13 @@ def test_mlflow_shows_every_trial(real: RunDir) -> None:
     assert sorted(int(value) for (value,) in tags) == list(range(5))
 
 
-def test_resuming_a_finished_run_repeats_nothing(whole: RunDir) -> None:
-    before = fingerprint_of_run(whole)
-    metrics = {t.number: t.metrics.read_bytes() for t in whole.trials()}
-    in_process("run", "--resume", str(whole.path), cwd=whole.root.parent, check=True)
-    assert fingerprint_of_run(whole) == before
-    assert {t.number: t.metrics.read_bytes() for t in whole.trials()} == metrics
-    assert len(openings(whole)) == read_json(whole.results)["test"]["openings"] == 1
+def test_resuming_a_finished_run_repeats_nothing(whole: RunDir, tmp_path: Path) -> None:
+    run = RunDir(Path(shutil.copytree(whole.root, tmp_path / "runs")) / "it")
+    metrics = {t.number: t.metrics.read_bytes() for t in run.trials()}
+    in_process("run", "--resume", str(run.path), cwd=tmp_path, check=True)
+    assert fingerprint_of_run(run) == fingerprint_of_run(whole)
+    assert {t.number: t.metrics.read_bytes() for t in run.trials()} == metrics
+    assert len(openings(run)) == read_json(run.results)["test"]["openings"] == 1
 
 
 @pytest.mark.all
