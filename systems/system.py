@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
+from systems.data.dataset import AUDIO
 from systems.data.prepare import Prepare, Sound
 from systems.data.store import Channels
 
@@ -41,20 +42,23 @@ class Column(NamedTuple):
 class Input:
     """Sound that a system takes: the roles it needs, at what rate in Hz, mono or stereo, and what
     is left of each clip. ``features``: settings of the front end (or of several by name) whose
-    features are stored beside the sound."""
+    features are stored beside the sound. ``track``: which of a clip's tracks, as its source calls
+    them; ``audio`` is the clip itself."""
 
     roles: tuple[str, ...]
     rate: int
     prepare: Prepare | None = None
     channels: Channels = "mono"
     features: Any = None
+    track: str = AUDIO
 
     @property
     def key(self) -> str:
         """What tells inputs apart: systems that agree in it share one."""
         parts: tuple[Any, ...] = (self.prepare, self.features)
         stereo = " stereo" if self.channels == "stereo" else ""
-        return ", ".join([f"{self.rate} Hz{stereo}", *(str(one) for one in parts if one)])
+        of = "" if self.track == AUDIO else f" of {self.track}"
+        return ", ".join([f"{self.rate} Hz{stereo}{of}", *(str(one) for one in parts if one)])
 
 
 def by_key(inputs: Iterable[Input]) -> dict[str, Input]:
