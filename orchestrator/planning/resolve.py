@@ -122,7 +122,10 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         place=there.in_words(),
         stage=replace(
             asked_stage(options, StageSettings(final=_final(options, budget_text, split_by))),
-            learners=stack_names(options.stack, dataset, entry.gives) if searching else (),
+            # Rows that members were fitted on say nothing of what combines them.
+            learners=stack_names(options.stack, dataset, entry.gives)
+            if searching and not splits.same
+            else (),
             top_k=options.top_k if searching else trials,
         ),
         transductive=transductive,

@@ -78,6 +78,11 @@ def make_stack_plan(
             f"the run '{first.name}' holds out {first.splits['protocol']}; stage two needs "
             "predictions of every fold: use runs of `soundsweep run`."
         )
+    if splits.same:
+        raise UserError(
+            f"the run '{first.name}' was {splits.protocol}: stage two needs predictions of clips "
+            "that were held out. Use runs without --protocol paper."
+        )
     gives = _given([p.entry().gives for p in plans])
     names = stack_names(stack, dataset, gives, registered=fusion is not None)
     if plan.stage.fitted_on == "test":

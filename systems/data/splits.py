@@ -50,6 +50,11 @@ class Splits:
     hides: Judged = field(default_factory=dict)
 
     @property
+    def same(self) -> bool:
+        """Whether clips are judged by models that they trained."""
+        return any({*fold.train} & {*fold.validation} for fold in self.folds)
+
+    @property
     def labelled(self) -> tuple[str, ...]:
         """Every clip whose labels the search may see, once."""
         first = self.folds[0]

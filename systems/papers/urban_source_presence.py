@@ -105,10 +105,12 @@ class Pleasantness:
             raise ValueError(f"sources are some of {', '.join(SOURCES)}")
 
 
-def of_source(variant: str, **overrides: Any) -> tuple[Figure, ...]:
-    """The rows of each source's indicator, whose variants say how significant each is."""
+def of_source(variant: str, outputs: tuple[str, ...] = TIMES) -> tuple[Figure, ...]:
+    """The rows of each source's indicator, whose variants say how significant a correlation is."""
     return tuple(
-        Figure(f"source {s}; {variant}p<{p}", overrides) for s in SOURCES for p in ("0.05", "0.01")
+        Figure(f"source {s}; {variant}p<{p}", output=output)
+        for s, output in zip(SOURCES, outputs, strict=True)
+        for p in ("0.05", "0.01")
     )
 
 
@@ -181,7 +183,7 @@ def presence_activity(config: Activity) -> EstimatorSystem:
 
 @register(
     f"{PAPER}/source_emergence", config=Exceeded(), outputs=LEVELS, tiny=TINY,
-    figures=of_source(""), **COMMON,
+    figures=of_source("", LEVELS), **COMMON,
 )  # fmt: skip
 def source_emergence(config: Exceeded) -> EstimatorSystem:
     """Perceived level of each source as its peak level above the scene's background."""
@@ -198,7 +200,7 @@ def source_emergence(config: Exceeded) -> EstimatorSystem:
 @register(
     f"{PAPER}/overall_level", config=Overall(), outputs=("OL",), tiny=TINY, **COMMON,
     figures=tuple(
-        Figure(f"{row}; p<{p}", {"weighting": weighting}, node=f"{row}, p<{p}")
+        Figure(f"{row}; p<{p}", {"weighting": weighting}, node=f"{row}, p<{p}", output="OL")
         for row, weighting in (("L50", "Z"), ("LA50", "A"), ("L50,1kHz", "1kHz"))
         for p in ("0.05", "0.01")
     ),
