@@ -23,8 +23,6 @@ from systems.system import Input, Sounds, Undecided
 from systems.training.history import History
 
 VALUES = "values"
-# What is heard of a clip: a waveform, or several by the names of a system's tracks.
-Heard = np.ndarray | Mapping[str, np.ndarray]
 
 # What of scikit-learn's and ours skops may load beside its own list.
 TRUSTED = (
@@ -157,7 +155,7 @@ class FittedEstimator(Undecided):
         name, said = self._said(clip_ids, sounds, context)
         return Predictions.of(clip_ids, self.classes, fold, **{name: said})
 
-    def score(self, waveforms: Sequence[Heard], context: Context) -> tuple[np.ndarray, None]:
+    def score(self, waveforms: Sequence[Any], context: Context) -> tuple[np.ndarray, None]:
         """Clip scores (values) [B, K] of waveforms [S] that are in no store, or of tracks."""
         names = tuple(map(str, range(len(waveforms))))
         tracks = [one if isinstance(one, Mapping) else {"audio": one} for one in waveforms]

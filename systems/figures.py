@@ -20,7 +20,8 @@ class Figure:
     the rows are of. ``of``: the class that the rows are of (empty: all) and what its value is
     called here, where the paper's name says neither (sensitivity is the recall of one class).
     ``output``: of a system of values, the output whose correlation with what the row's label names
-    the rows are. ``node``: what ``PAPER/SYSTEM#NODE`` calls the configuration, where the variant is unhandy.
+    the rows are. ``node``: what ``PAPER/SYSTEM#NODE`` calls the configuration, where the variant is
+    unhandy.
     """
 
     variant: str = ""

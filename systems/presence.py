@@ -13,7 +13,9 @@ from sklearn.base import BaseEstimator, RegressorMixin
 
 from systems.frontend.third_octave import energy_sum
 
-BELOW_LOUDEST = 80.0  # dB from the loudest frame of a scene to its floor, where nothing is calibrated
+BELOW_LOUDEST = (
+    80.0  # dB from the loudest frame of a scene to its floor, where nothing is calibrated
+)
 NEVER = -np.inf  # the emergence of a source that is silent
 
 

@@ -75,10 +75,13 @@ class Fitted(Protocol):
 
     ``rate`` in Hz; ``channels``: mono or stereo; ``frame_hop`` in seconds, ``None`` of a system
     that says nothing about time; ``frame_start``: s at which the first frame begins to stand for
-    the sound.
+    the sound. ``tracks``: the tracks that it hears in place of a clip's own sound, by name.
     """
 
     history: History
+
+    @property
+    def tracks(self) -> Mapping[str, Input]: ...
 
     @property
     def rate(self) -> int: ...
@@ -93,10 +96,10 @@ class Fitted(Protocol):
     def frame_start(self) -> float: ...
 
     def score(
-        self, waveforms: Sequence[np.ndarray], context: Context
+        self, waveforms: Sequence[Any], context: Context
     ) -> tuple[np.ndarray | None, Sequence[np.ndarray] | None]:
         """Clip scores [B, K] of waveforms [S] (stereo: [2, S]) of any length, and their frames
-        [T, K], if it gives any."""
+        [T, K], if it gives any. Of one that hears tracks they are given by name."""
         ...
 
     def timed(
@@ -132,6 +135,10 @@ class Fitted(Protocol):
 
 class Undecided:
     """What a fitted system answers that says nothing about time and adapts no decision."""
+
+    @property
+    def tracks(self) -> Mapping[str, Input]:
+        return {}
 
     def timed(
         self, frame_scores: np.ndarray, duration: float

@@ -125,7 +125,8 @@ def estimate_lines(found: Estimate) -> list[str]:
 
 def outcome_lines(results: dict[str, Any]) -> list[str]:
     """The scores of the test parts, a line a model and part; of a run without test labels those out
-    of fold (or, as a paper did it, on the clips that were fitted), and where the files for the organisers are."""
+    of fold (or, as a paper did it, on the clips that were fitted), and where the files for the
+    organisers are."""
     test = results["test"]
     if not test:
         return []

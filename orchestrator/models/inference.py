@@ -22,7 +22,7 @@ import torch
 
 from orchestrator.members.seen import Members, per_member
 from orchestrator.models.bundle import FORMAT, model_folder
-from orchestrator.models.sound import FileSound, MemorySound
+from orchestrator.models.sound import FileSound, MemorySound, TrackSound, track_files
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import snapshot_of
 from orchestrator.stacking.families import load_learner
@@ -38,7 +38,7 @@ from systems.postprocessing.decoding import align_frames
 from systems.postprocessing.pooling import mean_of
 from systems.system import Fitted
 
-Sound = FileSound | MemorySound
+Sound = FileSound | MemorySound | TrackSound
 
 
 class ScoredEvent(NamedTuple):
@@ -69,7 +69,8 @@ class FilePrediction:
     """What a model says about one file: its length in s, a score for each class, timed events.
 
     ``events``: ``None`` of a model that says nothing about time. ``series``: of a model of series,
-    which says nothing else. ``ranked``: whether ``tags`` are the items of a gallery.
+    which says nothing else. ``ranked``: whether ``tags`` are the items of a gallery; ``values``:
+    whether they are numbers of a clip, of which nothing is decided.
     """
 
     file: str
@@ -80,6 +81,7 @@ class FilePrediction:
     exclusive: bool = False
     series: FileSeries | None = None
     ranked: bool = False
+    values: bool = False
 
     def events_as_json(self) -> list[dict[str, Any]] | None:
         """The events as objects."""
@@ -179,11 +181,13 @@ class Predictor:
         """Tags and events of audio files of any rate and number of channels, in order.
 
         They are mixed down and resampled as in training. Of a file of hours only some blocks are
-        held at once.
+        held at once. For a model that hears tracks a path is a folder, see :func:`track_files`.
 
         Raises:
             UserError: one error that names every file that is missing, empty or broken.
         """
+        if self.tracks:
+            return self._predict_scenes(paths)
         names = {str(path): "" for path in paths}
         seconds, broken = examine(Files("", {name: name for name in names}), names, decode=False)
         _refuse(broken, len(names))
@@ -195,6 +199,27 @@ class Predictor:
                 torn.append((name, str(error)))
         _refuse(torn, len(names))
         return found
+
+    def _predict_scenes(self, paths: Sequence[str | Path]) -> list[FilePrediction]:
+        """Of folders that hold a file of each track."""
+        scenes = track_files(map(str, paths), self.tracks)
+        names = {path: "" for files in scenes.values() for path in files.values()}
+        seconds, broken = examine(Files("", {name: name for name in names}), names, decode=False)
+        _refuse(broken, len(names))
+        found, torn = [], []
+        for folder, files in scenes.items():
+            try:
+                found.append(self._predict(shown(folder), TrackSound(folder, files, seconds)))
+            except BrokenSound as error:
+                torn.append((folder, str(error)))
+        _refuse(torn, len(scenes))
+        return found
+
+    @property
+    def tracks(self) -> tuple[str, ...]:
+        """The tracks that its models hear; none where they hear files themselves."""
+        models = (model for member in self.members for model in member.main)
+        return tuple(dict.fromkeys(one.track for model in models for one in model.tracks.values()))
 
     def predict_waveform(self, samples: np.ndarray, rate: int, file: str = "") -> FilePrediction:
         """Tags and events of sound in memory.
@@ -211,6 +236,8 @@ class Predictor:
             raise UserError(
                 f"sound is [channels, samples] at a rate in Hz, not {samples.shape} at {rate}."
             )
+        if self.tracks:
+            raise UserError(f"this model hears tracks ({', '.join(self.tracks)}), not one sound.")
         if not np.isfinite(samples).all():
             raise UserError(f"the sound {file} holds samples that are not finite.")
         return self._predict(file, MemorySound(samples.astype(np.float32, copy=False), rate))
@@ -226,7 +253,10 @@ class Predictor:
         clip, own = rows[0], None if self.learner is None else self.learner.events(view)
         tags = {label: float(score) for label, score in zip(self.classes, clip, strict=True)}
         events = self._scored_events(view, clip, own)
-        return FilePrediction(file, duration, tags, events, self._exclusive, None, self._kind.ranks)
+        of = self._kind
+        return FilePrediction(
+            file, duration, tags, events, self._exclusive, None, of.ranks, of.decide is None
+        )
 
     def _scored_events(
         self, view: Members, clip: np.ndarray, own: tuple[tuple[Event, ...], ...] | None
@@ -290,6 +320,7 @@ class Predictor:
         if self.learner and "columns" in (*self.learner.takes, *self.learner.uses):
             from systems.frontend.statistics import mfcc_statistics
 
+            assert not isinstance(sound, TrackSound)
             columns = mfcc_statistics(sound.at(rate), rate)[None]
         epochs = [one.epochs for one in said]
         whole = self._seen([one.mean for one in said], epochs, None, length)
@@ -332,7 +363,11 @@ class Predictor:
 
     def _score(self, member: Fitted, sound: Sound) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Clip scores [K] and frame scores [T, K], if any, of a whole file by one member."""
-        clips, frames = member.score([sound.at(member.rate, member.channels)], self.context)
+        if isinstance(sound, TrackSound):
+            heard: Any = sound.heard(member.tracks)
+        else:
+            heard = sound.at(member.rate, member.channels)
+        clips, frames = member.score([heard], self.context)
         return None if clips is None else clips[0], None if frames is None else frames[0]
 
 

@@ -23,9 +23,10 @@ def answered(dataset: Dataset, outputs: Sequence[str], layout: str = "") -> Data
         return dataset
     lacking = [name for name in outputs if name not in dataset.classes]
     if lacking:
+        expected = f" It expects:\n{layout}" if layout else ""
         raise UserError(
             f"{dataset.name} has no values of {', '.join(lacking)} here, which the system answers "
-            f"(it has {', '.join(dataset.classes)})." + (f" It expects:\n{layout}" if layout else "")
+            f"(it has {', '.join(dataset.classes)}).{expected}"
         )
     known = dataset.classes
     return replace(

@@ -116,7 +116,7 @@ class Source(Protocol):
 
     It is picklable, since the waveform store reads it from several processes. A clip may have
     further tracks, each as long as itself: the sound of one source of a scene, or what is known of
-    the clip at each moment (where events lie, what listeners said), as samples of a rate of its own.
+    the clip at each moment (where events lie, what listeners said), as samples at some rate.
     """
 
     def read(self, clip_id: str, track: str = "audio") -> tuple[np.ndarray, int]:

@@ -151,7 +151,7 @@ def _tracks(
             continue
         seconds[scene] = of_tracks[MIX]
         listing.faults += [
-            f"{paths[f'{scene}/{track}']}: is {length:.3f} s long, and the mix {of_tracks[MIX]:.3f} s"
+            f"{paths[f'{scene}/{track}']}: lasts {length:.3f} s, and the mix {of_tracks[MIX]:.3f} s"
             for track, length in of_tracks.items()
             if abs(length - of_tracks[MIX]) > LENGTH_TOLERANCE
         ]

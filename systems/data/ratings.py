@@ -62,7 +62,5 @@ def explained(rows: Sequence[Mapping[str, float]], questions: Sequence[str]) -> 
     from sklearn.preprocessing import StandardScaler
 
     values = np.array([[row[question] for question in questions] for row in rows])
-    shares: np.ndarray = (
-        PCA().fit(StandardScaler().fit_transform(values)).explained_variance_ratio_
-    )
+    shares: np.ndarray = PCA().fit(StandardScaler().fit_transform(values)).explained_variance_ratio_
     return shares

@@ -1,8 +1,9 @@
 """Scenes of a city, a track a source, and what listeners said of them: what two readers share.
 
 What is known of a scene goes the way of sound: it is a track too. ``SOURCE/events`` is 1 where an
-annotated event of the source lies (:data:`EVENT_RATE` Hz), ``perceived/QUESTION`` is the mean answer
-all along (:data:`ANSWER_RATE` Hz). So stores, folds and workers need to know nothing of either.
+annotated event of the source lies (:data:`EVENT_RATE` Hz), ``perceived/QUESTION`` is the mean
+answer all along (:data:`ANSWER_RATE` Hz). So stores, folds and workers need to know nothing of
+either.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ TASK = "soundscape_perception"
 SOURCES = {"T": "traffic", "B": "birds", "H": "horns_sirens", "V": "voices", "F": "footsteps"}
 MIX = "mix"
 OVERALL = ("OL", "I", "L", "C")  # overall loudness, interest, liveliness, calmness
-TIMES, LEVELS = (tuple(f"{what}_{s}" for s in SOURCES) for what in "TL")  # times of presence, levels
+TIMES, LEVELS = (
+    tuple(f"{what}_{s}" for s in SOURCES) for what in "TL"
+)  # times of presence, levels
 QUESTIONS = (*OVERALL, *(q for pair in zip(TIMES, LEVELS, strict=True) for q in pair))
 PLEASANTNESS = "pleasantness"
 SCALE = 10.0  # answers are from 0 to 10; labels are the share of it

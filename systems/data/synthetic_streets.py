@@ -1,8 +1,8 @@
 """The embedded data set ``synthetic_streets``: 6 s of a street, a track a source, and 20 listeners.
 
-It has what ``grafic_scenes`` has, and pleasantness. Each source has a background, or none, and events
-of which some are too soft beside the others to be heard: what listeners say follows those that are
-not, so that annotations alone are a poor guide. One listener answers the other way round.
+It has what ``grafic_scenes`` has, and pleasantness. Each source has a background, or none, and
+events of which some are too soft beside the others to be heard: what listeners say follows those
+that are not, so that annotations alone are a poor guide. One listener answers the other way round.
 """
 
 from __future__ import annotations
@@ -50,9 +50,15 @@ KINDS = ("park", "quiet street", "noisy street")
 CALIBRATION = 95.0  # dB SPL of an RMS of 1
 SUBJECTS, CARELESS = 20, 1
 AUDIBLE = -8.0  # dB over the scene's loudest background, from which an event is heard
-# Whose sounds stand for a source's events; how loud its background is over that of the traffic (dB),
-# and how many events it has, by kind of scene.
-VOICES = {"T": "Vacuum_cleaner", "B": "Cat", "H": "Alarm_bell_ringing", "V": "Speech", "F": "Dishes"}
+# Whose sounds stand for a source's events; by kind of scene how loud its background is over that of
+# the traffic (dB), and how many events it has.
+VOICES = {
+    "T": "Vacuum_cleaner",
+    "B": "Cat",
+    "H": "Alarm_bell_ringing",
+    "V": "Speech",
+    "F": "Dishes",
+}
 BACKGROUNDS = {"T": (0.0, 0.0, 0.0), "B": (-4.0, -14.0, -30.0), "V": (-16.0, -12.0, -18.0)}
 TRAFFIC = (-46.0, -38.0, -28.0)  # dB, the level of its background
 EVENTS = {"T": (1, 2, 4), "B": (5, 4, 2), "H": (0, 1, 2), "V": (2, 3, 2), "F": (1, 3, 2)}
@@ -82,7 +88,8 @@ def street(scene: str) -> Street:
     kind = int(scene.removeprefix("S")) % len(KINDS)
     backgrounds = {s: of[kind] + rng.normal(0, 2) for s, of in BACKGROUNDS.items()}
     events = {
-        s: tuple(_sounding(s, rng) for _ in range(rng.poisson(of[kind]))) for s, of in EVENTS.items()
+        s: tuple(_sounding(s, rng) for _ in range(rng.poisson(of[kind])))
+        for s, of in EVENTS.items()
     }
     return Street(KINDS[kind], TRAFFIC[kind] + rng.normal(0, 2), backgrounds, events)
 
@@ -92,7 +99,9 @@ def _sounding(source: str, rng: Generator) -> Sounding:
     length = float(np.clip(rng.uniform(low, high), 0.3, 2.5))
     onset = round(rng.uniform(0, SECONDS - length), 3)
     event = Event(onset, round(onset + length, 3), SOURCES[source])
-    return Sounding(event, float(rng.choice((-25.0, 2.0)) + rng.normal(0, 3)), int(rng.integers(20)))
+    return Sounding(
+        event, float(rng.choice((-25.0, 2.0)) + rng.normal(0, 3)), int(rng.integers(20))
+    )
 
 
 @dataclass(frozen=True)

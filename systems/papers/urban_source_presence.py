@@ -220,9 +220,7 @@ def overall_level(config: Overall) -> EstimatorSystem:
     return as_it_is(OfTracks((MIX,), level, config.levels))
 
 
-@register(
-    f"{PAPER}/pleasantness_linear", config=Pleasantness(), outputs=(PLEASANTNESS,), **COMMON
-)
+@register(f"{PAPER}/pleasantness_linear", config=Pleasantness(), outputs=(PLEASANTNESS,), **COMMON)
 def pleasantness_linear(config: Pleasantness) -> EstimatorSystem:
     """Pleasantness as a linear function of perceived loudness and times of presence."""
     names = tuple(f"{PERCEIVED}{q}" for q in ("OL", *(f"T_{s}" for s in config.sources)))
@@ -235,9 +233,7 @@ def pleasantness_linear(config: Pleasantness) -> EstimatorSystem:
 
         return LinearRegression()
 
-    return EstimatorSystem(
-        features=OfTracks(names, answers, rate=ANSWER_RATE), estimator=estimator
-    )
+    return EstimatorSystem(features=OfTracks(names, answers, rate=ANSWER_RATE), estimator=estimator)
 
 
 def as_it_is(features: OfTracks) -> EstimatorSystem:
