@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from orchestrator.models.answers import FilePrediction, FileSeries
 from orchestrator.models.bundle import export
-from orchestrator.models.inference import FilePrediction, FileSeries, Predictor
+from orchestrator.models.inference import Predictor
 from orchestrator.models.sound import audio_endings
 from orchestrator.runs.rundir import RunDir
 from systems.errors import UserError, shown, unknown

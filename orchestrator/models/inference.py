@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from orchestrator.members.seen import Members, per_member
+from orchestrator.models.answers import FilePrediction, FileSeries, ScoredEvent
 from orchestrator.models.bundle import FORMAT, model_folder
 from orchestrator.models.sound import FileSound, MemorySound, TrackSound, track_files
 from orchestrator.runs.files import read_json
@@ -33,66 +34,12 @@ from systems.context import Context
 from systems.data.dataset import Event
 from systems.data.files import BrokenSound, Files, broken_lines, examine
 from systems.errors import UserError, shown, unknown
-from systems.kinds import Kind, above_threshold, kind, largest
+from systems.kinds import Kind, kind
 from systems.postprocessing.decoding import align_frames
 from systems.postprocessing.pooling import mean_of
 from systems.system import Fitted
 
 Sound = FileSound | MemorySound | TrackSound
-
-
-class ScoredEvent(NamedTuple):
-    """An event: onset and offset in s, its class, and the mean of its frames' scores."""
-
-    onset: float
-    offset: float
-    label: str
-    score: float
-
-
-class FileSeries(NamedTuple):
-    """Values over time: s from step to step, and the values [T, D] of the outputs, by name."""
-
-    hop: float
-    outputs: tuple[str, ...]
-    values: np.ndarray
-
-    def columns(self) -> dict[str, list[float]]:
-        """``time`` in s, then each output, a value a step."""
-        time = [round(step * self.hop, 6) for step in range(len(self.values))]
-        of_outputs = zip(self.outputs, self.values.T.tolist(), strict=True)
-        return {"time": time, **dict(of_outputs)}
-
-
-@dataclass(frozen=True)
-class FilePrediction:
-    """What a model says about one file: its length in s, a score for each class, timed events.
-
-    ``events``: ``None`` of a model that says nothing about time. ``series``: of a model of series,
-    which says nothing else. ``ranked``: whether ``tags`` are the items of a gallery; ``values``:
-    whether they are numbers of a clip, of which nothing is decided.
-    """
-
-    file: str
-    duration: float
-    tags: dict[str, float]
-    events: tuple[ScoredEvent, ...] | None
-
-    exclusive: bool = False
-    series: FileSeries | None = None
-    ranked: bool = False
-    values: bool = False
-
-    def events_as_json(self) -> list[dict[str, Any]] | None:
-        """The events as objects."""
-        return None if self.events is None else [event._asdict() for event in self.events]
-
-    def present(self) -> tuple[str, ...]:
-        """The classes that its kind of labels holds to be there, the highest score first."""
-        ranked = sorted(self.tags, key=lambda label: -self.tags[label])
-        decide = largest if self.exclusive and ranked else above_threshold
-        there = decide(np.array([self.tags[label] for label in ranked]))
-        return tuple(label for label, found in zip(ranked, there, strict=True) if found)
 
 
 Epoch = tuple[int | None, int]  # fold or ``None`` of the refit, epoch of its training

@@ -27,7 +27,7 @@ TIMES, LEVELS = (
 QUESTIONS = (*OVERALL, *(q for pair in zip(TIMES, LEVELS, strict=True) for q in pair))
 PLEASANTNESS = "pleasantness"
 SCALE = 10.0  # answers are from 0 to 10; labels are the share of it
-EVENT_RATE, ANSWER_RATE = 1000, 1  # Hz
+EVENT_RATE, ANSWER_RATE = 1000, 100  # Hz
 EVENTS, PERCEIVED = "/events", "perceived/"
 METRICS = ("pearson_r", "pcc")
 # What the papers' tables call the outputs: "T_B,p" is what is perceived, our T_B.
