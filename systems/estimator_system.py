@@ -186,10 +186,13 @@ class FittedEstimator(Undecided):
         return scores
 
     def save(self, folder: Path) -> None:
-        """The estimator by skops, the rest as JSON."""
+        """The estimator by skops, the rest as JSON, and for people what the estimator says that it
+        has ``chosen``."""
         import skops.io
 
-        about = {"classes": self.classes, "kind": self.kind}
+        about: dict[str, Any] = {"classes": self.classes, "kind": self.kind}
+        if chosen := getattr(self.estimator, "chosen", None):
+            about["chosen"] = chosen
         self.features.save(folder)
         write_whole(folder / "estimator.skops", skops.io.dumps(self.estimator))
         write_whole(folder / "model.json", json.dumps(about, indent=1))

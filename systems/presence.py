@@ -82,6 +82,11 @@ class Presence(RegressorMixin, BaseEstimator):
             self.r_ = 0.0
         return self
 
+    @property
+    def chosen(self) -> dict[str, float | None]:
+        """The thresholds in dB, and the correlation that they reached on what was fitted."""
+        return {"alpha": self.alpha_, "beta": self.beta_, "r": self.r_}
+
     def predict(self, x: Sequence[np.ndarray]) -> np.ndarray:
         """The shares [N, S], 0 to 1."""
         return np.stack([_shares(mean_emergence(one, self.alpha_), self.beta_) for one in x])
