@@ -123,6 +123,7 @@ def test_who_strays_too_often_is_left_out_and_a_single_slip_counts() -> None:
     values = 5 + rng.uniform(-0.5, 0.5, (20, 3, 4))
     values[7, :2] = 9.5  # 8 of 12 answers
     values[3, 2, 1] = 0.0  # 1 of 12
+    values[5, 2, 0] = 5.75  # 2.2 standard deviations off: none
     given = answers(values)
     far = outliers(given).reshape(20, 3, 4)
     expected = np.zeros((20, 3, 4), bool)
