@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -60,6 +60,7 @@ class Loudness:
     frame_hop: float = 0.01
     frame_start: float = 0.0
     channels = "mono"
+    tracks: ClassVar[dict[str, Any]] = {}
 
     def score(self, waveforms: Any, context: Any) -> tuple[np.ndarray, np.ndarray]:
         rows = [np.pad(w, (0, -len(w) % 80)) for w in waveforms]

@@ -93,6 +93,10 @@ class Overall:
     weighting: Literal["Z", "A", "1kHz"] = "Z"
     exceeded: int = 50
 
+    def __post_init__(self) -> None:
+        if self.weighting == "1kHz" and not np.isclose(self.levels.centres, 1000.0).any():
+            raise ValueError("levels have no band at 1 kHz")
+
 
 @dataclass(frozen=True)
 class Pleasantness:
