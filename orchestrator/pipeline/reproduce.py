@@ -169,7 +169,9 @@ def _clips(plan: Plan) -> str:
     roles = {role for one in inputs for role in one.roles}
     unlabelled = sum(n for role, n in plan.splits["unlabelled"].items() if role in roles)
     folds = "" if len(plan.splits["folds"]) == 1 else ", a model of each of the folds"
-    if plan.final_is_refit():
+    if plan.split_by is not None and plan.split_by.same:
+        labelled = f"{trained} labelled clips trained, and are those that judge"
+    elif plan.final_is_refit():
         labelled = f"{trained + held_out} labelled clips trained"
     else:
         labelled = f"{trained} labelled clips trained, {held_out} were held out{folds}"
