@@ -22,6 +22,7 @@ from ray.tune.search import Searcher
 
 from orchestrator.plan.plan import Resources
 from orchestrator.runs.files import disk_is_full
+from orchestrator.search.actors import memory_is_a_loss
 from orchestrator.search.last_words import last_words
 from orchestrator.search.places import Places
 from orchestrator.search.ray_session import start_ray
@@ -202,7 +203,8 @@ def execute(
         ),
     )
     try:
-        tuner.fit()
+        with memory_is_a_loss():
+            tuner.fit()
     except TuneError as error:
         raise _cause(error, path) from error
     finally:
