@@ -157,6 +157,7 @@ def test_a_lost_connection_ends_the_run_as_ctrl_c_does(
     submit.hang_up()
     wait_until(lambda: not run.is_driven())
     assert run.results.exists(), "the report so far"
+    assert "the terminal was closed" in run.console_log.read_text()
     assert read_json(run.path / "driver")["heartbeat"] == 0, "it was given up in good order"
 
 
