@@ -17,6 +17,8 @@ from systems import config as configs
 from systems import registry
 from systems.context import Context
 from systems.data.features import packed, part_features
+from systems.data.prepare import Sound
+from systems.data.splits import TrainingData
 from systems.errors import UserError
 from systems.files import write_whole
 from systems.frontend import FrontEnd, built
@@ -24,12 +26,12 @@ from systems.system import Input, Sounds
 
 
 class ClipFeatures(Protocol):
-    """Features of clips. ``prepare``: what is left of a waveform before they are made."""
+    """Features of clips, of one input ``audio`` or of several tracks by name."""
 
     @property
-    def input(self) -> Input: ...
+    def inputs(self) -> dict[str, Input]: ...
 
-    def taught(self, context: Context) -> ClipFeatures:
+    def taught(self, data: TrainingData, context: Context) -> ClipFeatures:
         """With what it learns from in a training."""
         ...
 
@@ -52,10 +54,10 @@ class OfWaveform:
     function: Callable[[np.ndarray, int], np.ndarray]
 
     @property
-    def input(self) -> Input:
-        return Input(("labelled",), self.rate)
+    def inputs(self) -> dict[str, Input]:
+        return {"audio": Input(("labelled",), self.rate)}
 
-    def taught(self, context: Context) -> OfWaveform:
+    def taught(self, data: TrainingData, context: Context) -> OfWaveform:
         return self
 
     def of(self, clip_ids: Sequence[str], sounds: Sounds, context: Context) -> list[np.ndarray]:
@@ -77,30 +79,76 @@ class Stored:
     columns: Callable[[], np.ndarray]
 
     @property
-    def input(self) -> Input:
+    def inputs(self) -> dict[str, Input]:
         one = self.front_end
-        return Input(("labelled",), one.rate, channels="stereo", features=one)
+        return {"audio": Input(("labelled",), one.rate, channels="stereo", features=one)}
 
-    def taught(self, context: Context) -> Stored:
+    def taught(self, data: TrainingData, context: Context) -> Stored:
         return self
 
     def of(self, clip_ids: Sequence[str], sounds: Sounds, context: Context) -> list[np.ndarray]:
-        sound, columns = sounds["audio"], self.columns()
-        held = getattr(sound, "held", lambda clip_id: None)  # files are in no store
-        module = built(self.front_end)
-        found = []
-        for clip_id in clip_ids:
-            rows = held(clip_id)
-            if rows is None:
-                rows = [packed(part_features(module, part))[0] for part in sound.parts(clip_id)]
-            found.append(np.asarray(rows[0][0])[columns])
-        return found
+        columns, front_end = self.columns(), self.front_end
+        rows = (stored_rows(sounds["audio"], front_end, clip_id) for clip_id in clip_ids)
+        return [np.asarray(one[0])[columns] for one in rows]
 
     def save(self, folder: Path) -> None:
         """There is nothing to keep."""
 
     def load(self, folder: Path) -> Stored:
         return self
+
+
+def stored_rows(sound: Any, front_end: Any, clip_id: str) -> np.ndarray:
+    """The rows [T, R] of a clip's features that are stored beside the sound; of a file, which is in
+    no store, they are made."""
+    rows = getattr(sound, "held", lambda clip_id: None)(clip_id)
+    if rows is None:
+        module = built(front_end)
+        rows = [packed(part_features(module, part))[0] for part in sound.parts(clip_id)]
+    found: np.ndarray = rows[0]
+    return found
+
+
+@dataclass(frozen=True)
+class OfTracks:
+    """Of each track, by name, what a front end makes of it and stores ([F, T]), or without one its
+    samples [S] at ``rate`` Hz; ``function`` puts them together.
+
+    It is given these and the calibration (dB SPL of an RMS of 1, or ``None``), that of the clips
+    which trained, and returns an array of any shape.
+    """
+
+    tracks: tuple[str, ...]
+    function: Callable[[Mapping[str, np.ndarray], float | None], np.ndarray]
+    front_end: Any = None
+    rate: int = 0
+    calibration: float | None = None
+
+    @property
+    def inputs(self) -> dict[str, Input]:
+        one = self.front_end
+        rate = self.rate if one is None else one.rate
+        return {t: Input(("labelled",), rate, features=one, track=t) for t in self.tracks}
+
+    def taught(self, data: TrainingData, context: Context) -> OfTracks:
+        return replace(self, calibration=data.calibration)
+
+    def of(self, clip_ids: Sequence[str], sounds: Sounds, context: Context) -> list[np.ndarray]:
+        return [
+            self.function({t: self._of(sounds[t], i) for t in self.tracks}, self.calibration)
+            for i in clip_ids
+        ]
+
+    def _of(self, sound: Sound, clip_id: str) -> np.ndarray:
+        if self.front_end is None:
+            return np.asarray(sound[clip_id])
+        return np.asarray(stored_rows(sound, self.front_end, clip_id)).T
+
+    def save(self, folder: Path) -> None:
+        write_whole(folder / "calibration.json", json.dumps(self.calibration))
+
+    def load(self, folder: Path) -> OfTracks:
+        return replace(self, calibration=json.loads((folder / "calibration.json").read_text()))
 
 
 @dataclass(frozen=True)
@@ -112,7 +160,11 @@ class Embedding:
     fitted: Any = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
-    def taught(self, context: Context) -> Embedding:
+    @property
+    def inputs(self) -> dict[str, Input]:
+        return {"audio": self.input}
+
+    def taught(self, data: TrainingData, context: Context) -> Embedding:
         about = context.required_about(self.name)
         return replace(self, fitted=context.required(self.name), about=about)
 
@@ -147,10 +199,10 @@ class OfNetwork:
     network: nn.Module | None = None
 
     @property
-    def input(self) -> Input:
-        return Input(("labelled",), self.front_end.rate)
+    def inputs(self) -> dict[str, Input]:
+        return {"audio": Input(("labelled",), self.front_end.rate)}
 
-    def taught(self, context: Context) -> OfNetwork:
+    def taught(self, data: TrainingData, context: Context) -> OfNetwork:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = self.build()

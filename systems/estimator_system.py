@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from systems.clip_features import ClipFeatures
 from systems.context import Context
+from systems.data.dataset import AUDIO, LabelKind
 from systems.data.prepare import Waveforms
 from systems.data.splits import TrainingData
 from systems.data.store import Channels
@@ -21,6 +22,8 @@ from systems.predictions import Predictions
 from systems.system import Input, Sounds, Undecided
 from systems.training.history import History
 
+VALUES = "values"
+
 # What of scikit-learn's and ours skops may load beside its own list.
 TRUSTED = (
     "sklearn.calibration._CalibratedClassifier",
@@ -28,6 +31,8 @@ TRUSTED = (
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.tree._tree.Tree",  # which is looked at: see ``check_trees``
     "systems.bags.BagOfWords",
+    "systems.presence.AsItIs",
+    "systems.presence.Presence",
     "systems.rlda.RldaCosine",
     "systems.selection.Nearest",
     "systems.selection.TopByImportance",
@@ -39,7 +44,8 @@ class EstimatorSystem:
 
     Args:
         features: of a clip, of any shape that the estimator takes in a list.
-        estimator: a fresh estimator of scikit-learn with ``predict_proba``.
+        estimator: a fresh estimator of scikit-learn: of classes with ``predict_proba``, of values
+            one whose ``predict`` gives [N, D].
     """
 
     selects = None
@@ -57,16 +63,17 @@ class EstimatorSystem:
         return ""
 
     def inputs(self) -> dict[str, Input]:
-        return {"audio": self.features.input}
+        return self.features.inputs
 
     def train(self, data: TrainingData, sounds: Sounds, context: Context) -> FittedEstimator:
         """Fit the estimator on the labelled clips; it is a function of the context's seed."""
         assert data.labelled.targets is not None
-        features = self.features.taught(context)
+        features = self.features.taught(data, context)
         made = features.of(data.labelled.clip_ids, sounds, context)
         estimator = self._estimator(context.seed % 2**32)
-        estimator.fit(made, data.labelled.targets.argmax(axis=1))
-        return FittedEstimator(features, estimator, data.classes, History())
+        targets = data.labelled.targets
+        estimator.fit(made, targets if data.kind == VALUES else targets.argmax(axis=1))
+        return FittedEstimator(features, estimator, data.classes, History(), data.kind)
 
     def load(self, folder: Path) -> FittedEstimator:
         """What :meth:`FittedEstimator.save` wrote; nothing else is loaded from it."""
@@ -79,8 +86,8 @@ class EstimatorSystem:
             raise UserError(f"{folder} holds types that are not loaded: {', '.join(unknown)}.")
         estimator = skops.io.loads(content, trusted=list(TRUSTED))
         check_trees(estimator, folder)
-        features = self.features.load(folder)
-        return FittedEstimator(features, estimator, tuple(about["classes"]), History())
+        features, classes = self.features.load(folder), tuple(about["classes"])
+        return FittedEstimator(features, estimator, classes, History(), about["kind"])
 
     def probe(self, data: TrainingData, sounds: Sounds, context: Context) -> None:
         """It has no steps."""
@@ -119,32 +126,56 @@ class FittedEstimator(Undecided):
     estimator: Any
     classes: tuple[str, ...]
     history: History
+    kind: LabelKind = "class"
 
     frame_hop = None
     frame_start = 0.0
 
     @property
+    def _first(self) -> Input:
+        return next(iter(self.features.inputs.values()))
+
+    @property
     def rate(self) -> int:
-        return self.features.input.rate
+        return self._first.rate
 
     @property
     def channels(self) -> Channels:
-        return self.features.input.channels
+        return self._first.channels
+
+    @property
+    def tracks(self) -> dict[str, Input]:
+        """The tracks that it hears by name; of one that hears clips themselves none."""
+        return {n: one for n, one in self.features.inputs.items() if one.track != AUDIO}
 
     def predict(
         self, clip_ids: Sequence[str], sounds: Sounds, context: Context, fold: int = 0
     ) -> Predictions:
-        """Clip scores of some clips."""
-        scores = self._scores(self.features.of(clip_ids, sounds, context))
-        return Predictions.of(clip_ids, self.classes, fold, clip_scores=scores)
+        """Clip scores, or values, of some clips."""
+        name, said = self._said(clip_ids, sounds, context)
+        return Predictions.of(clip_ids, self.classes, fold, **{name: said})
 
-    def score(self, waveforms: Sequence[np.ndarray], context: Context) -> tuple[np.ndarray, None]:
-        """Clip scores [B, K] of waveforms [S] that are in no store."""
-        named = {str(place): one for place, one in enumerate(waveforms)}
-        sound = Waveforms(self.rate, named, self.features.input.prepare)
-        predicted = self.predict(tuple(named), {"audio": sound}, context)
-        assert predicted.clip_scores is not None
-        return predicted.clip_scores, None
+    def score(self, waveforms: Sequence[Any], context: Context) -> tuple[np.ndarray, None]:
+        """Clip scores (values) [B, K] of waveforms [S] that are in no store, or of tracks."""
+        names = tuple(map(str, range(len(waveforms))))
+        tracks = [one if isinstance(one, Mapping) else {"audio": one} for one in waveforms]
+        sounds = {
+            name: Waveforms(
+                one.rate, dict(zip(names, (t[name] for t in tracks), strict=True)), one.prepare
+            )
+            for name, one in self.features.inputs.items()
+        }
+        return self._said(names, sounds, context)[1], None
+
+    def _said(
+        self, clip_ids: Sequence[str], sounds: Sounds, context: Context
+    ) -> tuple[str, np.ndarray]:
+        """Its answer [N, K] to the labels, and what predictions call it."""
+        made = self.features.of(clip_ids, sounds, context)
+        if self.kind != VALUES:
+            return "clip_scores", self._scores(made)
+        values = np.asarray(self.estimator.predict(made), np.float32)
+        return "clip_values", values.reshape(len(made), len(self.classes))
 
     def _scores(self, made: Sequence[np.ndarray]) -> np.ndarray:
         """Probabilities [N, K]; of a class that no training clip had, zero (or what the estimator
@@ -155,9 +186,13 @@ class FittedEstimator(Undecided):
         return scores
 
     def save(self, folder: Path) -> None:
-        """The estimator by skops, the rest as JSON."""
+        """The estimator by skops, the rest as JSON, and for people what the estimator says that it
+        has ``chosen``."""
         import skops.io
 
+        about: dict[str, Any] = {"classes": self.classes, "kind": self.kind}
+        if chosen := getattr(self.estimator, "chosen", None):
+            about["chosen"] = chosen
         self.features.save(folder)
         write_whole(folder / "estimator.skops", skops.io.dumps(self.estimator))
-        write_whole(folder / "model.json", json.dumps({"classes": self.classes}, indent=1))
+        write_whole(folder / "model.json", json.dumps(about, indent=1))

@@ -19,7 +19,9 @@ class Figure:
     ``None`` stands for any, since a row names its own. ``where``: the clips of the test part that
     the rows are of. ``of``: the class that the rows are of (empty: all) and what its value is
     called here, where the paper's name says neither (sensitivity is the recall of one class).
-    ``node``: what ``PAPER/SYSTEM#NODE`` calls the configuration, where the variant is unhandy.
+    ``output``: of a system of values, the output whose correlation with what the row's label names
+    the rows are. ``node``: what ``PAPER/SYSTEM#NODE`` calls the configuration, where the variant is
+    unhandy.
     """
 
     variant: str = ""
@@ -30,6 +32,7 @@ class Figure:
     where: Where = field(default_factory=dict)
     of: tuple[str, str] | None = None
     node: str = ""
+    output: str = ""
 
     @property
     def name(self) -> str:

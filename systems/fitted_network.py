@@ -23,7 +23,7 @@ from systems.listening import Heard, Model
 from systems.postprocessing.decoding import Decoding, decode
 from systems.postprocessing.refinement import Refined, Refinement, refine
 from systems.predictions import Predictions
-from systems.system import Sounds
+from systems.system import Input, Sounds
 from systems.tracks import any_of
 from systems.training.history import History
 
@@ -59,6 +59,11 @@ class FittedNetwork:
     @property
     def channels(self) -> Channels:
         return self.system.channels
+
+    @property
+    def tracks(self) -> dict[str, Input]:
+        """None: it hears clips themselves."""
+        return {}
 
     @property
     def frame_hop(self) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from systems.data.dataset import Clip, Dataset
+from systems.data.dataset import AUDIO, Clip, Dataset
 from systems.data.features import featured
 from systems.data.prepare import Sound, prepared
 from systems.data.store import Map, open_store, process_map
@@ -44,8 +44,9 @@ def open_sound(
 ) -> Sound:  # fmt: skip
     """The sound of some clips as an input takes it."""
     count = len(clip_ids)
-    told = counter(f"waveform store: {count} clips at {one.rate} Hz", count)
-    store = open_store(dataset, clip_ids, one.rate, root, map_, told, one.channels)
+    of = "" if one.track == AUDIO else f" of {one.track}"
+    told = counter(f"waveform store: {count} clips{of} at {one.rate} Hz", count)
+    store = open_store(dataset, clip_ids, one.rate, root, map_, told, one.channels, one.track)
     sound = prepared(store, one.prepare, clip_ids, map_)
     if one.features is None:
         return sound

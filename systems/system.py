@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
+from systems.data.dataset import AUDIO
 from systems.data.prepare import Prepare, Sound
 from systems.data.store import Channels
 
@@ -41,20 +42,23 @@ class Column(NamedTuple):
 class Input:
     """Sound that a system takes: the roles it needs, at what rate in Hz, mono or stereo, and what
     is left of each clip. ``features``: settings of the front end (or of several by name) whose
-    features are stored beside the sound."""
+    features are stored beside the sound. ``track``: which of a clip's tracks, as its source calls
+    them; ``audio`` is the clip itself."""
 
     roles: tuple[str, ...]
     rate: int
     prepare: Prepare | None = None
     channels: Channels = "mono"
     features: Any = None
+    track: str = AUDIO
 
     @property
     def key(self) -> str:
         """What tells inputs apart: systems that agree in it share one."""
         parts: tuple[Any, ...] = (self.prepare, self.features)
         stereo = " stereo" if self.channels == "stereo" else ""
-        return ", ".join([f"{self.rate} Hz{stereo}", *(str(one) for one in parts if one)])
+        of = "" if self.track == AUDIO else f" of {self.track}"
+        return ", ".join([f"{self.rate} Hz{stereo}{of}", *(str(one) for one in parts if one)])
 
 
 def by_key(inputs: Iterable[Input]) -> dict[str, Input]:
@@ -71,10 +75,13 @@ class Fitted(Protocol):
 
     ``rate`` in Hz; ``channels``: mono or stereo; ``frame_hop`` in seconds, ``None`` of a system
     that says nothing about time; ``frame_start``: s at which the first frame begins to stand for
-    the sound.
+    the sound. ``tracks``: the tracks that it hears in place of a clip's own sound, by name.
     """
 
     history: History
+
+    @property
+    def tracks(self) -> Mapping[str, Input]: ...
 
     @property
     def rate(self) -> int: ...
@@ -89,10 +96,10 @@ class Fitted(Protocol):
     def frame_start(self) -> float: ...
 
     def score(
-        self, waveforms: Sequence[np.ndarray], context: Context
+        self, waveforms: Sequence[Any], context: Context
     ) -> tuple[np.ndarray | None, Sequence[np.ndarray] | None]:
         """Clip scores [B, K] of waveforms [S] (stereo: [2, S]) of any length, and their frames
-        [T, K], if it gives any."""
+        [T, K], if it gives any. Of one that hears tracks they are given by name."""
         ...
 
     def timed(
@@ -128,6 +135,10 @@ class Fitted(Protocol):
 
 class Undecided:
     """What a fitted system answers that says nothing about time and adapts no decision."""
+
+    @property
+    def tracks(self) -> Mapping[str, Input]:
+        return {}
 
     def timed(
         self, frame_scores: np.ndarray, duration: float

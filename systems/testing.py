@@ -21,6 +21,7 @@ from systems import config as configs
 from systems import data, registry
 from systems.budget import make_budget
 from systems.context import Context
+from systems.data.answered import answered
 from systems.data.dataset import SEARCHED, ClipSet, rows_of_clips
 from systems.data.protocol import hidden_by
 from systems.data.splits import TrainingData, make_splits, training_data
@@ -103,7 +104,7 @@ class Case:
     @classmethod
     def of(cls, entry: Entry, folder: Path) -> Case:
         """The case; sound, and what its teachers keep, is stored below ``folder``."""
-        dataset = data.load(entry.embedded(), None)
+        dataset = answered(data.load(entry.embedded(), None), entry.outputs)
         config = configs.replace(entry.published_config(dataset.name), entry.tiny)
         hides, _ = hidden_by(dataset, entry.protocol, strict=False)
         splits = make_splits(dataset, 0, hides=hides)

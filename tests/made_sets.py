@@ -130,6 +130,38 @@ def urbansound8k(root: Path, seconds: float = 0.1) -> None:
     table(root / "metadata/UrbanSound8K.csv", rows, ",")
 
 
+def grafic_scenes(root: Path) -> Path:
+    """Four scenes of 0.5 s; 12 subjects, the last of whom answers the other way round."""
+    tracks = ("traffic", "birds", "horns_sirens", "voices", "footsteps")
+    kinds = {"P2": "noisy street", "P3": "park", "P5": "quiet street", "P9": "park"}
+    rng = np.random.default_rng(0)
+    questions = ["OL", "I", "L", "C", *(f"{what}_{s}" for s in "TBHVF" for what in "TL")]
+    ratings = [["subject", "session", "order", "scene", *questions]]
+    for place, scene in enumerate(kinds):
+        folder = root / "scenes" / scene
+        folder.mkdir(parents=True)
+        made = 0.02 * rng.standard_normal((len(tracks), 24_000)) * (0.5 + rng.random((5, 1)))
+        shares = np.array([4, place + 1, 0, 4 - place, 2]) / 4  # how long each source sounds
+        made *= np.arange(24_000) / 24_000 < shares[:, None]
+        for track, samples in zip((*tracks, "mix"), (*made, made.sum(axis=0)), strict=True):
+            soundfile.write(folder / f"{track}.flac", samples, 48_000, subtype="PCM_16")
+        events = [["source", "kind", "onset", "duration", "ebr_db"],
+                  ["traffic", "background", "0.0", "0.5", "0.0"],
+                  ["birds", "event", "0.1", "0.2", "3.0"],
+                  ["birds", "event", "0.2", "0.2", "-3.0"]]  # fmt: skip
+        table(root / f"annotations/{scene}.csv", events, ",")
+        true = 2.0 + 6.0 * rng.random(len(questions))
+        true[4::2] = 1.0 + 8.0 * shares
+        for subject in range(12):
+            said = 10.0 - true if subject == 11 else true + 0.05 * rng.standard_normal(len(true))
+            row = [f"S{subject + 1:02d}", "1", str(place), scene, *(f"{v:.2f}" for v in said)]
+            ratings.append(row)
+    table(root / "ratings.csv", ratings, ",")
+    table(root / "scenes.csv", [["scene", "type"], *map(list, kinds.items())], ",")
+    table(root / "calibration.csv", [["rms_1_is_db_spl"], ["100.0"]], ",")
+    return root
+
+
 def rwcp(root: Path) -> None:
     """Two classes of three sounds without headers; five listeners wrote of each but the last of a
     class, which ``split.csv`` calls ``test``."""

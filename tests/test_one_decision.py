@@ -11,7 +11,7 @@ from fakedata import PITCH, events_of, registered
 from inprocess import run_in_process
 from sklearn.metrics import f1_score
 
-from orchestrator.models.inference import FilePrediction
+from orchestrator.models.answers import FilePrediction
 from orchestrator.plan.options import Options
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir

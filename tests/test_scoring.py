@@ -297,7 +297,7 @@ def test_metrics_that_epochs_can_be_told_by_may_be_searched(name: str, labels: s
         ("event_f1", "events", "reads events, and p/s gives clip_scores. Metrics.*clip_map"),
         ("segment_f1", "tags", "needs labels of kind events; part 'train' of made has tags"),
         ("accuracy", "tags", "needs labels of kind class.*Metrics that can be: clip_macro_f1"),
-        ("clip_macro_f1", "values", "has values. Metrics that can be: pcc, ccc, rmse"),
+        ("clip_macro_f1", "values", "has values. Metrics that can be: pcc, pearson_r, ccc, rmse"),
         ("clip_macro_f1", "none", "has none. Metrics that can be: none"),
         ("event_f2", "events", "unknown metric 'event_f2'"),
     ],

@@ -20,9 +20,10 @@ from made_sets import CASES
 from reported import Page
 from scipy.stats import pearsonr
 
+from orchestrator.models.answers import FilePrediction
 from orchestrator.models.bundle import export
 from orchestrator.models.files import as_csv, as_json, label_track, table
-from orchestrator.models.inference import FilePrediction, Predictor
+from orchestrator.models.inference import Predictor
 from orchestrator.plan.options import Options
 from orchestrator.runs.counts import load_counts
 from orchestrator.runs.files import read_json

@@ -133,8 +133,8 @@ def test_an_entry_may_name_its_example(monkeypatch: pytest.MonkeyPatch) -> None:
     assert entry.embedded() == "synthetic"
     assert replace(entry, labels=("class",)).embedded() == "synthetic_classes"
     assert replace(entry, example="table").embedded() == "table"
-    with pytest.raises(UserError, match="learns from values, for which no data set is embedded"):
-        replace(entry, labels=("values",)).embedded()
+    with pytest.raises(UserError, match="learns from sequence, for which no data set is embedded"):
+        replace(entry, labels=("sequence",)).embedded()
 
 
 if __name__ == "__main__":  # what the test of another process runs

@@ -125,7 +125,8 @@ def estimate_lines(found: Estimate) -> list[str]:
 
 def outcome_lines(results: dict[str, Any]) -> list[str]:
     """The scores of the test parts, a line a model and part; of a run without test labels those out
-    of fold, and where the files for the organisers are."""
+    of fold (or, as a paper did it, on the clips that were fitted), and where the files for the
+    organisers are."""
     test = results["test"]
     if not test:
         return []
@@ -138,7 +139,9 @@ def outcome_lines(results: dict[str, Any]) -> list[str]:
         metric = results["run"]["metric"]
         rows = [(f"trial {m['trial']}", metric, m) for m in results["members"]]
         rows += [(one["title"], one["metric"], one) for one in results["stack"]]
-        lines += [f"out of fold  {who:<37} {_scores({name: one['out_of_fold']})}"
+        same = (results["run"].get("split_by") or {}).get("same")
+        of = "fitted     " if same else "out of fold"
+        lines += [f"{of}  {who:<37} {_scores({name: one['out_of_fold']})}"
                   for who, name, one in rows]  # fmt: skip
     lines += [f"submission of {_who(row)}: {row['file'] or 'the data set writes none'}"
               for row in test.get("submissions", ())]  # fmt: skip

@@ -9,6 +9,7 @@ import numpy as np
 
 from orchestrator.console.interrupts import Stop
 from orchestrator.console.progress import Progress
+from orchestrator.members.correlations import correlations
 from orchestrator.members.rows import Member, OutOfFold, members_of, selected_value
 from orchestrator.members.seen import Snapshots
 from orchestrator.plan.plan import Plan
@@ -107,9 +108,10 @@ def note(run: RunDir, rows: OutOfFold) -> None:
                     ],
                     "last_step": last_step,
                     "out_of_fold": interval._asdict(),
+                    "correlations": correlations(rows, place, judged),
                 }
-                for member, last_step, interval in zip(
-                    rows.members, rows.last_steps, own, strict=True
+                for place, (member, last_step, interval) in enumerate(
+                    zip(rows.members, rows.last_steps, own, strict=True)
                 )
             ],
             "judged": sizes(rows.targets.rows(judged).truth(plan.classes), groups),

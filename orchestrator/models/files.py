@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import soundfile
-
+from orchestrator.models.answers import FilePrediction, FileSeries
 from orchestrator.models.bundle import export
-from orchestrator.models.inference import FilePrediction, FileSeries, Predictor
+from orchestrator.models.inference import Predictor
+from orchestrator.models.sound import audio_endings
 from orchestrator.runs.rundir import RunDir
 from systems.errors import UserError, shown, unknown
 from systems.files import write_whole
@@ -44,14 +44,14 @@ def predict_command(
     """
     if format not in OUTPUTS:
         raise unknown("format", format, OUTPUTS)
-    paths = audio_files(files)
+    with tempfile.TemporaryDirectory() as temporary:
+        bundle = export(run, Path(temporary) / "bundle", model=model)
+        predictor = Predictor.load(bundle, device)
+    paths = files if predictor.tracks else audio_files(files)
     if format == "audacity" and len(paths) > 1 and output is None:
         raise UserError(
             f"label tracks of {len(paths)} files: name a folder for them with --output."
         )
-    with tempfile.TemporaryDirectory() as temporary:
-        bundle = export(run, Path(temporary) / "bundle", model=model)
-        predictor = Predictor.load(bundle, device)
     found = predictor.predict_files(paths)
     if format == "audacity" and len(paths) > 1:
         return _write_tracks(found, Path(str(output)))
@@ -74,8 +74,7 @@ def audio_files(given: Iterable[str]) -> list[str]:
     Raises:
         UserError: folders without any.
     """
-    endings = {f".{name.lower()}" for name in soundfile.available_formats()}
-    endings = (endings | {".aif", ".oga", ".opus"}) - {".raw"}  # raw has no header
+    endings = audio_endings()
     found, without = [], []
     for name in given:
         path = Path(name).expanduser()
@@ -106,6 +105,10 @@ def _paragraph(found: FilePrediction) -> str:
         lines = [f"{one_line(found.file)}{length}"]
         lines += [f"  {k:>4}  {item:<{width}}  {score:.3f}"
                   for k, (item, score) in enumerate(ranked[:SHOWN], start=1)]  # fmt: skip
+        return "\n".join(lines) + "\n"
+    if found.values:
+        lines = [f"{one_line(found.file)}  ({found.duration:.3f} s)"]
+        lines += [f"    {label:<{width}}  {value:.3f}" for label, value in found.tags.items()]
         return "\n".join(lines) + "\n"
     lines = [f"{one_line(found.file)}  ({found.duration:.3f} s)", "  tags"]
     present = found.present()
@@ -149,7 +152,8 @@ def _summary(found: FilePrediction, series: FileSeries) -> str:
 def as_json(predictions: Sequence[FilePrediction]) -> str:
     """A list of objects: file, duration (s), tags {class: score}, events (null: none are told); of
     a series file, duration and ``series``: ``time`` (s) and each output, a value a step; of a
-    search file, duration and ``ranking``: item and score, the best first."""
+    search file, duration and ``ranking``: item and score, the best first; of a model of numbers
+    file, duration and ``values`` {output: value}."""
     rows = [_as_object(p) for p in predictions]
     return json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -161,12 +165,14 @@ def _as_object(found: FilePrediction) -> dict[str, Any]:
     if found.ranked:
         ranking = [{"item": item, "score": score} for item, score in best_first(found)]
         return {**about, "ranking": ranking}
+    if found.values:
+        return {**about, "values": found.tags}
     return {**about, "tags": found.tags, "events": found.events_as_json()}
 
 
 def as_csv(predictions: Sequence[FilePrediction]) -> str:
     """A row a step: file, time (s), and the value of each output; of a search a row an item: file,
-    rank, item, score.
+    rank, item, score; of numbers of a clip a row a file.
 
     Raises:
         UserError: the model says no values over time and ranks nothing.
@@ -179,6 +185,11 @@ def as_csv(predictions: Sequence[FilePrediction]) -> str:
                 writer.writerow(["file", "rank", "item", "score"])
             rows = enumerate(best_first(found), start=1)
             writer.writerows([found.file, rank, *one] for rank, one in rows)
+            continue
+        if found.values:
+            if not place:
+                writer.writerow(["file", *found.tags])
+            writer.writerow([found.file, *found.tags.values()])
             continue
         if found.series is None:
             raise UserError("this model gives no values over time, which CSV is of: --format json.")

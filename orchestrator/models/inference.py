@@ -21,8 +21,9 @@ import numpy as np
 import torch
 
 from orchestrator.members.seen import Members, per_member
+from orchestrator.models.answers import FilePrediction, FileSeries, ScoredEvent
 from orchestrator.models.bundle import FORMAT, model_folder
-from orchestrator.models.sound import FileSound, MemorySound
+from orchestrator.models.sound import FileSound, MemorySound, TrackSound, track_files
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import snapshot_of
 from orchestrator.stacking.families import load_learner
@@ -33,64 +34,12 @@ from systems.context import Context
 from systems.data.dataset import Event
 from systems.data.files import BrokenSound, Files, broken_lines, examine
 from systems.errors import UserError, shown, unknown
-from systems.kinds import Kind, above_threshold, kind, largest
+from systems.kinds import Kind, kind
 from systems.postprocessing.decoding import align_frames
 from systems.postprocessing.pooling import mean_of
 from systems.system import Fitted
 
-Sound = FileSound | MemorySound
-
-
-class ScoredEvent(NamedTuple):
-    """An event: onset and offset in s, its class, and the mean of its frames' scores."""
-
-    onset: float
-    offset: float
-    label: str
-    score: float
-
-
-class FileSeries(NamedTuple):
-    """Values over time: s from step to step, and the values [T, D] of the outputs, by name."""
-
-    hop: float
-    outputs: tuple[str, ...]
-    values: np.ndarray
-
-    def columns(self) -> dict[str, list[float]]:
-        """``time`` in s, then each output, a value a step."""
-        time = [round(step * self.hop, 6) for step in range(len(self.values))]
-        of_outputs = zip(self.outputs, self.values.T.tolist(), strict=True)
-        return {"time": time, **dict(of_outputs)}
-
-
-@dataclass(frozen=True)
-class FilePrediction:
-    """What a model says about one file: its length in s, a score for each class, timed events.
-
-    ``events``: ``None`` of a model that says nothing about time. ``series``: of a model of series,
-    which says nothing else. ``ranked``: whether ``tags`` are the items of a gallery.
-    """
-
-    file: str
-    duration: float
-    tags: dict[str, float]
-    events: tuple[ScoredEvent, ...] | None
-
-    exclusive: bool = False
-    series: FileSeries | None = None
-    ranked: bool = False
-
-    def events_as_json(self) -> list[dict[str, Any]] | None:
-        """The events as objects."""
-        return None if self.events is None else [event._asdict() for event in self.events]
-
-    def present(self) -> tuple[str, ...]:
-        """The classes that its kind of labels holds to be there, the highest score first."""
-        ranked = sorted(self.tags, key=lambda label: -self.tags[label])
-        decide = largest if self.exclusive and ranked else above_threshold
-        there = decide(np.array([self.tags[label] for label in ranked]))
-        return tuple(label for label, found in zip(ranked, there, strict=True) if found)
+Sound = FileSound | MemorySound | TrackSound
 
 
 Epoch = tuple[int | None, int]  # fold or ``None`` of the refit, epoch of its training
@@ -179,11 +128,13 @@ class Predictor:
         """Tags and events of audio files of any rate and number of channels, in order.
 
         They are mixed down and resampled as in training. Of a file of hours only some blocks are
-        held at once.
+        held at once. For a model that hears tracks a path is a folder, see :func:`track_files`.
 
         Raises:
             UserError: one error that names every file that is missing, empty or broken.
         """
+        if self.tracks:
+            return self._predict_scenes(paths)
         names = {str(path): "" for path in paths}
         seconds, broken = examine(Files("", {name: name for name in names}), names, decode=False)
         _refuse(broken, len(names))
@@ -195,6 +146,27 @@ class Predictor:
                 torn.append((name, str(error)))
         _refuse(torn, len(names))
         return found
+
+    def _predict_scenes(self, paths: Sequence[str | Path]) -> list[FilePrediction]:
+        """Of folders that hold a file of each track."""
+        scenes = track_files(map(str, paths), self.tracks)
+        names = {path: "" for files in scenes.values() for path in files.values()}
+        seconds, broken = examine(Files("", {name: name for name in names}), names, decode=False)
+        _refuse(broken, len(names))
+        found, torn = [], []
+        for folder, files in scenes.items():
+            try:
+                found.append(self._predict(shown(folder), TrackSound(folder, files, seconds)))
+            except BrokenSound as error:
+                torn.append((folder, str(error)))
+        _refuse(torn, len(scenes))
+        return found
+
+    @property
+    def tracks(self) -> tuple[str, ...]:
+        """The tracks that its models hear; none where they hear files themselves."""
+        models = (model for member in self.members for model in member.main)
+        return tuple(dict.fromkeys(one.track for model in models for one in model.tracks.values()))
 
     def predict_waveform(self, samples: np.ndarray, rate: int, file: str = "") -> FilePrediction:
         """Tags and events of sound in memory.
@@ -211,6 +183,8 @@ class Predictor:
             raise UserError(
                 f"sound is [channels, samples] at a rate in Hz, not {samples.shape} at {rate}."
             )
+        if self.tracks:
+            raise UserError(f"this model hears tracks ({', '.join(self.tracks)}), not one sound.")
         if not np.isfinite(samples).all():
             raise UserError(f"the sound {file} holds samples that are not finite.")
         return self._predict(file, MemorySound(samples.astype(np.float32, copy=False), rate))
@@ -226,7 +200,10 @@ class Predictor:
         clip, own = rows[0], None if self.learner is None else self.learner.events(view)
         tags = {label: float(score) for label, score in zip(self.classes, clip, strict=True)}
         events = self._scored_events(view, clip, own)
-        return FilePrediction(file, duration, tags, events, self._exclusive, None, self._kind.ranks)
+        of = self._kind
+        return FilePrediction(
+            file, duration, tags, events, self._exclusive, None, of.ranks, of.decide is None
+        )
 
     def _scored_events(
         self, view: Members, clip: np.ndarray, own: tuple[tuple[Event, ...], ...] | None
@@ -290,6 +267,7 @@ class Predictor:
         if self.learner and "columns" in (*self.learner.takes, *self.learner.uses):
             from systems.frontend.statistics import mfcc_statistics
 
+            assert not isinstance(sound, TrackSound)
             columns = mfcc_statistics(sound.at(rate), rate)[None]
         epochs = [one.epochs for one in said]
         whole = self._seen([one.mean for one in said], epochs, None, length)
@@ -332,7 +310,11 @@ class Predictor:
 
     def _score(self, member: Fitted, sound: Sound) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Clip scores [K] and frame scores [T, K], if any, of a whole file by one member."""
-        clips, frames = member.score([sound.at(member.rate, member.channels)], self.context)
+        if isinstance(sound, TrackSound):
+            heard: Any = sound.heard(member.tracks)
+        else:
+            heard = sound.at(member.rate, member.channels)
+        clips, frames = member.score([heard], self.context)
         return None if clips is None else clips[0], None if frames is None else frames[0]
 
 

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from orchestrator.models.answers import FilePrediction
 from orchestrator.models.bundle import export
 from orchestrator.models.files import as_csv, as_json, audio_files, best_first, table, written
-from orchestrator.models.inference import FilePrediction, Predictor
+from orchestrator.models.inference import Predictor
 from orchestrator.models.sound import FileSound
 from orchestrator.runs.rundir import RunDir
 from systems.context import Context

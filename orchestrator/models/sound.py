@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+import soundfile
 import soxr
 
 from systems.data.files import LENGTH_TOLERANCE, BrokenSound, Levels, blocks
 from systems.data.store import COUNT, Channels, mixed, to_mono, too_many
 from systems.errors import UserError, shown
+from systems.system import Input
 
 BLOCK = 1 << 18  # samples of a file that are decoded at once
 
@@ -87,6 +90,34 @@ class FileSound:
             raise BrokenSound(why)
 
 
+class TrackSound:
+    """A scene as a folder that holds a file of each of some tracks, called as they are."""
+
+    def __init__(self, folder: str, files: Mapping[str, str], seconds: Mapping[str, float]) -> None:
+        self.folder = folder
+        self._files = {track: FileSound(path, seconds[path]) for track, path in files.items()}
+
+    @property
+    def seconds(self) -> float:
+        """Of the longest track, once they are heard."""
+        return max(one.seconds for one in self._files.values())
+
+    def heard(self, tracks: Mapping[str, Input]) -> dict[str, np.ndarray]:
+        """The samples of tracks by name, as a system takes them.
+
+        Raises:
+            BrokenSound: one cannot be read, or they are not equally long.
+            UserError: there is no room for them.
+        """
+        found = {n: self._files[one.track].at(one.rate, one.channels) for n, one in tracks.items()}
+        lengths = [one.seconds for one in self._files.values()]
+        if max(lengths) - min(lengths) > LENGTH_TOLERANCE:
+            raise BrokenSound(
+                f"holds tracks of {min(lengths):.3f} to {max(lengths):.3f} s: they are of one scene"
+            )
+        return found
+
+
 class MemorySound:
     """Samples [C, S] at a rate in Hz, mono or stereo at any rate."""
 
@@ -109,3 +140,50 @@ class MemorySound:
             missing = [(0, 0)] * (made.ndim - 1) + [(0, samples - made.shape[-1])]
             self._at[rate, channels] = np.pad(made, missing)
         return self._at[rate, channels]
+
+
+def audio_endings() -> set[str]:
+    """The endings that files of sound have."""
+    endings = {f".{name.lower()}" for name in soundfile.available_formats()}
+    return (endings | {".aif", ".oga", ".opus"}) - {".raw"}  # raw has no header
+
+
+def track_files(given: Iterable[str], tracks: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Folder -> track -> file, of folders that hold a file of each track, or of those in them.
+
+    Raises:
+        UserError: no sound holds such a track, or folders that hold no such files, with what each
+            lacks.
+    """
+    if untold := [track for track in tracks if "/" in track]:
+        raise UserError(
+            f"this model is told {', '.join(untold)}, which no file of sound holds: it answers the "
+            "clips of its data set alone. A model that hears tracks answers others."
+        )
+    found: dict[str, dict[str, str]] = {}
+    lacking = []
+    for name in given:
+        folder = Path(name).expanduser()
+        within = (
+            [folder, *sorted(p for p in folder.iterdir() if p.is_dir())] if folder.is_dir() else []
+        )
+        scenes = {str(one): files for one in within if (files := _tracks_in(one, tracks))}
+        whole = {one: files for one, files in scenes.items() if len(files) == len(tracks)}
+        found |= whole
+        for one, files in scenes.items():
+            if one not in whole:
+                lacks = ", ".join(track for track in tracks if track not in files)
+                lacking.append(f"{shown(one)} lacks {lacks}")
+        if not scenes:
+            lacking.append(f"{shown(name)} is no folder that holds them")
+    if lacking:
+        raise UserError(
+            "this model hears the tracks of a scene: name folders that hold a file of each "
+            f"({', '.join(tracks)}; {tracks[0]}.wav, say).\n  " + "\n  ".join(lacking)
+        )
+    return found
+
+
+def _tracks_in(folder: Path, tracks: Sequence[str]) -> dict[str, str]:
+    sounds = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in audio_endings()]
+    return {path.stem: str(path) for path in sounds if path.stem in tracks and path.is_file()}

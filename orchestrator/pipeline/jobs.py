@@ -115,7 +115,8 @@ def _stores(
     wanted = {*ids}
     clips = [clip for clip in dataset.clips if clip.clip_id in wanted]
     asked = dict.fromkeys(
-        (heard_by(one, inputs.values(), clips), one.rate, one.channels) for one in inputs.values()
+        (heard_by(one, inputs.values(), clips), one.rate, one.channels, one.track)
+        for one in inputs.values()
     )
     # Noted first: `clean` leaves alone what a run reads, also while it is being built.
     key = {"stores": [store_key(dataset, *one) for one in asked]}

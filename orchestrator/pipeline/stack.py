@@ -15,7 +15,7 @@ from orchestrator.planning.checks import check_address, check_stage, check_track
 from orchestrator.planning.gather import MLFLOW_ID, gather
 from orchestrator.planning.learners import stack_names
 from orchestrator.planning.resolve import reload
-from orchestrator.planning.stacks import make_stack_plan
+from orchestrator.planning.stacks import make_stack_plan, refuse_fitted
 from orchestrator.runs.files import read_json
 from orchestrator.runs.learner_dir import LearnerDir
 from orchestrator.runs.rundir import RunDir
@@ -62,6 +62,7 @@ def _stack_within(folder: RunDir, options: StackOptions, progress: Progress) -> 
         )
     _check_within(plan, options)
     dataset, splits = reload(plan)
+    refuse_fitted(plan, splits)
     _checked(options.top_k)
     asked, stage = options.stack, asked_stage(options, plan.stage)
     if asked:

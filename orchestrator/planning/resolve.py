@@ -38,6 +38,7 @@ from search_spaces import SearchSpace
 from systems import config as configs
 from systems import data, registry
 from systems.budget import make_budget
+from systems.data.answered import answered
 from systems.data.dataset import Dataset
 from systems.data.drawn import drawn
 from systems.data.protocol import Judged, Protocol, hidden_by, judged_by
@@ -63,6 +64,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
     name, folder = dataset_of(options, entry)
     dataset = data.load(name, folder, options.skip_broken, options.skip_shared)
     check_kinds(entry, dataset)
+    dataset = answered(dataset, entry.outputs, data.reader(name).LAYOUT)
     by_paper = options.protocol == "paper"
     protocol = registry.find(options.protocol_of or options.system).protocol
     split_by = protocol if by_paper else None
@@ -120,7 +122,10 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         place=there.in_words(),
         stage=replace(
             asked_stage(options, StageSettings(final=_final(options, budget_text, split_by))),
-            learners=stack_names(options.stack, dataset, entry.gives) if searching else (),
+            # Rows that members were fitted on say nothing of what combines them.
+            learners=stack_names(options.stack, dataset, entry.gives)
+            if searching and not splits.same
+            else (),
             top_k=options.top_k if searching else trials,
         ),
         transductive=transductive,
@@ -158,7 +163,7 @@ def reload(plan: Plan) -> tuple[Dataset, Splits]:
             f"soundsweep run --resume {plan.name} --data PATH."
         )
     read = data.load(plan.dataset, plan.data, plan.skip_broken, plan.skip_shared)
-    dataset = drawn(read, plan.split_by, plan.seed)
+    dataset = drawn(answered(read, plan.entry().outputs), plan.split_by, plan.seed)
     if dataset.fingerprint() != plan.fingerprint:
         raise UserError(
             f"the data set {plan.dataset} in {plan.data} has changed since the run '{plan.name}' "

@@ -78,6 +78,7 @@ def make_stack_plan(
             f"the run '{first.name}' holds out {first.splits['protocol']}; stage two needs "
             "predictions of every fold: use runs of `soundsweep run`."
         )
+    refuse_fitted(first, splits)
     gives = _given([p.entry().gives for p in plans])
     names = stack_names(stack, dataset, gives, registered=fusion is not None)
     if plan.stage.fitted_on == "test":
@@ -85,6 +86,15 @@ def make_stack_plan(
         for name_ in names:
             _check_fits_test(learner(name_, None, plan.stage.manner), plan.stage.by_fold)
     return replace(plan, stage=replace(plan.stage, learners=names)), dataset, splits
+
+
+def refuse_fitted(plan: Plan, splits: Splits) -> None:
+    """Raise UserError where a run's members predict clips that they were fitted on."""
+    if splits.same:
+        raise UserError(
+            f"the run '{plan.name}' was {splits.protocol}: stage two needs predictions of clips "
+            "that were held out. Use runs without --protocol paper."
+        )
 
 
 def _given(each: Sequence[Sequence[str]]) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ def held_out_rows(run: RunDir) -> list[dict[str, Any]]:
             "best": one.best,
             "metrics": intervals(one.counts, stored.groups),
             "classes": by_class(one.counts, run.plan.classes),
+            "correlations": member.get("correlations", []),
         }
         for member, one in zip(members, stored.rows, strict=True)
     ]

@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator.report.tables import (
     Row,
     direction,
+    is_same,
     is_stack,
     is_training,
     over_seeds,
@@ -68,6 +69,11 @@ def _protocol_note(results: Mapping[str, Any]) -> str:
         rows = {"validation": "rows that they are scored on", "test": "labels of the test part"}
         did.append(f"meta-learners were fitted on the {rows[where]}, as the paper did")
     told = f": {'; '.join(did)}" if did else ", which differs in nothing here"
+    if is_same(results):
+        told += (
+            ". Its figures are of clips that its models were fitted on: they say how well a model "
+            "fits these, not how well it would answer others, and no meta-learner is fitted"
+        )
     return (
         f"The run followed the paper's protocol, not the honest one{told}. The test ledger marks "
         "this opening of the labels with the protocol “paper”. The honest protocol uses nothing of "

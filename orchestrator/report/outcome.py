@@ -9,6 +9,7 @@ from orchestrator.report.tables import (
     Row,
     best_trial,
     direction,
+    is_same,
     is_stack,
     is_training,
     over_seeds,
@@ -95,7 +96,8 @@ def _out_of_fold(results: Mapping[str, Any]) -> str:
     value = "" if best is None else f" of trial {best['trial']}: {interval(best['out_of_fold'])}"
     test = results["test"]
     if test["part"] is None:
-        return f"The data has no test part: the result is the out-of-fold {metric}{value}."
+        rows = "fitted" if is_same(results) else "out-of-fold"
+        return f"The data has no test part: the result is the {rows} {metric}{value}."
     files = [row["file"] for row in test["submissions"] if row["file"]]
     where = f"submission files are {', '.join(files)}" if files else "no submission file is written"
     return (

@@ -125,7 +125,7 @@ def _beside(row: Row, ours: _Ours) -> Row:
     found = [one.get("subsets", {}).get(subset) if subset else one for one in scored]
     if None in found:
         return _none("subset")
-    values = [_value(one, row, figure.of) for one in found]
+    values = [_value(one, row, figure) for one in found]
     if None in values:
         return _none("label" if row["label"] else "metric")
     return {"ours": _over_seeds(values), "transductive": scored[0]["transductive"], "why": None,
@@ -142,13 +142,17 @@ def names_of(node: Entry | Fusion) -> tuple[str, ...]:
     return (node.name, f"ensemble:{node.name}") if fusion else (node.name,)
 
 
-def _value(scored: Row, row: Row, of: tuple[str, str] | None) -> Row | None:
-    """A scored row's figure in the published one's unit; ``of``: of which class what, in our words,
-    where the figure says so."""
-    scale = 100.0 if row["unit"] == "%" else 1.0
+def _value(scored: Row, row: Row, figure: Figure) -> Row | None:
+    """A scored row's figure in the published one's unit: of the class, or of the correlation, that
+    the figure says."""
+    scale, of = 100.0 if row["unit"] == "%" else 1.0, figure.of
     metrics = _meant(row) if of is None else []
     wanted, own = of or (row["label"], row["metric"])
-    if wanted:
+    wanted = data.card(row["dataset"]).labels.get(wanted, wanted)
+    if figure.output:
+        pairs = {(one["output"], one["value"]): one["r"] for one in scored.get("correlations", ())}
+        score = {"value": pairs.get((figure.output, wanted))}
+    elif wanted:
         label = next((c for c in scored["classes"] if c.lower() == wanted.lower()), None)
         of_class = scored["classes"][label] if label else {}
         names = [own, *(m.class_name for m in metrics)]

@@ -16,6 +16,7 @@ def tables(results: Mapping[str, Any]) -> dict[str, Table]:
     """The CSV tables by name: columns and rows."""
     return {
         "leaderboard": _with_trivial(leaderboard(results), results),
+        "correlations": _correlation_table(results),
         "stack": _stack_table(results),
         "test": _test_table(results),
         "seeds": _seed_table(results),
@@ -81,6 +82,25 @@ def parameter_keys(results: Mapping[str, Any]) -> list[str]:
     for trial in results["trials"]:
         keys |= dict.fromkeys(trial["params"])
     return list(keys)
+
+
+def _correlation_table(results: Mapping[str, Any]) -> Table:
+    rows = [
+        {"trial": member["trial"], **one}
+        for member in results["members"]
+        for one in member.get("correlations", ())
+    ]
+    return ["trial", "output", "value", "n", "r", "p"], rows
+
+
+def correlations(results: Mapping[str, Any]) -> tuple[list[str], dict[str, dict[str, Row]]]:
+    """Of the first member: what its outputs are set beside, and each one's correlations by it."""
+    found: dict[str, dict[str, Row]] = {}
+    values: dict[str, None] = {}
+    for one in results["members"][0].get("correlations", ()) if results["members"] else ():
+        found.setdefault(one["output"], {})[one["value"]] = one
+        values[one["value"]] = None
+    return list(values), found
 
 
 def _stack_table(results: Mapping[str, Any]) -> Table:
@@ -157,6 +177,11 @@ def decoders(row: Row, classes: Sequence[str]) -> dict[str, tuple[float, int]]:
 def is_stack(results: Mapping[str, Any]) -> bool:
     """Whether the run combines trials of other runs and has none of its own."""
     return bool(results["run"]["purpose"] == "stack")
+
+
+def is_same(results: Mapping[str, Any]) -> bool:
+    """Whether the rows that judge are those that models were fitted on, as the paper did."""
+    return bool((results["run"].get("split_by") or {}).get("same"))
 
 
 def is_training(results: Mapping[str, Any]) -> bool:

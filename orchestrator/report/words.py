@@ -61,6 +61,14 @@ def number(value: Any, digits: int = 3) -> str:
     return f"{value:z.{digits}f}".replace("-", "−")
 
 
+def correlation(of: Mapping[str, Any] | None) -> str:
+    """``0.93**``: Pearson's r, ** where p is below 0.01, * below 0.05; a dash of none."""
+    if of is None:
+        return "–"
+    p = of["p"]
+    return number(of["r"], 2) + ("**" if p < 0.01 else "*" if p < 0.05 else "")
+
+
 def signed(value: Any, digits: int = 3) -> str:
     """A difference, always with its sign."""
     if not is_finite(value):

@@ -22,9 +22,10 @@ from systems.figures import Where
 
 READERS = (
     "binaural_sofa", "compare2020_breathing", "compare2020_mask", "dcase2018_task4",
-    "fsdkaggle2018", "rwcp", "synthetic", "synthetic_binaural", "synthetic_breath",
+    "fsdkaggle2018", "grafic_scenes", "rwcp", "synthetic", "synthetic_binaural", "synthetic_breath",
     "synthetic_classes", "synthetic_imitations", "synthetic_onomatopoeia", "synthetic_scenes",
-    "synthetic_speech", "table", "tut2018", "tut2018_mobile", "urbansound8k", "vocal_imitation",
+    "synthetic_speech", "synthetic_streets", "table", "tut2018", "tut2018_mobile", "urbansound8k",
+    "vocal_imitation",
 )  # fmt: skip
 # The embedded set of a kind of labels: what a system learns from where no data is named.
 EMBEDDED: dict[LabelKind, str] = {
@@ -34,6 +35,7 @@ EMBEDDED: dict[LabelKind, str] = {
     "series": "synthetic_breath",
     "relevance": "synthetic_imitations",
     "direction": "synthetic_binaural",
+    "values": "synthetic_streets",
 }
 
 
@@ -46,6 +48,7 @@ class Card:
         splits: ``SPLITS``: split of the papers' tables -> part, where their names differ, or part
             and which of its clips.
         metrics: ``METRICS``: by which it is scored; a search can follow the first.
+        labels: ``LABELS``: what the papers' tables call a class -> its name, where they differ.
         subsets: ``SUBSETS``: name -> column -> values: clips of the test part that are scored on
             their own. A column is the clip's, or comes with the sealed labels.
     """
@@ -53,6 +56,7 @@ class Card:
     clips: Mapping[str, int] = field(default_factory=dict)
     splits: Mapping[str, str | tuple[str, Where]] = field(default_factory=dict)
     metrics: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
     subsets: Mapping[str, Where] = field(default_factory=dict)
 
 
@@ -77,7 +81,7 @@ def card(name: str) -> Card:
     if name not in readers():
         return Card()
     facts = vars(reader(name))
-    names = ("clips", "splits", "metrics", "subsets")
+    names = ("clips", "splits", "metrics", "labels", "subsets")
     return Card(**{fact: facts[fact.upper()] for fact in names if fact.upper() in facts})
 
 

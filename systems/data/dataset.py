@@ -27,6 +27,7 @@ LabelKind = Literal[
     "withheld",
 ]
 Role = Literal["labelled", "unlabelled", "out_of_domain", "query", "gallery", "template"]
+AUDIO = "audio"  # the track that is a clip itself
 SEARCHED: tuple[Role, ...] = (
     "gallery",
     "template",
@@ -113,7 +114,9 @@ class Labels:
 class Source(Protocol):
     """Where the sound of a clip comes from: a file, a rendering, released embeddings.
 
-    It is picklable, since the waveform store reads it from several processes.
+    It is picklable, since the waveform store reads it from several processes. A clip may have
+    further tracks, each as long as itself: the sound of one source of a scene, or what is known of
+    the clip at each moment (where events lie, what listeners said), as samples at some rate.
     """
 
     def read(self, clip_id: str, track: str = "audio") -> tuple[np.ndarray, int]:
@@ -139,7 +142,7 @@ class Dataset:
     the fold of each labelled training clip, where the user made folds. ``label_hop``: seconds a
     step of a series, step t starting at ``t * label_hop``; 0 where labels are of whole clips.
     ``skipped`` are the broken files that were left out (path, why) and ``notes`` what the reader
-    decided by itself.
+    decided by itself. ``calibration``: dB SPL of sound whose RMS is 1; ``None``: nobody knows.
 
     ``test_part`` may be ``None``: then what was predicted out of fold is the result.
     ``also_tested`` are further parts that are predicted and scored, each by itself. The labels of a
@@ -161,6 +164,7 @@ class Dataset:
     tables: tuple[str, ...] = ()
     folds: Mapping[str, str] | None = None
     label_hop: float = 0.0
+    calibration: float | None = None
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -74,12 +74,14 @@ def identity(path: str | Path) -> str:
     return f"{os.path.basename(path)}|{status.st_size}|{status.st_mtime_ns}"
 
 
-def fault(samples: np.ndarray, rate: int, seconds: float, mixed: bool = True) -> str:
+def fault(
+    samples: np.ndarray, rate: int, seconds: float, mixed: bool = True, silence: bool = False
+) -> str:
     """Why decoded samples [C, S] cannot be used, or an empty string.
 
     ``seconds`` is the length that the header, or a table, states. Sound whose mix to mono never
     changes is silent: nothing can be learnt from it, and as a rule a recording or a copy failed.
-    ``mixed``: whether that is heard, and not the channels.
+    ``mixed``: whether that is heard, and not the channels. ``silence``: it may be silent.
     """
     decoded = samples.shape[1] / rate
     if abs(decoded - seconds) > LENGTH_TOLERANCE:
@@ -89,7 +91,8 @@ def fault(samples: np.ndarray, rate: int, seconds: float, mixed: bool = True) ->
     levels = Levels()
     levels.add(samples, samples.mean(axis=0))
     why = levels.fault(mixed)
-    return why or ("is silent (all samples are equal)" if levels.silent(mixed) else "")
+    silent = levels.silent(mixed) and not silence
+    return why or ("is silent (all samples are equal)" if silent else "")
 
 
 class Levels:
@@ -138,12 +141,13 @@ class Levels:
 
 
 def examine(
-    files: Files, listed_in: Mapping[str, str], decode: bool
+    files: Files, listed_in: Mapping[str, str], decode: bool, silence: bool = False
 ) -> tuple[dict[str, float], Broken]:
     """Seconds of every usable file and, for the others, the path and why they cannot be used.
 
     Headers show missing, empty, corrupt and most truncated files. Silence and the rest are found
     by ``decode`` alone. ``listed_in``: per clip, the table that names it, or an empty text.
+    ``silence``: they may be silent.
     """
 
     def check(clip_id: str) -> tuple[float, str]:
@@ -155,7 +159,9 @@ def examine(
             return 0.0, "is empty (0 bytes)"
         try:
             seconds, why = _header(path)
-            return seconds, why or (fault(*_decode(path), seconds) if decode else "")
+            if decode and not why:
+                why = fault(*_decode(path), seconds, silence=silence)
+            return seconds, why
         except (BrokenSound, soundfile.LibsndfileError) as error:
             return 0.0, _text(error)
         except OSError as error:

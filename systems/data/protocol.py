@@ -38,6 +38,8 @@ class Protocol:
             clips without labels, and validate nothing. It holds for the honest protocol too: it
             says what the task is.
         final: what predicts the test part; ``None`` leaves it to the run.
+        same: the one fold trains on all clips and validates on the same ones, of a paper that fits
+            and judges so. Nothing is held out: it is no estimate for other clips.
         draw: of a retrieval (column, count): a run is of so many of the column's values, drawn by
             its seed; the rest of the data set is left out (:mod:`systems.data.drawn`).
 
@@ -55,6 +57,7 @@ class Protocol:
     judged: Judged = field(default_factory=dict)
     hides: Judged = field(default_factory=dict)
     final: Final | None = None
+    same: bool = False
     draw: tuple[str, int] | None = None
 
     def __post_init__(self) -> None:
@@ -72,6 +75,8 @@ class Protocol:
 
     def words(self) -> str:
         """What a table calls it."""
+        if self.same:
+            return "fitted and judged on the same clips"
         unit = f"{self.grouped}s"
         if self.hold_out is not None:
             within = f" within each {' and '.join(self.within)}" if self.within else ""

@@ -51,6 +51,11 @@ class Splits:
     hides: Judged = field(default_factory=dict)
 
     @property
+    def same(self) -> bool:
+        """Whether clips are judged by models that they trained."""
+        return any({*fold.train} & {*fold.validation} for fold in self.folds)
+
+    @property
     def labelled(self) -> tuple[str, ...]:
         """Every clip whose labels the search may see, once."""
         first = self.folds[0]
@@ -67,7 +72,7 @@ class TrainingData:
     the clips of it that count. ``halves`` deals the rows of the validation clips, whole groups at a
     time, into 0 and 1: each half may choose an epoch for the other. ``kind`` is that of the labels:
     by it scores become decisions. ``label_hop``: s from step to step of a series; 0 where labels
-    are of whole clips.
+    are of whole clips. ``calibration``: dB SPL of sound whose RMS is 1, where it is known.
     """
 
     classes: tuple[str, ...]
@@ -78,6 +83,7 @@ class TrainingData:
     halves: np.ndarray | None = None
     kind: LabelKind = "tags"
     label_hop: float = 0.0
+    calibration: float | None = None
 
     def truth(self) -> Truth:
         """What is true of the validation clips, as metrics take it."""
@@ -119,7 +125,9 @@ def make_splits(
     if missing:
         raise UserError(f"{dataset.name}: no training clip of class {', '.join(missing)}.")
     folds: tuple[Fold, ...]
-    if protocol is not None:
+    if protocol is not None and protocol.same:
+        named, folds = protocol.words(), (Fold(ids, ids),)
+    elif protocol is not None:
         named = protocol.words()
         folds = _folds(ids, assigned_folds(protocol, clips, targets, seed).tolist())
     elif dataset.official_validation:
@@ -277,6 +285,7 @@ def training_data(
         halves=halves,
         kind=kind_of(dataset, train if fold is None else splits.folds[fold].validation),
         label_hop=dataset.label_hop,
+        calibration=dataset.calibration,
     )
 
 

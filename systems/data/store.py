@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import soxr
 
-from systems.data.dataset import Dataset, Source
+from systems.data.dataset import AUDIO, Dataset, Source
 from systems.data.files import MEND, broken_lines, fault
 from systems.data.sharing import sound_digest
 from systems.errors import UserError
@@ -32,6 +32,7 @@ from systems.machine import cores
 # Like ``map``, but results may come in any order: each says what it is of.
 Map = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 CHUNK = 16  # clips a worker decodes before it says so
+FLAT = "waveforms.f32"
 BYTES = 4  # of a float32 sample
 Channels = Literal["mono", "stereo"]
 COUNT: dict[Channels, int] = {"mono": 1, "stereo": 2}
@@ -55,7 +56,7 @@ class WaveformStore:
 
     @cached_property
     def _flat(self) -> np.ndarray:
-        return np.memmap(Path(self.folder) / "waveforms.f32", dtype=np.float32, mode="r")
+        return np.memmap(Path(self.folder) / FLAT, dtype=np.float32, mode="r")
 
     def __getitem__(self, clip_id: str) -> np.ndarray:
         """The waveform [S] or [2, S] of a clip."""
@@ -90,10 +91,12 @@ def process_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterato
 
 
 def store_key(
-    dataset: Dataset, clip_ids: Sequence[str], rate: int, channels: Channels = "mono"
-) -> str:
-    """What a store is known by: sound, clips, rate, channels. Labels are no part of it."""
-    digest = hashlib.sha256(f"{rate}|{channels}|float32|digests\n".encode())
+    dataset: Dataset, clip_ids: Sequence[str], rate: int, channels: Channels = "mono",
+    track: str = AUDIO,
+) -> str:  # fmt: skip
+    """What a store is known by: sound, clips, rate, channels, track. Labels are no part of it."""
+    of = "" if track == AUDIO else f"|{track}"
+    digest = hashlib.sha256(f"{rate}|{channels}|float32|digests{of}\n".encode())
     for line in (*dataset.source.identity(), *clip_ids):
         digest.update(line.encode() + b"\n")
     return f"{dataset.name}-{rate}-{digest.hexdigest()[:12]}"
@@ -107,6 +110,7 @@ def open_store(
     map_: Map = process_map,
     progress: Callable[[int, int], None] = lambda done, total: None,
     channels: Channels = "mono",
+    track: str = AUDIO,
 ) -> WaveformStore:
     """Open the store of these clips, building what is missing of it.
 
@@ -118,6 +122,7 @@ def open_store(
         map_: runs the decoding in parallel; a process pool unless told otherwise.
         progress: called with the number of clips done and the total.
         channels: ``stereo`` keeps both channels; a mono file gives both.
+        track: of the clips. One that is not the clip itself may be silent.
 
     A killed build goes on where it stopped; of two builds at once the second waits for the first.
 
@@ -125,7 +130,7 @@ def open_store(
         UserError: clips that are silent or cannot be decoded (one error names all, and nothing of
             the store is kept), or a full disk (what is done is kept).
     """
-    folder = root / store_key(dataset, clip_ids, rate, channels)
+    folder = root / store_key(dataset, clip_ids, rate, channels, track)
     if not (folder / "index.json").exists():
         length = {clip.clip_id: clip.duration for clip in dataset.clips}
         places = _layout([(i, length[i]) for i in clip_ids], rate, COUNT[channels])
@@ -136,7 +141,8 @@ def open_store(
             with _writing(folder, places):
                 lock(guard)
             if not (folder / "index.json").exists():
-                _build(dataset, places, rate, channels, folder, map_, progress)
+                decode = _Decode(dataset.source, rate, channels, str(folder / FLAT), track)
+                _build(dataset, places, decode, folder, map_, progress)
     return WaveformStore(str(folder), rate, channels)
 
 
@@ -158,10 +164,9 @@ def _layout(clips: Sequence[tuple[str, float]], rate: int, channels: int) -> lis
 
 
 def _build(
-    dataset: Dataset, places: list[Place], rate: int, channels: Channels, folder: Path, map_: Map,
-    progress: Any,
-) -> None:  # fmt: skip
-    flat, done_log = folder / "waveforms.f32", folder / "done.txt"
+    dataset: Dataset, places: list[Place], decode: _Decode, folder: Path, map_: Map, progress: Any
+) -> None:
+    flat, done_log = folder / FLAT, folder / "done.txt"
     with _writing(folder, places):
         folder.mkdir(exist_ok=True)
         with open(flat, "ab") as file:
@@ -173,7 +178,7 @@ def _build(
     progress(finished, len(places))
     broken: list[tuple[str, str]] = []
     with log:
-        for decoded in map_(_Decode(dataset.source, rate, channels, str(flat)), chunks):
+        for decoded in map_(decode, chunks):
             broken += decoded.broken
             if not decoded.broken:
                 with _writing(folder, places):
@@ -189,7 +194,7 @@ def _build(
             f"{len(broken)} of {len(places)} clips of {dataset.name} cannot be used:\n"
             f"{broken_lines(sorted(broken))}\n{MEND}"
         )
-    index = {"rate": rate, "clips": [place[:3] for place in places],
+    index = {"rate": decode.rate, "clips": [place[:3] for place in places],
              "digests": [digest for k in sorted(digests) for digest in digests[k]]}  # fmt: skip
     with _writing(folder, places):
         write_whole(folder / "index.json", json.dumps(index))
@@ -248,6 +253,7 @@ class _Decode:
     rate: int
     channels: Channels
     flat: str
+    track: str
 
     def __call__(self, chunk: tuple[int, list[Place]]) -> Decoded:
         k, places = chunk
@@ -260,7 +266,8 @@ class _Decode:
                     waveform, digest, why = self._waveform(place)
                     digests.append(digest)
                     if why:
-                        broken.append((self.source.where(place.clip_id), why))
+                        of = "" if self.track == AUDIO else f" ({self.track})"
+                        broken.append((f"{self.source.where(place.clip_id)}{of}", why))
                     file.seek(place.start * BYTES)
                     file.write(waveform.tobytes())
                 file.flush()
@@ -276,12 +283,12 @@ class _Decode:
         channels = COUNT[self.channels]
         fitted = np.zeros((channels, (place.stop - place.start) // channels), np.float32)
         try:
-            samples, rate = self.source.read(place.clip_id)
+            samples, rate = self.source.read(place.clip_id, self.track)
         except UserError as error:
             return fitted, "", str(error).removeprefix(f"{self.source.where(place.clip_id)} ")
-        why = fault(samples, rate, place.seconds, self.channels == "mono") or too_many(
-            samples, self.channels
-        )
+        mono, silence = self.channels == "mono", self.track != AUDIO
+        why = fault(samples, rate, place.seconds, mono, silence)
+        why = why or too_many(samples, self.channels)
         if why:
             return fitted, "", why
         waveform = mixed(samples, rate, self.rate, self.channels)[..., : fitted.shape[1]]

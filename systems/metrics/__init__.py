@@ -29,6 +29,7 @@ from systems.metrics.regression import (
     moments_of_clips,
     pcc_by_output,
     pcc_of_moments,
+    pooled_pcc_of_moments,
     rmse_by_output,
     rmse_of_moments,
 )
@@ -96,7 +97,11 @@ METRICS = {
             "pcc", ("values", "series"), "max", "Pearson's correlation",
             "Pearson's correlation coefficient over all clips (steps), mean over outputs",
             moments_of_clips, pcc_of_moments, pcc_by_output, "pcc", "Pearson's correlation",
-            aliases=("pearson_r",),
+        ),
+        Metric(
+            "pearson_r", ("values",), "max", "Pearson's r of all values",
+            "Pearson's correlation coefficient over all clips and outputs together",
+            moments_of_clips, pooled_pcc_of_moments, pcc_by_output, "pcc", "Pearson's correlation",
         ),
         Metric(
             "mean_pcc", ("series",), "max", "Pearson's correlation within recordings",

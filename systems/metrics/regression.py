@@ -38,6 +38,11 @@ def pcc_of_moments(counts: np.ndarray) -> np.ndarray:
     return mean
 
 
+def pooled_pcc_of_moments(counts: np.ndarray) -> np.ndarray:
+    """Pearson's correlation coefficient over all clips and outputs together; 0 of a constant."""
+    return _pcc(counts.sum(axis=(-3, -2)))
+
+
 def mean_pcc_by_output(clips: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Pearson's correlation coefficient of each output [..., D], mean over clips [N, D, 6].
 
