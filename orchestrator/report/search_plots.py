@@ -20,7 +20,7 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from orchestrator.report.figures import THEME, Image, render, whole_numbers
 from orchestrator.report.importance import Searched, searched
 from orchestrator.report.tables import Row, completed
-from orchestrator.report.words import count, metric_name, number, setting
+from orchestrator.report.words import count, number, ranked_by, setting
 
 SLICES_A_ROW = 4
 LEAST_TRIALS = 2  # completed, to see a difference
@@ -66,8 +66,7 @@ def draw_search(results: Mapping[str, Any], folder: Path) -> SearchPlots:
     found = searched(results)
     if len(completed(results)) < LEAST_TRIALS or not found.keys:
         return SearchPlots(None, (), None, ())
-    name = metric_name(results, results["run"]["metric"])
-    metric = Column(name, np.array([trial.value for trial in found.done()]))
+    metric = Column(ranked_by(results), np.array([trial.value for trial in found.done()]))
     columns = [_column(key, found) for key in found.keys]
     a_row = math.ceil(len(columns) / math.ceil(len(columns) / SLICES_A_ROW))
     rows = [columns[i : i + a_row] for i in range(0, len(columns), a_row)]
