@@ -184,7 +184,7 @@ class Evolution:
             begin, generation = begin + born, generation + 1
             born = participants(len(alive), self.limit)
             if number < begin + born:
-                return self._offspring(alive, born, generation)[number - begin]
+                return self.offspring(alive, born, generation)[number - begin]
 
     def _first(self, number: int) -> Child:
         if number == 0:
@@ -208,7 +208,7 @@ class Evolution:
         left = {m.one.number for m in leaving[: max(0, len(members) - self.limit)]}
         return [m for m in members if m.one.number not in left]
 
-    def _offspring(self, alive: Sequence[Member], count: int, generation: int) -> list[Child]:
+    def offspring(self, alive: Sequence[Member], count: int, generation: int) -> list[Child]:
         """The children of a cycle, each mutated."""
         rng = self._random(generation)
         size = tournament_size(len(alive))
