@@ -239,7 +239,7 @@ class Evolution:
                 if is_ready and partner is None:
                     asked = (others[int(i)] for i in rng.permutation(len(others)))
                     partner = next((who for who in asked if self._is_ready(who, rng)), None)
-                if partner is None:
+                if partner is None or partner.number == one.number:
                     children.append((dict(one.genome), "clone", (one.number,)))
                 else:
                     genome = self.crossed(one, partner, rng)

@@ -271,8 +271,8 @@ def test_killed_within_a_generation_it_goes_on_to_the_same_genomes(
 @pytest.mark.all
 def test_two_at_once_on_ray_are_the_same(voted: Path, made: Path, tmp_path: Path) -> None:
     """Killed too, while both of a generation run."""
-    asked = ["run", "--system", "deepsaga_evolution", "--data", str(made), "--stack", "none", *SMALL,
-             "--concurrency", "2"]  # fmt: skip
+    asked = ["run", "--system", "deepsaga_evolution", "--data", str(made), "--stack", "none"]
+    asked += [*SMALL, "--concurrency", "2"]
     asked.remove("--ray-address")
     asked.remove("none")
     done = faulty(
