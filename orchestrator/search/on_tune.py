@@ -45,7 +45,7 @@ class StudySearcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         self.referee.stop.install()  # Tune always puts a handler of its own for SIGUSR1 there
-        if len(self._number) >= self.places.count():
+        if len(self._number) >= self.places.count() or self.referee.waits():
             return None  # not now
         found = self.referee.next()
         if found is None:

@@ -4,6 +4,7 @@ and however the loss of a batch comes about."""
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -132,7 +133,28 @@ def _ends(loop: Loop, history: History, epoch: int) -> bool:
         return False
     if isinstance(loop.scheduler, FromBest) and loop.scheduler.is_over(epoch, history.best_step):
         return True
-    return patience is not None and epoch - history.best_step > patience
+    return patience is not None and epoch - _last_gain(loop, history) > patience
+
+
+def _last_gain(loop: Loop, history: History) -> int:
+    """The last epoch that was better than all before it, by more than the training's least gain
+    above the last one that was so."""
+    training, found, best = loop.recipe.training, 0, -math.inf
+    if not training.least_gain:
+        return history.best_step
+    for epoch, metrics in enumerate(history.metrics, start=1):
+        worth = _worth(loop, metrics)
+        if worth - training.least_gain > best:
+            found, best = epoch, worth
+    return found
+
+
+def _worth(loop: Loop, metrics: dict[str, float]) -> float:
+    """What an epoch is chosen by, so that more is better."""
+    if loop.recipe.training.keep.on == "loss":
+        return -metrics["validation_loss"]
+    name = loop.data.metric
+    return metric(name).sign * metrics[name]
 
 
 def _validate(loop: Loop, history: History, epoch: int, data: TrainingData) -> dict[str, float]:
@@ -183,10 +205,8 @@ def _keep(
         worth = float(epoch)
         if keep.count == 1:
             return
-    elif keep.on == "loss":
-        worth = -history.metrics[-1]["validation_loss"]
     else:
-        worth = metric(data.metric).sign * history.metrics[-1][data.metric]
+        worth = _worth(loop, history.metrics[-1])
     if not history.choose(epoch, worth, keep.count):
         return
     kept[epoch] = copy.deepcopy(loop.model.state_dict())
