@@ -28,7 +28,7 @@ from systems.postprocessing.refinement import Refinement
 from systems.system import LAST, Column, Input, Sounds
 from systems.tracks import any_of, each
 from systems.training.batches import Batches, Passes, Shuffled, Streams, Unlabelled
-from systems.training.copies import Copies, Kept
+from systems.training.copies import ChangedCopy, Copies
 from systems.training.history import History
 from systems.training.labelling import Hidden, Labelling, Only
 from systems.training.losses import LossTerm
@@ -198,7 +198,7 @@ class NetworkSystem:
         unlabelled = self.training.unlabelled or self.decision.on == "unlabelled"
         roles = ("labelled", *(("unlabelled",) if unlabelled else ()), *self.recipe.scale_also)
         features = self.front_end if is_stored(self.front_end) else None
-        beside = tuple(copy.change for copy in self.copies if isinstance(copy, Kept))
+        beside = tuple(copy.change for copy in self.copies if isinstance(copy, ChangedCopy))
         return {"audio": Input(
             roles, self.rate, self.prepare, self.channels, features, self.change, beside,
             getattr(self.front_end, "column", ""),

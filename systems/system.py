@@ -64,6 +64,11 @@ class Input:
             raise ValueError("features of derived clips, or by a column, are not stored")
 
     @property
+    def tracks(self) -> int:
+        """How often the sound of a clip is stored: as it is, and under each change."""
+        return 1 + (self.change is not None) + len(self.beside)
+
+    @property
     def key(self) -> str:
         """What tells inputs apart: systems that agree in it share one."""
         parts: tuple[Any, ...] = (

@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
+from made_sets import birds
 
 from systems import data
 from systems.data import dcase2018_task3
 from systems.errors import UserError
 from systems.predictions import Predictions
 
-SETS = {"ff1010bird": ("10", "11", "12"), "warblrb10k": ("aa-1", "aa-2"),
-        "BirdVox-DCASE-20k": ("ff-3", "ff-4")}  # fmt: skip
-
-
-def write(folder: Path, published: bool = False) -> Path:
-    """A little set: every other clip has a bird."""
-    r = np.random.default_rng(0)
-    for name, items in SETS.items():
-        (folder / "audio" / name).mkdir(parents=True)
-        table = dcase2018_task3.TABLES[name] if published else f"labels/{name}.csv"
-        (folder / table).parent.mkdir(exist_ok=True)
-        with open(folder / table, "w", newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow(("itemid", "datasetid", "hasbird"))
-            rows.writerows((item, name, n % 2) for n, item in enumerate(items))
-        for item in items:
-            sound(folder / "audio" / name / f"{item}.wav", r)
-    return folder
-
-
-def sound(path: Path, r: np.random.Generator) -> None:
-    path.parent.mkdir(exist_ok=True)
-    soundfile.write(path, 0.1 * r.normal(size=800), 8000)
-
 
 @pytest.mark.parametrize("published", [False, True])
 def test_clips_have_a_set_and_maybe_a_bird(published: bool, tmp_path: Path) -> None:
-    dataset = data.load("dcase2018_task3", str(write(tmp_path, published)))
+    dataset = data.load("dcase2018_task3", str(birds(tmp_path, published, tested=False)))
     assert dataset.classes == ("bird",)
     assert len(dataset.clips) == 7
     of_set = {clip.clip_id: clip.columns["datasetid"] for clip in dataset.clips}
@@ -56,11 +31,7 @@ def test_clips_have_a_set_and_maybe_a_bird(published: bool, tmp_path: Path) -> N
 
 
 def test_evaluation_sets_are_a_test_part_without_labels(tmp_path: Path) -> None:
-    write(tmp_path)
-    r = np.random.default_rng(1)
-    for name in ("Chernobyl", "PolandNFC"):
-        for n in range(2):
-            sound(tmp_path / "audio" / name / f"{name[0]}{n}.wav", r)
+    birds(tmp_path)
     dataset = data.load("dcase2018_task3", str(tmp_path))
     assert dataset.test_part == "test"
     assert dataset.sealed_kind == {"test": "withheld"}
@@ -75,7 +46,7 @@ def test_evaluation_sets_are_a_test_part_without_labels(tmp_path: Path) -> None:
 
 
 def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
-    write(tmp_path)
+    birds(tmp_path, tested=False)
     table = tmp_path / "labels" / "ff1010bird.csv"
     table.write_text(
         "itemid,datasetid,hasbird\n10,ff1010bird,2\n11,warblrb10k,1\n99,ff1010bird,0\n"
@@ -91,7 +62,7 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_one_set_will_do_and_none_will_not(tmp_path: Path) -> None:
-    write(tmp_path)
+    birds(tmp_path, tested=False)
     for name in ("warblrb10k", "BirdVox-DCASE-20k"):
         (tmp_path / "labels" / f"{name}.csv").unlink()
         for path in (tmp_path / "audio" / name).iterdir():

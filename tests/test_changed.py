@@ -12,12 +12,12 @@ import pytest
 from systems.context import Context
 from systems.data.changed import Beside, PitchShift, applied, changed, name_beside
 from systems.data.dataset import Dataset
-from systems.data.prepare import Kept as Interval
+from systems.data.prepare import Kept
 from systems.data.splits import make_splits, training_data
 from systems.data.store import open_store
 from systems.sounds import open_sound
 from systems.system import Input
-from systems.training.copies import Kept
+from systems.training.copies import ChangedCopy
 
 RATE = 16_000
 
@@ -32,8 +32,8 @@ class Louder:
         return np.pad(self.by * waveform, (0, len(waveform) // 10)).astype(np.float32)
 
 
-def first_half(waveform: np.ndarray, rate: int) -> Interval:
-    return Interval(((0, len(waveform) // 2),))
+def first_half(waveform: np.ndarray, rate: int) -> Kept:
+    return Kept(((0, len(waveform) // 2),))
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_derived_clips_lie_beside_and_train_alone(tones: Dataset, tmp_path: Path
     sound = open_sound(tones, ids, asked, tmp_path, map)
     assert isinstance(sound, Beside)
     data = training_data(tones, make_splits(tones, 0), 0)
-    more, sounds = Kept(Louder())(data, {"audio": sound}, Context())
+    more, sounds = ChangedCopy(Louder())(data, {"audio": sound}, Context())
     count = len(data.labelled)
     assert more.labelled.clip_ids[:count] == data.labelled.clip_ids
     assert more.validation is data.validation
@@ -133,3 +133,21 @@ def test_derived_clips_lie_beside_and_train_alone(tones: Dataset, tmp_path: Path
         assert len(sounds["audio"].parts(clip_id)[0]) == len(sounds["audio"][clip_id]) // 2
     with pytest.raises(ValueError, match="derived"):
         replace(asked, features=object())
+
+
+def test_nodes_find_changed_sound_where_they_fetched_it(tones: Dataset, tmp_path: Path) -> None:
+    from orchestrator.training.elsewhere import _folders, _moved
+
+    ids = tuple(clip.clip_id for clip in tones.clips)
+    asked = Input(("labelled",), RATE, first_half, change=Louder(), beside=(Louder(3.0),),
+                  column="device")  # fmt: skip
+    sound = open_sound(tones, ids, asked, tmp_path / "here", map)
+    expected = {i: sound.parts(i)[0] + 0 for i in (ids[0], name_beside(ids[0], Louder(3.0)))}
+    folders = _folders(sound)
+    assert folders
+    assert all(Path(one).is_relative_to(tmp_path / "here") for one in folders)
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = _moved(sound, tmp_path / "here", tmp_path / "there")
+    for clip_id, part in expected.items():
+        assert np.array_equal(moved.parts(clip_id)[0], part)
+    assert moved.value(ids[0]) == tones.clips[0].columns["device"]

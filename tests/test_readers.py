@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_sets import CASES, binaural_sofa, rwcp, urbansound8k, vocal_imitation
+from made_sets import CASES, binaural_sofa, birds, rwcp, urbansound8k, vocal_imitation
 
 from systems import data
 from systems.data.dataset import Dataset
@@ -25,8 +25,8 @@ EMBEDDED = ("synthetic", "synthetic_binaural", "synthetic_breath", "synthetic_cl
 ON_DISK = {case.name: case.make for case in CASES}
 # Sets without a test part, or whose sound is rendered of others'.
 OTHERS: dict[str, Callable[[Path], object]] = {
-    "binaural_sofa": binaural_sofa, "rwcp": rwcp, "urbansound8k": urbansound8k,
-    "vocal_imitation": vocal_imitation,
+    "binaural_sofa": binaural_sofa, "dcase2018_task3": birds, "rwcp": rwcp,
+    "urbansound8k": urbansound8k, "vocal_imitation": vocal_imitation,
 }  # fmt: skip
 
 

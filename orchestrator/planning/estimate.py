@@ -65,6 +65,7 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
     length = {  # s of sound by rate
         one.rate: sum(seconds[i] for i in heard_by(one, asked, clips)) for one in asked
     }
+    tracks = {rate: max(one.tracks for one in asked if one.rate == rate) for rate in length}
     tested = sum(clip.duration for clip in dataset.test_clips())
     rate = decoding / max(sum(seconds[i] for i in ids), 1e-9)
     fold = splits.folds[0]
@@ -82,7 +83,7 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
         search=search,
         whole=tuple(store_seconds + part + following for part in search),  # type: ignore[arg-type]
         memory=_memory(device),
-        store_bytes=round(4 * sum(hertz * one for hertz, one in length.items())),
+        store_bytes=round(4 * sum(hertz * tracks[hertz] * s for hertz, s in length.items())),
         run_bytes=_run_bytes(plan, probe, len(fold.validation), tested),
     )
 

@@ -2,7 +2,7 @@
 make, so it is made once a clip and stored beside the waveform store.
 
 A change takes the place of the sound (``Input.change``), or lies beside it for derived clips
-(``Input.beside``, :class:`systems.training.copies.Kept`).
+(``Input.beside``, :class:`systems.training.copies.ChangedCopy`).
 """
 
 from __future__ import annotations
@@ -125,19 +125,22 @@ def name_beside(clip_id: str, change: Change) -> str:
 
 @dataclass(frozen=True)
 class Beside(Over):
-    """Sound of clips, and of their derived clips by the name of each: (the sound it is in, the clip
-    that it was made of)."""
+    """Sound of clips, and of derived ones that lie in ``other``: ``derived`` is by their names what
+    they are called there. Nodes without a common disk find both by their folders."""
 
     sound: Any
-    derived: Mapping[str, tuple[Any, str]]
+    other: Any
+    derived: Mapping[str, str]
 
     def of(self, clip_id: str) -> tuple[Any, str]:
-        return self.derived.get(clip_id, (self.sound, clip_id))
+        if clip_id in self.derived:
+            return self.other, self.derived[clip_id]
+        return self.sound, clip_id
 
 
-def beside(sound: Sound, changes: Mapping[Change, Sound], clip_ids: Sequence[str]) -> Beside:
+def beside(sound: Sound, changes: Mapping[Change, Sound], clip_ids: Sequence[str]) -> Sound:
     """Sound with the derived clips of some changes of it."""
-    return Beside(sound, {
-        name_beside(clip_id, change): (other, clip_id)
-        for change, other in changes.items() for clip_id in clip_ids
-    })  # fmt: skip
+    for change, other in changes.items():
+        derived = {name_beside(clip_id, change): clip_id for clip_id in clip_ids}
+        sound = Beside(sound, other, derived)
+    return sound

@@ -26,7 +26,7 @@ from systems.network_system import NetworkSystem
 from systems.outputs import Outputs
 from systems.registry import Requirement, register
 from systems.training.batches import WholeClips
-from systems.training.copies import Kept
+from systems.training.copies import ChangedCopy
 from systems.training.labelling import Share
 from systems.training.losses import CrossEntropy
 from systems.training.mixing import Mixing
@@ -218,7 +218,7 @@ def attention(c: MlaConfig) -> NetworkSystem:
             frames=c.segments, train="windows", predict="windows", rest="pad", short="repeat"
         ),
         lambda shape, classes: MultiLevel(c, shape[1], classes, attends=True),
-        copies=[Kept(PitchShift(c.shift))] if c.shift else [],
+        copies=[ChangedCopy(PitchShift(c.shift))] if c.shift else [],
         augment=[Mixing(c.mixup, per="sample")] if c.mixup else [],
     )  # fmt: skip
 

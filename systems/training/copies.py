@@ -22,7 +22,7 @@ Recipe = tuple[tuple[str, float], ...]  # clips and their weights, the source fi
 
 
 @dataclass(frozen=True)
-class Kept:
+class ChangedCopy:
     """A copy of each clip whose sound a change has made, which is stored beside the sound."""
 
     change: Change
