@@ -19,15 +19,15 @@ class Schedule:
 
     ``steps``: times ``factor`` after every ``every`` epochs. ``plateau``: times ``factor`` where
     what it watches (``on``, of the validation part) has not been better for more than ``patience``
-    epochs; without a validation part a refit goes through the folds' median rates. ``cosine``: to
-    zero over all epochs; ``cosine_restarts``: over ``every`` epochs, then anew from the first rate.
-    ``one_cycle``: update by update, up to the rate in three tenths of them and down to nearly
-    nothing in the others (``OneCycleLR``). ``from_best``: where the kept epoch has been the best
-    for more than ``patience`` epochs, times ``factor`` and on from that epoch's weights, ``stages``
-    times in all; the training ends with the last (but_asc_fusion). ``triangular``, ``triangular2``,
-    ``exp_range``: update by update, in ``every`` epochs up to ``peak`` and in as many down again
-    (``CyclicLR``); each cycle rises half as high as the last one in ``triangular2``, and in
-    ``exp_range`` by the ``factor`` less with each update.
+    epochs, down to ``floor``; without a validation part a refit goes through the folds' median
+    rates. ``cosine``: to zero over all epochs; ``cosine_restarts``: over ``every`` epochs, then
+    anew from the first rate. ``one_cycle``: update by update, up to the rate in three tenths of
+    them and down to nearly nothing in the others (``OneCycleLR``). ``from_best``: where the kept
+    epoch has been the best for more than ``patience`` epochs, times ``factor`` and on from that
+    epoch's weights, ``stages`` times in all; the training ends with the last (but_asc_fusion).
+    ``triangular``, ``triangular2``, ``exp_range``: update by update, in ``every`` epochs up to
+    ``peak`` and in as many down again (``CyclicLR``); each cycle rises half as high as the last one
+    in ``triangular2``, and in ``exp_range`` by the ``factor`` less with each update.
     """
 
     kind: Literal[
@@ -40,6 +40,7 @@ class Schedule:
     on: Watched = "metric"
     stages: int = 3
     peak: float = 0.0
+    floor: float = 0.0
 
     @property
     def by_step(self) -> bool:
@@ -78,7 +79,9 @@ class Schedule:
             )  # fmt: skip
         if self.kind == "plateau":
             better: Any = mode if self.on == "metric" else "min"
-            return schedulers.ReduceLROnPlateau(optimiser, better, self.factor, self.patience)
+            return schedulers.ReduceLROnPlateau(
+                optimiser, better, self.factor, self.patience, min_lr=self.floor
+            )
         if self.kind == "from_best":
             return FromBest(optimiser, self.factor, self.patience, self.stages)
         return None

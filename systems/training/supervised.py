@@ -29,7 +29,6 @@ from systems.training.batches import (
     Shuffled,
     Source,
     Unlabelled,
-    index_batches,
     targets_of,
 )
 from systems.training.history import History
@@ -123,7 +122,7 @@ def fit(
         context.report(epoch, metrics)
     if history.kept:
         return history, [kept[epoch] for epoch in history.kept]
-    return history, [model.state_dict()]
+    return history, [_learnt(model)]
 
 
 def _ends(loop: Loop, history: History, epoch: int) -> bool:
@@ -209,10 +208,16 @@ def _keep(
         worth = _worth(loop, history.metrics[-1])
     if not history.choose(epoch, worth, keep.count):
         return
-    kept[epoch] = copy.deepcopy(loop.model.state_dict())
+    kept[epoch] = copy.deepcopy(_learnt(loop.model))
     for other in set(kept) - set(history.kept):
         del kept[other]
     loop.context.save({"model": kept[epoch]}, f"{KEPT}_{epoch}.pt")
+
+
+def _learnt(model: Any) -> dict[str, Tensor]:
+    """What a training changes of a model: checkpoints are no larger than that."""
+    state: dict[str, Tensor] = model.learnt() if isinstance(model, Model) else model.state_dict()
+    return state
 
 
 def _restored(epoch: int, context: Context) -> dict[str, Tensor]:
@@ -226,7 +231,7 @@ def _publish(loop: Loop, history: History, epoch: int) -> None:
     """Write an epoch's checkpoint, whose size does not grow with the epochs."""
     context = loop.context
     state = {
-        "model": loop.model.state_dict(),
+        "model": _learnt(loop.model),
         "optimiser": loop.optimiser.state_dict(),
         "procedure": loop.procedure.state_dict(),
         "scheduler": None if loop.scheduler is None else loop.scheduler.state_dict(),
@@ -306,9 +311,7 @@ class Loop:
         self.model.start_training()
         self.procedure.start_training()
         training = self.recipe.training
-        labelled_rows = index_batches(
-            len(self.labelled), training.labelled, count, generator, self.labelled.full
-        )
+        labelled_rows = self.labelled.rows(training.labelled, count, generator)
         unlabelled_rows = self.recipe.unlabelled.rows(
             self.unlabelled, self.data.unlabelled, training.unlabelled, count, generator
         )
