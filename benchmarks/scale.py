@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from measuring import parse, parser, planned, ratio, row, run, scratch
 from noop_trials import Cost, Ends, TimedSearch, exponent, noop, synced
-from scale_parts import parts
+from scale_parts import held, parts
 
 from orchestrator.console.interrupts import Stop
 from orchestrator.plan.plan import Plan
@@ -80,14 +80,6 @@ def join(nodes: int, add: Callable[[], subprocess.Popen[bytes]]) -> None:
             time.sleep(0.5)
             if node.poll() is not None:
                 node = add()
-
-
-def memory() -> float:
-    """MiB that this process holds now."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return float("nan")
 
 
 def sweeping(plan: Plan, folder: RunDir, trial: Any = noop) -> Cost:
@@ -159,9 +151,9 @@ def on_nodes(given: Any) -> None:
             asked = planned(given, trials=trials, concurrency=given.nodes, ray_address=address,
                             name=f"{trials}")[0]  # fmt: skip
             folder = RunDir(Path(root) / asked.name).drive()
-            before = memory()
+            before = held()
             costs.append(sweeping(dataclasses.replace(asked, halving=None), folder))
-            show(costs[-1], before, memory(), *synced(folder))
+            show(costs[-1], before, held(), *synced(folder))
             folder.close()
         conclude(costs)
         if given.together:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from orchestrator.plan.plan import Plan
 from orchestrator.search.study import Search
 from systems.data.dataset import Clip, Dataset, Labels
 from systems.data.splits import make_splits, training_data
-from systems.data.store import _layout, store_key
+from systems.data.store import Place, WaveformStore, _layout, store_key
 
 CLASSES = 527  # AudioSet's
 LABELS = 2  # of a clip
@@ -34,6 +35,12 @@ def timed(function: Callable[..., Any], *given: Any) -> tuple[Any, float]:
 def peak() -> float:
     """MiB that this process has held at most."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def held() -> float:
+    """MiB that this process holds now."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
 
 
 def parts(given: Any) -> None:
@@ -121,6 +128,20 @@ def dataset_of(clips: int) -> None:
     step("store's key", store_key, dataset, ids, 16_000)
     places = step("store's layout", _layout, [(i, SECONDS) for i in ids], 16_000, 1)
     row("  the store's size", f"{4 * places[-1].stop / 2**30:,.0f} GiB")
+    del splits
+    with tempfile.TemporaryDirectory(prefix="soundsweep-") as folder:
+        step("store's index, written", write_index, Path(folder), places)
+        store = WaveformStore(folder, 16_000)
+        before = held()
+        step("store's index, opened by a process", store.digest, ids[0])
+        row("  what a process holds of it", f"{held() - before:,.0f} MiB")
+
+
+def write_index(folder: Path, places: Sequence[Place]) -> None:
+    """What a finished store says of its clips."""
+    digests = [f"{n:032x}" for n in range(len(places))]
+    index = {"rate": 16_000, "clips": [place[:3] for place in places], "digests": digests}
+    (folder / "index.json").write_text(json.dumps(index))
 
 
 def step(name: str, function: Callable[..., Any], *given: Any) -> Any:

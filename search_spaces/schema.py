@@ -12,7 +12,9 @@ class Range(BaseModel):
     """One parameter: exactly one of ``float``, ``log``, ``int``, ``one_of``.
 
     ``int`` may be ``log`` or have a ``step``. ``when`` maps other parameters to the value they must
-    have, or to a comparison such as ``">= 2"``, for this one to exist.
+    have, or to a comparison such as ``">= 2"``, for this one to exist. ``repeat`` names an ``int``
+    parameter before it, N say: the key holds ``{n}``, and stands for one parameter each n from 1 to
+    the largest N, which exists where N is at least n.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -23,6 +25,7 @@ class Range(BaseModel):
     one_of: list[Any] | None = None
     step: int | None = Field(None, ge=1)
     when: dict[str, Any] = {}
+    repeat: str | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Range:
@@ -48,12 +51,13 @@ class Section(BaseModel):
     """One system: its metric and ranges, or those of another system without some keys.
 
     ``metric``: one name, or one by data set, with ``default`` for the others. Without one it is the
-    data set's own.
+    data set's own. ``sampler``: what searches, where ``--sampler`` names none.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     metric: str | dict[str, str] | None = None
+    sampler: Literal["tpe", "evolution"] | None = None
     space: dict[str, Range] = {}
     like: str | None = None
     without: list[str] = []

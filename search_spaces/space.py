@@ -41,7 +41,11 @@ class Suggests(Protocol):
 
 @dataclass(frozen=True)
 class Parameter:
-    """One searched configuration key."""
+    """One searched configuration key.
+
+    ``repeat``: of a repeated one, the parameter that says how many there are; ``place`` is its own,
+    from 1, and ``template`` the key with ``{n}`` for it.
+    """
 
     key: str
     kind: Literal["float", "int", "one_of"]
@@ -51,6 +55,9 @@ class Parameter:
     step: int = 1
     choices: tuple[Any, ...] = ()
     when: Mapping[str, Any] = field(default_factory=dict)
+    repeat: str = ""
+    place: int = 0
+    template: str = ""
 
     def suggest(self, trial: Suggests) -> Any:
         if self.kind == "one_of":
@@ -97,11 +104,12 @@ class Parameter:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Metric, its direction and the parameters of one system."""
+    """Metric, its direction and the parameters of one system; ``sampler``: what searches them."""
 
     metric: str
     mode: Literal["max", "min"]
     parameters: tuple[Parameter, ...]
+    sampler: str = "tpe"
 
     def suggest(self, trial: Suggests) -> dict[str, Any]:
         """Ask a trial for every parameter that applies, in order."""
@@ -121,8 +129,13 @@ class SearchSpace:
         return {p.key: values[p.key] for p in self.parameters if not p.holds(values[p.key])}
 
     def with_parameters(self, changed: Iterable[Parameter]) -> SearchSpace:
-        """The space with some parameters replaced or added."""
-        new = {p.key: p for p in self.parameters} | {p.key: p for p in changed}
+        """The space with some parameters replaced, where they still apply, or added."""
+        new = {p.key: p for p in self.parameters}
+        for p in changed:
+            old = new.get(p.key, p)
+            new[p.key] = replace(
+                p, when=old.when, repeat=old.repeat, place=old.place, template=old.template
+            )
         return replace(self, parameters=tuple(new.values()))
 
     def without(self, keys: Iterable[str]) -> SearchSpace:
@@ -165,11 +178,12 @@ def load(address: str, config: Any, dataset: str = "", default: str = "") -> Sea
             f"search_spaces/{paper}.yaml, {name}: no metric for the data set '{dataset}'; name one "
             "under 'metric', or a 'default' there."
         )
+    where = f"search_spaces/{paper}.yaml, {name}"
     loaded = SearchSpace(
-        named or default, metric(named or default).mode,
-        tuple(_parameter(k, r) for k, r in space.items()),
+        named or default, metric(named or default).mode, _parameters(space, where),
+        section.sampler or "tpe",
     )  # fmt: skip
-    check(loaded, config, f"search_spaces/{paper}.yaml, {name}")
+    check(loaded, config, where)
     return loaded
 
 
@@ -209,7 +223,8 @@ def _resolved(sections: Mapping[str, Section], name: str) -> tuple[Section, dict
             raise unknown("section to be like", section.like, sections)
         base = sections[section.like]
         space = {k: r for k, r in base.space.items() if not _below(k, tuple(section.without))}
-        section = section.model_copy(update={"metric": section.metric or base.metric})
+        told = {"metric": section.metric or base.metric, "sampler": section.sampler or base.sampler}
+        section = section.model_copy(update=told)
     return section, {**space, **section.space}
 
 
@@ -281,6 +296,26 @@ _Loader.add_implicit_resolver(
     re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"),
     list("-+0123456789."),
 )
+
+
+def _parameters(space: Mapping[str, Range], where: str) -> tuple[Parameter, ...]:
+    """The parameters of a section; of a repeated one, one a place."""
+    found: list[Parameter] = []
+    for key, ranged in space.items():
+        if ranged.repeat is None:
+            found.append(_parameter(key, ranged))
+            continue
+        count = next((p for p in found if p.key == ranged.repeat and p.kind == "int"), None)
+        if count is None or "{n}" not in key:
+            raise UserError(
+                f"{where}: '{key}' is repeated by '{ranged.repeat}': the key holds {{n}}, and that "
+                "is an int parameter above it."
+            )
+        for place in range(1, int(count.high) + 1):
+            one = _parameter(key.format(n=place), ranged)
+            when = {**one.when, count.key: f">= {place}"}
+            found.append(replace(one, when=when, repeat=count.key, place=place, template=key))
+    return tuple(found)
 
 
 def _parameter(key: str, ranged: Range) -> Parameter:

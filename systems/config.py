@@ -50,7 +50,7 @@ def has(config: Any, key: str) -> bool:
 
 
 def replace(config: T, overrides: Mapping[str, Any]) -> T:
-    """A copy of ``config`` with the values at some dotted keys replaced.
+    """A copy of ``config`` with the values at some dotted keys replaced, or whole parts of it.
 
     Raises:
         UserError: for an unknown key (names the nearest one) or a value of the wrong type.
@@ -149,8 +149,8 @@ def _checked(hint: Any, key: str, value: Any) -> Any:
     for option in options:
         origin = typing.get_origin(option)
         if option is type(None) or dataclasses.is_dataclass(option):
-            if value is None and option is type(None):
-                return None
+            if type(value) is option:  # nothing, or a whole part of the configuration
+                return value
         elif origin is typing.Literal:
             if value in typing.get_args(option):
                 return value

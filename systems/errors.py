@@ -36,3 +36,10 @@ def shown(path: object) -> str:
 
 class Diverged(Exception):
     """A training whose loss is no longer finite; its text says where."""
+
+
+class Impossible(Diverged, ValueError):
+    """A configuration within its bounds that no network can be made of; its text says why.
+
+    It ends a trial the way a loss that is not finite does: no fault of the machine's or the data's.
+    """

@@ -36,8 +36,10 @@ class Excerpts:
             overlap by half, see :func:`covering`), the excerpt at its ``start``, or its
             ``windows``.
         hop: from window to window, as a share of the length.
-        short: what a part that is shorter is filled with, at its end: zeros, or its features'
-            ``minimum``.
+        short: what a part (or its rest) that is shorter is filled with, at its end: zeros; of
+            features also their ``minimum``, the part from its start (``repeat``), or nothing:
+            frames that are ``absent`` are NaN, and the network reads the others alone
+            (:func:`systems.nets.recurrent.present`).
         rest: what becomes of a rest that fills no window: one more window, which ends with the part
             (``align_end``) or is filled (``pad``), or nothing (``drop``; a short part is filled).
         mean: how windows' scores become the clip's: their mean, arithmetic or geometric over
@@ -47,6 +49,7 @@ class Excerpts:
         overhang: frames that an excerpt takes beyond its length, for what looks ahead.
         made_of: s of sound that a part is cut to, or filled to with zeros, before its features are
             made; 0: they are made of all of it.
+        at_least: s of sound that a shorter part is repeated to before its features are made.
     """
 
     seconds: float = 10.0
@@ -54,18 +57,22 @@ class Excerpts:
     train: Literal["random", "start", "windows"] = "random"
     predict: Literal["whole", "start", "windows"] = "whole"
     hop: float = 1.0
-    short: Literal["zeros", "minimum"] = "zeros"
+    short: Literal["zeros", "minimum", "repeat", "absent"] = "zeros"
     rest: Literal["align_end", "pad", "drop"] = "align_end"
     mean: Join = "arithmetic"
     mirror: float = 0.0
     overhang: int = 0
     made_of: float = 0.0
+    at_least: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.seconds <= 0 or min(self.frames, self.made_of) < 0 or not 0 < self.hop <= 1:
-            raise ValueError("seconds lie above 0, frames and made_of at or above, hop in (0, 1]")
-        if self.made_of and not self.frames:
-            raise ValueError("made_of is of features, of which frames are excerpts")
+        least = min(self.frames, self.made_of, self.at_least)
+        if self.seconds <= 0 or least < 0 or not 0 < self.hop <= 1:
+            raise ValueError(
+                "seconds lie above 0, frames, made_of and at_least at or above, hop in (0, 1]"
+            )
+        if (self.made_of or self.at_least or self.short != "zeros") and not self.frames:
+            raise ValueError("made_of, at_least and short are of features, cut by frames")
 
     @property
     def of_features(self) -> bool:
@@ -74,6 +81,9 @@ class Excerpts:
 
     def fitted(self, waveform: np.ndarray, rate: int) -> np.ndarray:
         """What features of a part [..., S] are made of."""
+        if (least := round(self.at_least * rate)) > waveform.shape[-1] > 0:
+            times = -(-least // waveform.shape[-1])
+            waveform = np.concatenate([waveform] * times, axis=-1)[..., :least]
         if not self.made_of:
             return waveform
         samples = round(self.made_of * rate)
@@ -84,7 +94,7 @@ class Excerpts:
     def too_short(self, shortest: float, least: float) -> str:
         """Why features cannot be made of all clips, the shortest of which has such a length in s,
         where a frame takes ``least`` s; or an empty text."""
-        made_of = self.made_of or shortest + 2 * self.mirror
+        made_of = self.made_of or max(shortest, self.at_least) + 2 * self.mirror
         if not self.of_features or made_of >= least:
             return ""
         return (

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from systems.context import Context
 from systems.data.dataset import Event
-from systems.data.prepare import Waveforms
 from systems.data.store import Channels
 from systems.excerpts import Voting
 from systems.files import write_whole
@@ -135,8 +134,8 @@ class FittedNetwork:
         self, waveforms: Sequence[np.ndarray], context: Context
     ) -> tuple[np.ndarray | None, list[np.ndarray] | None]:
         """Clip scores [B, K] of waveforms that are in no store, and frames [T, K] of each."""
-        named = {str(place): waveform for place, waveform in enumerate(waveforms)}
-        sounds = {"audio": Waveforms(self.rate, named, self.system.prepare)}
+        sounds = {"audio": self.system.sound_of(waveforms)}
+        named = sounds["audio"].waveforms
         heard = list(self.listen(tuple(named), sounds, context))
         clips = [one.clip.numpy() for one in heard if one.clip is not None]
         frames = [one.frames.numpy() for one in heard if one.frames is not None]
@@ -228,7 +227,8 @@ class FittedNetwork:
 
     def save(self, folder: Path) -> None:
         """Weights as safetensors, the rest as JSON."""
-        save_states(folder, self.states)
+        whole = {**self.model.state_dict(), **self.states[0]}
+        save_states(folder, (whole, *self.states[1:]))
         about = {
             "classes": self.classes,
             "length": self.length,

@@ -112,6 +112,18 @@ class Model(nn.Module):
         for scale in scales:
             scale.finish()
 
+    def learnt(self) -> dict[str, Tensor]:
+        """The state that a training changes: all but the front end's, which may hold other trained
+        networks (:class:`systems.frontend.embeddings.FrameEmbeddings`)."""
+        return {n: v for n, v in self.state_dict().items() if not n.startswith("front_end.")}
+
+    def load_state_dict(
+        self, state: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load a state that is whole, or without the front end's, which then stays as it is."""
+        own = {f"front_end.{name}": value for name, value in self.front_end.state_dict().items()}
+        return super().load_state_dict({**own, **state}, strict, assign)
+
     def begin_as(self, other: Model) -> None:
         """Begin with another model's weights, and stay on its scale.
 
@@ -163,7 +175,8 @@ class Model(nn.Module):
 
 @dataclass(frozen=True)
 class Heard:
-    """What a system says of one clip: scores [K], frames [T, K], embeddings; on the CPU."""
+    """What a system says of one clip: scores [K], frames [T, K], embeddings; on the CPU. Of a clip
+    that is heard in windows a frame is a window."""
 
     clip: Tensor | None
     frames: Tensor | None
@@ -275,14 +288,15 @@ class Hearing:
             outputs = [self._whole(list(of_part), exclusive) for _, of_part in parts]
         if len(outputs) == 1 and self.excerpts.mean != "vote":
             only = outputs[0]
-            frames = only.frames
+            frames, of_frames = only.frames, only.frame_embedding
             if self.excerpts.predict == "windows" and only.clip is not None:  # as of several
-                frames = only.clip[None]
-            return Heard(only.clip, frames, only.embedding, only.frame_embedding)
+                frames, of_frames = only.clip[None], _rows([only.embedding])
+            return Heard(only.clip, frames, only.embedding, of_frames)
         rows = np.stack([one.clip.numpy() for one in outputs if one.clip is not None])
         clip_scores = torch.from_numpy(joined(rows, self.excerpts.mean).astype(np.float32))
-        embedding = _mean([one.embedding for one in outputs])
-        return Heard(clip_scores, torch.from_numpy(rows), embedding)
+        embeddings = [one.embedding for one in outputs]
+        of_frames = _rows(embeddings) if self.excerpts.predict == "windows" else None
+        return Heard(clip_scores, torch.from_numpy(rows), _mean(embeddings), of_frames)
 
     def _series(self, said: Sequence[_Said], steps: int) -> Heard:
         """Windows of a series as one: their mean where they overlap."""
@@ -330,6 +344,12 @@ class _Said:
 def _mean(values: Sequence[Tensor | None]) -> Tensor | None:
     there = [value for value in values if value is not None]
     return torch.stack(there).mean(0) if there else None
+
+
+def _rows(values: Sequence[Tensor | None]) -> Tensor | None:
+    """Vectors [E] of windows as rows [N, E]."""
+    there = [value for value in values if value is not None]
+    return torch.stack(there) if there else None
 
 
 def _largest(values: Sequence[Tensor | None]) -> Tensor | None:

@@ -8,26 +8,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from systems.context import Context
-from systems.data.prepare import Prepare
+from systems.data.changed import Change, applied
+from systems.data.prepare import Prepare, Waveforms
 from systems.data.splits import TrainingData
 from systems.data.store import Channels
 from systems.errors import UserError
 from systems.excerpts import Excerpts, Voting
 from systems.fitted_network import FittedNetwork, load_states
 from systems.frontend import FrontEnd, built, channels_of, is_stored, least_seconds
-from systems.frontend.embeddings import FrameEmbeddings
 from systems.frontend.scale import By, Scale
 from systems.listening import Activation, Hearing, Model
 from systems.postprocessing.decoding import Decoding
 from systems.postprocessing.refinement import Refinement
 from systems.system import LAST, Column, Input, Sounds
 from systems.tracks import any_of, each
-from systems.training.batches import Passes, Streams, Unlabelled
-from systems.training.copies import Copies
+from systems.training.batches import Batches, Passes, Shuffled, Streams, Unlabelled
+from systems.training.copies import ChangedCopy, Copies
 from systems.training.history import History
 from systems.training.labelling import Hidden, Labelling, Only
 from systems.training.losses import LossTerm
@@ -39,7 +40,7 @@ from systems.training.supervised import Recipe, fit
 from systems.training.views import TwoViews
 
 UNDECIDED = Refinement(on="none")  # nothing is adapted
-PASSES = Passes()
+PASSES, SHUFFLED = Passes(), Shuffled()
 HEARD: set[str] = set()  # shapes of excerpts, and of networks that take them
 
 
@@ -63,6 +64,7 @@ class NetworkSystem:
         scale: over what features are standardised.
         scale_also: roles over whose clips the scale is fitted too.
         prepare: what is left of a clip's sound.
+        change: what takes the place of a clip's sound before that.
         augment: changes of a training batch.
         views: of the unlabelled examples, for a loss of how they agree.
         labelling: changes of what is trained on, in order.
@@ -71,6 +73,7 @@ class NetworkSystem:
         frozen: prefixes of the network's parameters that are not trained.
         begins_as: the name of a required fitted network of the same shapes, with whose weights the
             training begins, and on whose scale it stays.
+        batches: what batches of labelled clips are made of: excerpts, or whole clips.
         unlabelled: how batches draw from the clips without labels.
         procedure: how the loss of a batch comes about; without one by the terms of the loss.
         lr_scales: prefix -> what the learning rate of parameters below it is times the training's.
@@ -97,6 +100,7 @@ class NetworkSystem:
         scale: By = "band",
         scale_also: Sequence[str] = (),
         prepare: Prepare | None = None,
+        change: Change | None = None,
         augment: Sequence[Augmentation] = (),
         views: TwoViews | None = None,
         labelling: Sequence[Labelling] = (),
@@ -104,6 +108,7 @@ class NetworkSystem:
         start: Callable[[nn.Module, Context], None] | None = None,
         frozen: Sequence[str] = (),
         begins_as: str | None = None,
+        batches: Batches = SHUFFLED,
         unlabelled: Unlabelled = PASSES,
         procedure: Procedure | None = None,
         lr_scales: Mapping[str, float] | None = None,
@@ -112,12 +117,14 @@ class NetworkSystem:
         as_it_is = excerpts.of_features and not excerpts.mirror and not excerpts.made_of
         if is_stored(front_end) and not as_it_is:
             raise ValueError("stored features are of whole parts as they are, cut by frames")
+        if getattr(front_end, "column", "") and not excerpts.of_features:
+            raise ValueError("a front end that asks for a column hears whole parts, cut by frames")
         if not frames and decision.on != "none":
             raise ValueError("a decision is adapted on frames, which this network does not give")
         self.front_end = front_end
         self.recipe = Recipe(
-            loss, training, augment, unlabelled=unlabelled, views=views, procedure=procedure,
-            scale_also=scale_also,
+            loss, training, augment, batches=batches, unlabelled=unlabelled, views=views,
+            procedure=procedure, scale_also=scale_also,
         )  # fmt: skip
         self.training = training
         self.excerpts = excerpts
@@ -129,7 +136,7 @@ class NetworkSystem:
         self.step = step
         self.activation = activation
         self.scale = scale
-        self.prepare = prepare
+        self.prepare, self.change = prepare, change
         self.labelling = labelling
         self.copies = copies
         self.start = start
@@ -191,7 +198,18 @@ class NetworkSystem:
         unlabelled = self.training.unlabelled or self.decision.on == "unlabelled"
         roles = ("labelled", *(("unlabelled",) if unlabelled else ()), *self.recipe.scale_also)
         features = self.front_end if is_stored(self.front_end) else None
-        return {"audio": Input(roles, self.rate, self.prepare, self.channels, features)}
+        beside = tuple(copy.change for copy in self.copies if isinstance(copy, ChangedCopy))
+        return {"audio": Input(
+            roles, self.rate, self.prepare, self.channels, features, change=self.change,
+            beside=beside, column=getattr(self.front_end, "column", ""),
+        )}  # fmt: skip
+
+    def sound_of(self, waveforms: Sequence[np.ndarray]) -> Waveforms:
+        """Sound that is in no store as it is heard, by place: changed, and prepared."""
+        named = {str(place): waveform for place, waveform in enumerate(waveforms)}
+        if self.change is not None:
+            named = {n: applied(self.change, one, self.rate, n) for n, one in named.items()}
+        return Waveforms(self.rate, named, self.prepare)
 
     def network(self, classes: int) -> nn.Module:
         return self._network(self.shape(self.length), classes)
@@ -217,9 +235,12 @@ class NetworkSystem:
         read = [
             Column(change.column, change.values if isinstance(change, Only) else ())
             for change in self.labelling
+            if change.column
         ]
         if isinstance(streams := self.recipe.unlabelled, Streams):
             read.append(Column(streams.column, streams.values))
+        if column := getattr(self.front_end, "column", ""):
+            read.append(Column(column, (getattr(self.front_end, "target", ""),)))
         return tuple(dict.fromkeys(read))
 
     def too_short(self, longest: float, shortest: float, classes: int) -> str:
@@ -306,14 +327,16 @@ class NetworkSystem:
     def load(self, folder: Path) -> FittedNetwork:
         """What :meth:`FittedNetwork.save` wrote."""
         about = json.loads((folder / "model.json").read_text())
-        front_end = self.front_end
-        if isinstance(front_end, FrameEmbeddings):
+        front_end: Any = self.front_end
+        if hasattr(front_end, "restored"):
             front_end = front_end.restored(about["teachers"])
         fitted = self.untrained(
             tuple(about["classes"]), about["length"], about["label_hop"], front_end
         )
         states = load_states(folder, about["kept"])
         fitted.model.load_state_dict(states[0])
+        learnt = fitted.model.learnt().keys()  # the first state is whole
+        states = tuple({name: state[name] for name in learnt} for state in states)
         decoding = Decoding(tuple(about["thresholds"]), tuple(about["medians"]))
         return replace(fitted, states=states, decoding=decoding)
 
@@ -323,7 +346,7 @@ class NetworkSystem:
         """A network of its shapes before any weights are loaded."""
         model = self._model(len(classes), length, front_end or self.front_end)
         plain = Decoding.plain(len(classes))
-        states = (model.state_dict(),)
+        states = (model.learnt(),)
         return FittedNetwork(self, model, states, classes, length, label_hop, plain, History())
 
     def hearing(self, sounds: Sounds, length: int, label_hop: float) -> Hearing:
@@ -351,9 +374,9 @@ class NetworkSystem:
         )
         hearing = self.hearing(sounds, self.length, data.label_hop)
         hearing = replace(hearing, length=self._cut_to(longest, hearing.grid))
-        front_end = self.front_end
-        if isinstance(front_end, FrameEmbeddings):
-            front_end = front_end.taught(context)
+        front_end: Any = self.front_end
+        if hasattr(front_end, "taught"):
+            front_end = front_end.taught(data, sounds, context)
         model = self._model(len(data.classes), hearing.length, front_end)
         if self.start is not None:
             self.start(model.network, context)

@@ -20,6 +20,7 @@ from systems.data.protocol import Protocol
 from systems.errors import UserError, unknown
 from systems.figures import Figure, figure_called
 from systems.installed import bibtex, papers
+from systems.objective import Objective
 from systems.requirement import Requirement, Requires
 
 if TYPE_CHECKING:  # which loads torch
@@ -148,7 +149,7 @@ class Entry(Registered):
     counted, with or without the running statistics of its norms. ``tiny``: values at which it
     trains in seconds, for tests.
     ``protocol``: the paper's splits, which ``--protocol paper`` uses, and the clips that its
-    metrics are of, which always hold.
+    metrics are of, which always hold. ``objective``: what the paper's search ranks trials by.
     """
 
     build: Callable[..., System]
@@ -171,6 +172,7 @@ class Entry(Registered):
     parameters: int | None = None
     classes: int = 10
     tiny: Mapping[str, Any] = field(default_factory=dict)
+    objective: Objective | None = None
     summary: str = ""
 
     def embedded(self) -> str:

@@ -1,13 +1,16 @@
-"""The sound that a system's input names: a waveform store, a preparation, stored features."""
+"""The sound that a system's input names: a store, changes, a preparation, stored features."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from systems.data.changed import beside, changed
 from systems.data.dataset import AUDIO, Clip, Dataset
 from systems.data.features import featured
-from systems.data.prepare import Sound, prepared
+from systems.data.prepare import Described, Sound, prepared
 from systems.data.store import Map, open_store, process_map
 from systems.system import Input
 
@@ -43,11 +46,26 @@ def open_sound(
     counter: Counter = lambda what, of: lambda done, total: None,
 ) -> Sound:  # fmt: skip
     """The sound of some clips as an input takes it."""
+    if one.column:
+        of_clip = {clip.clip_id: clip.columns for clip in dataset.clips}
+        values = {i: str(of_clip[i][one.column]) for i in clip_ids if one.column in of_clip[i]}
+        plain = replace(one, column="")
+        return Described(open_sound(dataset, clip_ids, plain, root, map_, counter), values)
     count = len(clip_ids)
     of = "" if one.track == AUDIO else f" of {one.track}"
     told = counter(f"waveform store: {count} clips{of} at {one.rate} Hz", count)
-    store = open_store(dataset, clip_ids, one.rate, root, map_, told, one.channels, one.track)
+    store: Any = open_store(dataset, clip_ids, one.rate, root, map_, told, one.channels, one.track)
+    if one.change is not None:
+        told = counter(f"changed sound: {count} clips", count)
+        store = changed(store, one.change, clip_ids, map_, told)
     sound = prepared(store, one.prepare, clip_ids, map_)
+    if one.beside:
+        others = {}
+        for change in one.beside:
+            told = counter(f"sound of derived clips: {count}", count)
+            other: Any = changed(store, change, clip_ids, map_, told)
+            others[change] = prepared(other, one.prepare, clip_ids, map_)
+        return beside(sound, others, clip_ids)
     if one.features is None:
         return sound
     return featured(

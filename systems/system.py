@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
+from systems.data.changed import Change
 from systems.data.dataset import AUDIO
 from systems.data.prepare import Prepare, Sound
 from systems.data.store import Channels
@@ -43,7 +44,13 @@ class Input:
     """Sound that a system takes: the roles it needs, at what rate in Hz, mono or stereo, and what
     is left of each clip. ``features``: settings of the front end (or of several by name) whose
     features are stored beside the sound. ``track``: which of a clip's tracks, as its source calls
-    them; ``audio`` is the clip itself."""
+    them; ``audio`` is the clip itself. ``change``: what takes the place of the sound before its
+    preparation; ``beside``: changes of which a derived clip each lies beside it. ``column``: of the
+    clips, whose values a front end asks for.
+
+    Raises:
+        ValueError: features of derived clips or by a column, which are not stored.
+    """
 
     roles: tuple[str, ...]
     rate: int
@@ -51,11 +58,25 @@ class Input:
     channels: Channels = "mono"
     features: Any = None
     track: str = AUDIO
+    change: Change | None = None
+    beside: tuple[Change, ...] = ()
+    column: str = ""
+
+    def __post_init__(self) -> None:
+        if self.features is not None and (self.beside or self.column):
+            raise ValueError("features of derived clips, or by a column, are not stored")
+
+    @property
+    def stored(self) -> int:
+        """How often the sound of a clip is stored: as it is, and under each change."""
+        return 1 + (self.change is not None) + len(self.beside)
 
     @property
     def key(self) -> str:
         """What tells inputs apart: systems that agree in it share one."""
-        parts: tuple[Any, ...] = (self.prepare, self.features)
+        parts: tuple[Any, ...] = (
+            self.change, self.prepare, self.features, *self.beside, self.column
+        )  # fmt: skip
         stereo = " stereo" if self.channels == "stereo" else ""
         of = "" if self.track == AUDIO else f" of {self.track}"
         return ", ".join([f"{self.rate} Hz{stereo}{of}", *(str(one) for one in parts if one)])

@@ -114,6 +114,7 @@ class FeatureTrack:
     ) -> Iterator[np.ndarray]:
         """Rows [T, R] of each part: those that are stored, or made now."""
         mirror = round(self.excerpts.mirror * sound.rate)
+        value_of = getattr(sound, "value", lambda clip_id: "")
         for row, clip_id in enumerate(clip_ids):
             held = sound.held(clip_id) if isinstance(sound, Featured) else None
             if held is not None:
@@ -126,7 +127,7 @@ class FeatureTrack:
                     if mirror:
                         around = [(0, 0)] * (waveform.ndim - 1) + [(mirror, mirror)]
                         waveform = np.pad(waveform, around, mode="reflect")
-                    made = part_features(front_end, waveform, context.device)
+                    made = part_features(front_end, waveform, context.device, value_of(clip_id))
                     rows, self._shapes = packed(made)
                 self.parts.append(Part(row, len(rows) - self.excerpts.overhang))
                 yield rows
@@ -139,13 +140,21 @@ class FeatureTrack:
         first = self._offsets[part]
         flat = self._flat[first + start * self._rows : first + stop * self._rows]
         rows = flat.reshape(stop - start, self._rows)
-        if stop - start < length:
-            fill = np.zeros(self._rows, np.float32)
-            if self.excerpts.short == "minimum":
-                whole = self._flat[first : first + total * self._rows]
-                fill = self._by_front_end(whole.reshape(total, self._rows))
-            rows = np.concatenate([rows, np.tile(fill, (length - (stop - start), 1))])
+        if (missing := length - (stop - start)) > 0:
+            whole = self._flat[first : first + total * self._rows].reshape(total, self._rows)
+            rows = np.concatenate([rows, self._filling(whole, missing)])
         return unpacked(rows, self._shapes)
+
+    def _filling(self, whole: np.ndarray, missing: int) -> np.ndarray:
+        """Rows [missing, R] that fill a part of rows ``whole`` [T, R] at its end."""
+        if self.excerpts.short == "repeat":
+            return np.resize(whole, (missing, self._rows))
+        fill = np.zeros(self._rows, np.float32)
+        if self.excerpts.short == "minimum":
+            fill = self._by_front_end(whole)
+        if self.excerpts.short == "absent":
+            fill[:] = np.nan
+        return np.tile(fill, (missing, 1))
 
     def _by_front_end(self, rows: np.ndarray) -> np.ndarray:
         """The minimum of each front end's features, at each of its rows."""

@@ -136,13 +136,21 @@ AUDIOSET = {
         "e2ee543a27919542c2ea03eabaa70b24dcd4e6c8e05621de6b67a94e4c5058e6", "CC BY 4.0",
     ),
 }  # fmt: skip
-PUBLISHED = {"imagenet": IMAGENET, "audioset": AUDIOSET}
+# Google's VGGish (Apache-2.0), as converted for PyTorch; the name ends with what its digest begins
+# with. torchaudio's file has other names.
+YOUTUBE = {
+    "vggish": Weights(
+        "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
+        "10086976", "Apache-2.0",
+    ),
+}  # fmt: skip
+PUBLISHED = {"imagenet": IMAGENET, "audioset": AUDIOSET, "youtube100m": YOUTUBE}
 
 
 @dataclass(frozen=True)
 class StartFrom:
     """Weights of a network's part ``prefix``: ``none``, the published ones of ``backbone``
-    (``imagenet`` or ``audioset``), or a file.
+    (``imagenet``, ``audioset`` or ``youtube100m``), or a file.
 
     What the file has beside the part's names (a classifier) is left out; a file in the layout of
     the whole part's names alone will do. ``fresh``: prefixes within the part that stay as they are.

@@ -42,6 +42,7 @@ from systems.nets.writing import LatentEncoder, Writer
 from systems.outputs import Outputs
 from systems.predictions import Predictions
 from systems.system import Input, Sounds, Undecided
+from systems.training.batches import index_batches
 from systems.training.history import History
 from systems.training.losses import NOTHING, LatentDistance, NextSymbol
 from systems.training.mixing import Batch
@@ -126,13 +127,15 @@ class _Examples:
     sounds: Any
     context: Context
     heard: Sequence[Tensor] = ()
-    full = False
 
     def draw(self, generator: np.random.Generator) -> None:
         """Nothing: all pairs are in each epoch."""
 
     def __len__(self) -> int:
         return len(self.words)
+
+    def rows(self, size: int, steps: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+        return index_batches(len(self), size, steps, generator, full=False)
 
     def batch(self, rows: np.ndarray, generator: np.random.Generator) -> Batch:
         device, words = self.context.device, [self.words[row] for row in rows]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import wait_until
+from command import free_port, wait_until
 from faulted import FAULTS
 
 RAY = (sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--block")
@@ -28,12 +28,13 @@ class Nodes:
         folder: where commands run; ``faults0.json`` there holds the faults of all processes.
         faults: as ``faults/sitecustomize.py`` takes them.
         cpus: of each node beside the head.
+        grows: how many nodes of one CPU Ray's autoscaler may start, when they are asked for.
         environment: more of it.
     """
 
     def __init__(
         self, patch: pytest.MonkeyPatch, folder: Path, faults: Sequence[Mapping[str, Any]] = (),
-        cpus: Sequence[int] = (1, 1), **environment: str,
+        cpus: Sequence[int] = (1, 1), grows: int = 0, **environment: str,
     ) -> None:  # fmt: skip
         self.scratch = Path(tempfile.mkdtemp(prefix="rt-", dir="/tmp"))  # sockets take short paths
         (self.scratch / "ray").mkdir()
@@ -47,8 +48,13 @@ class Nodes:
         }.items():  # fmt: skip
             patch.setenv(name, value)
         self._folder = self.scratch / "ray"
-        about = ("--head", "--port", "0", "--num-cpus", "0", "--include-dashboard", "false",
-                 "--temp-dir", str(self._folder))  # fmt: skip
+        about = ["--head", "--port", "0", "--num-cpus", "0", "--include-dashboard", "false",
+                 "--temp-dir", str(self._folder)]  # fmt: skip
+        if grows:
+            about[2] = str(free_port())
+            about.append(f"--autoscaling-config={self._autoscaler(about[2], grows)}")
+            patch.setenv("RAY_FAKE_CLUSTER", "1")
+            patch.setenv("AUTOSCALER_UPDATE_INTERVAL_S", "1")
         self.head = self._start(*about)
         noted = self._folder / "ray_current_cluster"
         wait_until(lambda: noted.exists() and noted.read_text())
@@ -65,6 +71,31 @@ class Nodes:
             if node.poll() is not None:
                 self.nodes[place] = self._start(*node.args[len(RAY) + 3 :])  # type: ignore[index]
         return told.count("will now block forever") == 1 + len(self.nodes)
+
+    def _autoscaler(self, port: str, most: int) -> Path:
+        """The file of an autoscaler whose nodes are raylets of this machine (Ray's own, for
+        tests)."""
+        from ray.util import get_node_ip_address
+
+        none: dict[str, Any] = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
+        path = self.scratch / "autoscaler.yaml"
+        config = {
+            "cluster_name": "grows", "max_workers": most, "idle_timeout_minutes": 5, "auth": {},
+            "provider": {"type": "fake_multinode", "launch_multiple": True,
+                         "gcs_address": f"{get_node_ip_address()}:{port}"},
+            "available_node_types": {
+                "ray.head.default": none,
+                "one": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0,
+                        "max_workers": most},
+            },
+            "head_node_type": "ray.head.default", "upscaling_speed": 10.0, "docker": {},
+            "initialization_commands": [], "setup_commands": [], "head_setup_commands": [],
+            "worker_setup_commands": [], "head_start_ray_commands": [],
+            "worker_start_ray_commands": [], "file_mounts": {}, "cluster_synced_files": [],
+            "file_mounts_sync_continuously": False, "rsync_exclude": [], "rsync_filter": [],
+        }  # fmt: skip
+        path.write_text(json.dumps(config))
+        return path
 
     @property
     def named(self) -> tuple[str, str]:

@@ -1,7 +1,8 @@
 """A sweep whose trials compute nothing, for faults of clusters: their processes load no torch.
 
-``python clusterwork.py FOLDER ADDRESS [DOG]`` drives it, or goes on with it. Each epoch leaves what
-one leaves: a checkpoint, then a line in metrics.jsonl, then a report.
+``python clusterwork.py FOLDER ADDRESS [DOG [fit]]`` drives it, or goes on with it; ``fit``: nobody
+said how many at once, and one fitted when it was planned. Each epoch leaves what one leaves: a
+checkpoint, then a line in metrics.jsonl, then a report.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def search_in(folder: RunDir) -> Any:
     return Search(folder.study, space, SamplerSettings(7, 1000), None, {"x": 0.5})
 
 
-def main(path: str, address: str, patience: str = "900") -> None:
+def main(path: str, address: str, patience: str = "900", at_once: str = "") -> None:
     """Drive the sweep; exit code 3 where it was interrupted."""
     from rich.console import Console
 
@@ -65,7 +66,8 @@ def main(path: str, address: str, patience: str = "900") -> None:
 
     watchdog.SHORTEST = watchdog.UNKNOWN = float(patience)
     progress = Terminal(Console(highlight=False, soft_wrap=True))
-    resources = Resources(1 if address == IN_PROCESS else 2, 1, 0)
+    count = 1 if address == IN_PROCESS or at_once == "fit" else 2
+    resources = Resources(count, 1, 0, as_fit=at_once == "fit")
     with RunDir(Path(path)).drive() as run, Stop() as stop, watched_head(address, run.path):
         clock = Clock(run.clock, None)
         referee = Referee(search_in(run), TRIALS, stop, progress, clock)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +26,12 @@ SEARCH = (
 )  # fmt: skip
 HERE = ("--ray-address", "none", "--mlflow", "none")  # one thing at a time, nothing beside it
 PATIENCE = 1800  # seconds, of all that a test waits for: far more than it takes on a busy machine
+
+
+def free_port() -> int:
+    """A port of the loopback that nothing listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def soundsweep(

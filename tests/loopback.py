@@ -25,8 +25,9 @@ ROOT = Path(__file__).resolve().parents[1]
 CLONED = ("pyproject.toml", "constraints.txt", "Makefile", "README.md", "LICENSE", "cluster",
           "cluster.yaml", "orchestrator", "search_spaces", "systems")  # fmt: skip
 NEEDED = ("ssh", "sshd", "ssh-keygen", "rsync", "unshare", "nsenter", "make", "curl", "ip", "mount")
+# All addresses of a network of its own, which nobody else is in.
 SSHD = """
-ListenAddress 127.0.0.1
+ListenAddress 0.0.0.0
 HostKey {folder}/host_key
 AuthorizedKeysFile {folder}/authorized_keys
 PermitRootLogin prohibit-password
@@ -36,6 +37,7 @@ PidFile none
 """
 FIRST = """
 set -e
+echo {folder.name} > /proc/sys/kernel/hostname
 mount --bind {folder}/passwd /etc/passwd
 mount --bind {folder}/ray /tmp/ray
 mount -t tmpfs tmpfs /run && mkdir /run/sshd
@@ -50,7 +52,7 @@ BASHRC = """
 export PYTHONPATH=$HOME/soundsweep
 export RAY_memory_monitor_refresh_ms=0
 """
-ALONE = ("unshare", "--mount", "--pid", "--net", "--fork", "--mount-proc", "--kill-child")
+ALONE = ("unshare", "--uts", "--mount", "--pid", "--net", "--fork", "--mount-proc", "--kill-child")
 
 
 def missing() -> str | None:
@@ -120,6 +122,22 @@ class Machine:
         others = [line for line in users if not line.startswith("root:")]
         mine = f"root:*:0:0:root:{self.home}:/bin/bash"
         (self.folder / "passwd").write_text("\n".join([mine, *others]) + "\n")
+
+    def wire(self, other: Machine) -> tuple[str, str]:
+        """Join the two by a network of their own, and let this one's user in there; returns the
+        addresses of both."""
+        mine, theirs = "10.99.0.1", "10.99.0.2"
+        self._in_network("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0",
+                         "netns", other._pid)  # fmt: skip
+        for machine, own, next_ in ((self, mine, theirs), (other, theirs, mine)):
+            machine._in_network("ip", "address", "add", f"{own}/24", "dev", "eth0")
+            machine._in_network("ip", "link", "set", "eth0", "up")
+            machine._in_network("ip", "route", "add", "default", "via", next_)
+        shutil.copy(self.folder / "authorized_keys", other.folder)
+        return mine, theirs
+
+    def _in_network(self, *command: str) -> None:
+        subprocess.run(["nsenter", "-t", self._pid, "-n", *command], check=True)
 
     def typed(self, *command: str, **environment: str) -> tuple[list[str], Mapping[str, str]]:
         """A command as its user types it in the clone, and its environment."""

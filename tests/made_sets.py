@@ -14,6 +14,7 @@ import pytest
 import soundfile
 
 from systems import data
+from systems.data import dcase2018_task3
 from systems.data.dataset import LabelKind
 from systems.errors import UserError
 
@@ -159,6 +160,26 @@ def grafic_scenes(root: Path) -> Path:
     table(root / "ratings.csv", ratings, ",")
     table(root / "scenes.csv", [["scene", "type"], *map(list, kinds.items())], ",")
     table(root / "calibration.csv", [["rms_1_is_db_spl"], ["100.0"]], ",")
+    return root
+
+
+BIRDS = {"ff1010bird": ("10", "11", "12"), "warblrb10k": ("aa-1", "aa-2"),
+         "BirdVox-DCASE-20k": ("ff-3", "ff-4")}  # fmt: skip
+
+
+def birds(root: Path, published: bool = False, tested: bool = True) -> Path:
+    """Three sets, in each of which every other clip has a bird; ``published``: tables under their
+    published names; ``tested``: two evaluation sets of two clips."""
+    for name, items in BIRDS.items():
+        rows = [["itemid", "datasetid", "hasbird"]]
+        rows += [[item, name, str(n % 2)] for n, item in enumerate(items)]
+        own = dcase2018_task3.TABLES[name] if published else f"labels/{name}.csv"
+        table(root / own, rows, ",")
+        for item in items:
+            sound(root / "audio" / name / f"{item}.wav")
+    for name in ("Chernobyl", "PolandNFC") if tested else ():
+        for n in range(2):
+            sound(root / "audio" / name / f"{name[0]}{n}.wav")
     return root
 
 

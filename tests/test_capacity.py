@@ -53,13 +53,25 @@ def test_what_an_autoscaler_may_start_counts(tmp_path: Path) -> None:
         "  small: {resources: {CPU: 2}, node_config: {}}\n"
         "  gpu: {resources: {CPU: 8, GPU: 1}, max_workers: 3, node_config: {}}\n"
     )
-    there = Capacity(PLACE, (HEAD,), *asked._kinds(file))
+    kinds, most, unknown = asked._kinds(file)
+    assert not unknown
+    there = Capacity(PLACE, (HEAD,), kinds, most)
     assert there.slots(Resources(1, 1, 1)) == 3
     assert there.slots(Resources(1, 2, 0)) == 3 * 4 + 1  # the large ones first, 4 in all
     assert there.has_gpus
     assert not Capacity(PLACE, (HEAD, Node(2))).has_gpus
     with pytest.raises(UserError, match=r"16 CPUs.*no node has so much"):
         check_fits(Resources(1, 16, 0), there)
+
+
+def test_what_machines_of_ones_own_have_is_not_known(tmp_path: Path) -> None:
+    """As `ray up` leaves it of ``type: local``."""
+    file = tmp_path / "ray_bootstrap_config.yaml"
+    file.write_text(
+        "max_workers: 1\nhead_node_type: local.cluster.node\navailable_node_types:\n"
+        "  local.cluster.node: {resources: {}, node_config: {}, max_workers: 1}\n"
+    )
+    assert asked._kinds(file) == ((), 1, True)
 
 
 def test_a_trial_that_fits_nowhere_is_refused_with_what_there_is() -> None:

@@ -184,6 +184,21 @@ def test_two_sweeps_at_once_on_one_root_are_each_as_if_alone(
         assert_equal_to(whole, RunDir(tmp_path / "runs" / name_))
 
 
+def take(until: Path) -> Any:
+    """Other work on a CPU of the cluster, until a file is there."""
+    import ray
+
+    @ray.remote(num_cpus=1)
+    def wait(path: str) -> None:  # within: nodes do not import these tests
+        import os
+        import time
+
+        while not os.path.exists(path):
+            time.sleep(0.2)
+
+    return wait.remote(str(until))
+
+
 def test_a_stop_ends_what_waits_for_a_node_at_once(
     whole: RunDir, tmp_path: Path, task4_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,7 +212,7 @@ def test_a_stop_ends_what_waits_for_a_node_at_once(
         os.symlink(whole.root / "store", tmp_path / "runs" / "store")  # no task builds it
         ray.init(nodes.address, log_to_driver=False)
         try:
-            taken = ray.remote(num_cpus=1)(wait_until).remote((tmp_path / "free").exists)
+            taken = take(tmp_path / "free")
             wait_until(lambda: ray.available_resources().get("CPU", 0) == 0)
             command = Command(tmp_path, *start(task4_folder, *nodes.named))
             wait_until(lambda: "trial 0 is queued" in command.output.read_text())

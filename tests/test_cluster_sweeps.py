@@ -29,11 +29,12 @@ CHECKPOINT = "*/fold0/checkpoint.json.new"
 class Drive:
     """A driver in a process of its own; what it prints goes to a file."""
 
-    def __init__(self, folder: Path, address: str, patience: float = 900) -> None:
+    def __init__(self, folder: Path, address: str, patience: float = 900, *more: str) -> None:
         self.output = folder / f"output{len(list(folder.glob('output*.txt')))}.txt"
         with open(self.output, "w") as file:
             self.process = subprocess.Popen(
-                [sys.executable, clusterwork.__file__, str(folder / "it"), address, str(patience)],
+                [sys.executable, clusterwork.__file__, str(folder / "it"), address, str(patience),
+                 *more],
                 stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
@@ -165,3 +166,36 @@ def test_a_stop_ends_trials_that_wait_for_a_node(
         assert done.code == 0, done.output
     assert_same(tmp_path, undisturbed, 0)
     assert not read_json(RunDir(tmp_path / "it").path / "driver")["heartbeat"]
+
+
+def most_at_once(folder: Path) -> int:
+    """How many trials there were at one moment."""
+    run = RunDir(folder / "it")
+    spans = [(one["started"], one["ended"]) for number in range(clusterwork.TRIALS)
+             for one in run.trial(number).attempts()]  # fmt: skip
+    return max(sum(a <= begun < b for a, b in spans) for begun, _ in spans)
+
+
+def test_a_node_that_joins_while_a_sweep_runs_is_used(
+    undisturbed: list[State], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Nodes(monkeypatch, tmp_path, cpus=[1]) as nodes:
+        drive = Drive(tmp_path, nodes.address, 900, "fit")
+        wait_until(lambda: (tmp_path / "it" / "trials" / "00000" / "metrics.jsonl").exists())
+        nodes.nodes.append(nodes.add())
+        done = drive.end()
+        assert done.code == 0, done.output
+    assert "the cluster has room for 2 at once, not 1" in done.output
+    assert most_at_once(tmp_path) == 2
+    assert_same(tmp_path, undisturbed, 0)
+
+
+def test_an_autoscaler_starts_nodes_from_none(
+    undisturbed: list[State], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Nodes(monkeypatch, tmp_path, cpus=[], grows=2) as nodes:
+        done = Drive(tmp_path, nodes.address, 900, "fit").end()
+        assert done.code == 0, done.output
+    assert "the cluster has room for 2 at once, not 1" in done.output
+    assert most_at_once(tmp_path) == 2
+    assert_same(tmp_path, undisturbed, 0)

@@ -350,3 +350,35 @@ def test_a_decision_is_adapted_within_the_memory_of_a_training(
     excerpt = system.shape(system.length)[-1]
     assert longest > 9 * excerpt
     assert max(sizes) <= 30 * excerpt  # as many as a validation hears at once
+
+
+@pytest.mark.parametrize("short", ["repeat", "absent"])
+def test_what_a_rest_is_filled_with(short: Any) -> None:
+    excerpts = Excerpts(frames=8, short=short, rest="pad", train="windows", predict="windows")
+    track = FeatureTrack(Waveforms(RATE, CLIPS), IDS, Pairs(), excerpts, Context())
+    for row, waveform in enumerate(CLIPS.values()):
+        whole = Pairs()(torch.from_numpy(waveform)[None])[0].numpy()
+        units = whole.shape[-1]
+        last = excerpts.starts(units, 8)[-1]
+        cut = track.cut([(row, last, 8)])[0].numpy()
+        there = units - last
+        assert np.array_equal(cut[..., :there], whole[..., last:])
+        again = np.concatenate([whole] * 8, axis=-1)[..., : 8 - there]  # from its start
+        expected = again if short == "repeat" else np.full_like(again, np.nan)
+        assert np.array_equal(cut[..., there:], expected, equal_nan=True)
+    with pytest.raises(ValueError, match="short"):
+        Excerpts(seconds=1.0, short=short)
+
+
+def test_a_frames_embedding_of_windows_is_that_of_each() -> None:
+    for mean in ("arithmetic", "vote"):
+        windows = Excerpts(frames=8, train="windows", predict="windows", rest="pad", mean=mean)
+        heard = hearing(windows)
+        model = Model(Pairs(), Scale((1, 2, 8)), Said(), made_once=True)
+        track = heard.track(model, IDS, Context())
+        for row, one in enumerate(said(windows)):
+            starts = windows.starts(track.parts[row].units, 8)
+            cut = track.cut([(row, start, 8) for start in starts])
+            expected = Said()(model.scaled(cut)).embedding
+            torch.testing.assert_close(one.frame_embedding, expected)
+            torch.testing.assert_close(one.embedding, expected.mean(0))

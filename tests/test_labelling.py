@@ -14,7 +14,7 @@ from systems.data.dataset import ClipSet
 from systems.data.splits import TrainingData, make_splits, training_data
 from systems.errors import UserError
 from systems.predictions import Predictions
-from systems.training.labelling import Confirmed, WeightedBy
+from systems.training.labelling import Confirmed, Share, WeightedBy
 
 # clip: given class, verified, the teacher's probabilities
 TABLE = {
@@ -101,3 +101,14 @@ def test_the_original_flags_judge_whatever_was_promoted() -> None:
         assert 0 < len(judged) < len(clips)
     whole = replace(of, validation=None)
     assert Confirmed("stack", "manually_verified")(whole, about).validation is None
+
+
+def test_a_share_is_of_the_order_of_the_data_set() -> None:
+    first = Share(0.6)(DATA, Context()).labelled
+    last = Share(0.6, "last")(DATA, Context()).labelled
+    assert first.clip_ids == IDS[:3]
+    assert last.clip_ids == IDS[2:]
+    assert np.array_equal(last.targets, DATA.labelled.targets[2:])  # type: ignore[index,arg-type]
+    assert Share(1.0)(DATA, Context()).labelled.clip_ids == IDS
+    with pytest.raises(ValueError, match="share"):
+        Share(0.0)

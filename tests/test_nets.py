@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from systems.errors import UserError
+from systems.nets.attention import AttentionPooling
 from systems.nets.backbone import Backbone, dense
 from systems.nets.convs import BandPool, Conv, ConvStack, FrequencyNorm
-from systems.nets.recurrent import Recurrent, ReluGru
+from systems.nets.recurrent import Recurrent, ReluGru, last_of, present
 
 
 def _used(network: nn.Module, shape: tuple[int, ...]) -> nn.Module:
@@ -154,3 +155,27 @@ def test_a_backbone_hears_one_channel_in_all_of_its_own() -> None:
 def test_dense_layers_end_without_activation() -> None:
     layers = dense(3, 4, 2, dropout=0.5)
     assert [type(layer).__name__ for layer in layers] == ["Linear", "ReLU", "Dropout", "Linear"]
+
+
+def test_attention_over_exclusive_classes_is_a_mean_of_softmaxes_by_weight() -> None:
+    torch.manual_seed(0)
+    pool = AttentionPooling(4, 3, "classes", exclusive=True)
+    x = torch.randn(2, 5, 4)
+    clip, frames, weights = pool(x)
+    for b in range(2):
+        f = torch.stack([pool.classification(one).softmax(0) for one in x[b]])
+        v = torch.stack([pool.attention(one).softmax(0) for one in x[b]])
+        torch.testing.assert_close(clip[b], (v / v.sum(0) * f).sum(0))
+        torch.testing.assert_close(frames[b], f)
+    assert weights.shape == (2, 5, 3)
+    assert (AttentionPooling(4, 3, "classes")(x)[1].sum(-1) - 1).abs().max() > 0.1
+
+
+def test_absent_frames_are_told_and_the_last_that_is_there_is_taken() -> None:
+    x = torch.arange(24.0).reshape(2, 4, 3)
+    x[0, 2:] = torch.nan
+    filled, lengths = present(x)
+    assert lengths.tolist() == [2, 4]
+    assert not filled[0, 2:].any()
+    assert torch.equal(last_of(filled, lengths), torch.stack([x[0, 1], x[1, 3]]))
+    assert present(torch.full((1, 3, 2), torch.nan))[1].tolist() == [1]

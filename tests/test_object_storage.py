@@ -8,7 +8,6 @@ import pickle
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from bucket import ROOT, Bucket, Proxy, served
-from command import HERE, SEARCH, in_process, soundsweep, wait_until
+from command import HERE, SEARCH, free_port, in_process, soundsweep, wait_until
 from faulted import assert_equal_to, openings
 
 from orchestrator.console.interrupts import Stop
@@ -182,11 +181,6 @@ class Node:
     def kill(self) -> None:
         """Let the node end with all its processes, as a machine that is switched off."""
         kill(self.process)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import SEARCH, on_data, wait_until
+from command import SEARCH, free_port, on_data, wait_until
 from tracked import forget, read_store, snapshot
 
 from orchestrator.runs.files import read_json, write_json
@@ -26,11 +25,6 @@ from orchestrator.tracking.models import LOGGED
 from orchestrator.tracking.sync import sync
 
 pytestmark = pytest.mark.all
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class PostgreSQL:

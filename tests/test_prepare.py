@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from systems import data
-from systems.data.prepare import Kept, Segments, Standardised, Waveforms, prepared
+from systems.data.prepare import Kept, Segments, Standardised, Trimmed, Waveforms, prepared
 from systems.data.store import open_store
 
 RATE = 44_100
@@ -113,3 +113,17 @@ def test_the_index_beside_a_store_is_what_is_made_in_memory(
     assert all(np.array_equal(whole.parts(i)[0], store[i]) for i in ids)
     assert not all(np.array_equal(first.parts(i)[0], store[i]) for i in ids)
     assert prepared(store, None, ids) is store
+
+
+def test_ends_are_trimmed_as_librosa_does_and_the_peak_is_one() -> None:
+    librosa = pytest.importorskip("librosa")
+    clip = sound((0.5, -90), (0.3, -20), (0.5, -90), (0.3, -26), (0.4, -90))
+    for level in (30.0, 60.0):
+        expected, _ = librosa.effects.trim(clip, top_db=level)
+        (plain,) = Trimmed(level, peak=False)(clip, RATE).parts(clip)
+        assert np.array_equal(plain, expected)
+        (part,) = Trimmed(level)(clip, RATE).parts(clip)
+        np.testing.assert_allclose(part, expected / np.abs(expected).max(), rtol=1e-6)
+        assert 1.0 * RATE < len(part) < 1.4 * RATE  # the silence within stays
+    still = np.zeros(4000, np.float32)
+    assert not any(part.any() for part in Trimmed()(still, RATE).parts(still))

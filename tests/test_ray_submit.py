@@ -3,6 +3,7 @@ over ssh on the loopback of a machine of its own; and Ctrl-C at each step."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -30,29 +31,34 @@ ONE = ("--top-k", "1", "--stack", "none")
 LONG = (*TINY, "--max-epochs", "60", "--set", "training.steps_per_epoch=25", "--trials", "2", *ONE)
 
 
+def name(machine: Machine, head: str, workers: str) -> None:
+    """Write into its clone's files what a user would, and make the token."""
+    files = {
+        FILE: {
+            "192.168.1.10": head,
+            "[192.168.1.11, 192.168.1.12]": workers,
+            "ssh_user: sweep": "ssh_user: root",
+            "cluster_name: soundsweep": f"cluster_name: on-{machine.folder.name}-{os.getpid()}",
+        },
+        "cluster/node.sh": {"/shared/runs": str(machine.shared / "runs")},
+    }
+    for file, mine in files.items():
+        text = (machine.clone / file).read_text()
+        for before, after in mine.items():
+            assert before in text
+            text = text.replace(before, after)
+        (machine.clone / file).write_text(text)
+    made = machine.run("bash", "-c", "ray get-auth-token --generate >/dev/null && chmod 600 "
+                       "~/.ray/auth_token")  # fmt: skip
+    assert made.returncode == 0, made.stdout
+
+
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A machine with a clone whose onprem.yaml names it, as its user would write it."""
     machine = Machine(tmp_path_factory.mktemp("machine"))
     try:
-        path = machine.clone / FILE
-        text = path.read_text()
-        mine = {
-            "192.168.1.10": "127.0.0.1",
-            "[192.168.1.11, 192.168.1.12]": "[]",
-            "ssh_user: sweep": "ssh_user: root",
-            "cluster_name: soundsweep": f"cluster_name: on-{os.getpid()}",
-        }
-        for before, after in mine.items():
-            assert before in text
-            text = text.replace(before, after)
-        path.write_text(text)
-        node = machine.clone / "cluster" / "node.sh"
-        assert "/shared/runs" in node.read_text()
-        node.write_text(node.read_text().replace("/shared/runs", str(machine.shared / "runs")))
-        made = machine.run("bash", "-c", "ray get-auth-token --generate >/dev/null && chmod 600 "
-                           "~/.ray/auth_token")  # fmt: skip
-        assert made.returncode == 0, made.stdout
+        name(machine, "127.0.0.1", "[]")
         yield machine
     finally:
         machine.close()
@@ -151,6 +157,7 @@ def test_a_lost_connection_ends_the_run_as_ctrl_c_does(
     submit.hang_up()
     wait_until(lambda: not run.is_driven())
     assert run.results.exists(), "the report so far"
+    assert "the terminal was closed" in run.console_log.read_text()
     assert read_json(run.path / "driver")["heartbeat"] == 0, "it was given up in good order"
 
 
@@ -183,9 +190,33 @@ def test_a_job_goes_through_the_dashboard(cluster: Machine) -> None:
 
 
 def test_down_ends_all_of_it(cluster: Machine) -> None:
-    """The last of this file."""
+    """The last one with this cluster."""
     down = cluster.run("ray", "down", "-y", FILE)
     assert down.returncode == 0, down.stdout[-3000:]
     left = cluster.run("ps", "-eo", "args").stdout
     assert "gcs_server" not in left
     assert "raylet" not in left
+
+
+def test_two_machines_of_ones_own_train_one_sweep(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with contextlib.ExitStack() as ends:
+        head, worker = (Machine(tmp_path_factory.mktemp(one)) for one in ("head", "worker"))
+        ends.callback(head.close)
+        ends.callback(worker.close)
+        mine, theirs = head.wire(worker)
+        name(head, mine, f"[{theirs}]")
+        up = head.run("ray", "up", "-y", FILE)
+        assert up.returncode == 0, up.stdout[-3000:]
+        # More at once than one of them has room for.
+        each = len(os.sched_getaffinity(0))
+        many = ("--trials", str(2 * each), "--concurrency", str(2 * each), *TINY[:-2], *ONE)
+        done = head.run("ray", "submit", FILE, SCRIPT, *on("both"), *many)
+        assert done.returncode == 0, done.stdout[-3000:]
+        run = run_of(head, "both")
+        hosts = {one["host"] for t in run.trials() for one in t.attempts()}
+        told = head.run("bash", "-ic", "ray status").stdout
+        assert len(hosts) == 2, f"{hosts}\n{told}\n{done.stdout}"
+        down = head.run("ray", "down", "-y", FILE)
+        assert down.returncode == 0, down.stdout[-3000:]
+        # `ray down` tells the head alone; the others end when they have missed it for a while.
+        wait_until(lambda: "raylet" not in worker.run("ps", "-eo", "args").stdout)

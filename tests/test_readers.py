@@ -12,6 +12,7 @@ import pytest
 from made_sets import (
     CASES,
     binaural_sofa,
+    birds,
     grafic_scenes,
     rwcp,
     urbansound8k,
@@ -32,7 +33,8 @@ EMBEDDED = ("synthetic", "synthetic_binaural", "synthetic_breath", "synthetic_cl
 ON_DISK = {case.name: case.make for case in CASES}
 # Sets without a test part, or whose sound is rendered of others'.
 OTHERS: dict[str, Callable[[Path], object]] = {
-    "binaural_sofa": binaural_sofa, "grafic_scenes": grafic_scenes, "rwcp": rwcp,
+    "binaural_sofa": binaural_sofa, "dcase2018_task3": birds, "grafic_scenes": grafic_scenes,
+    "rwcp": rwcp,
     "urbansound8k": urbansound8k, "vocal_imitation": vocal_imitation,
 }  # fmt: skip
 

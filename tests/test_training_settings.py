@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,51 @@ def test_one_cycle_is_torchs_step_by_step_and_no_refit_replays_it(tmp_path: Path
     _, resumed = train(training, Context(tmp_path / "cut"), validation=False)
     assert rates(cut) == rates(history)[:3]
     assert all(torch.equal(v, resumed[0][k]) for k, v in states[0].items())
+
+
+@pytest.mark.parametrize("kind", ["triangular", "triangular2", "exp_range"])
+def test_cyclic_rates_are_torchs_and_the_closed_form(kind: Any, tmp_path: Path) -> None:
+    """lr = base + (peak - base) max(0, 1 - x), x = |i / s - 2 c + 1|, c = floor(1 + i / 2s); of an
+    update i, s of them up; the c-th cycle half as high as the last, or by a power of the factor."""
+    base, peak, factor, s = 0.1, 0.9, 0.98, 2 * 4
+    training = replace(
+        BASE, optimiser="sgd", learning_rate=base,
+        schedule=Schedule(kind, factor, every=2, peak=peak),
+    )  # fmt: skip
+    history, states = train(training, Context(tmp_path / "whole"))
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=base)
+    judge = torch.optim.lr_scheduler.CyclicLR(
+        optimiser, base, peak, s, mode=kind, gamma=factor, cycle_momentum=False
+    )
+    expected = []
+    for i in range(1, 8 * 4 + 1):
+        judge.step()
+        cycle = math.floor(1 + i / (2 * s))
+        height = {"triangular": 1.0, "triangular2": 0.5 ** (cycle - 1), "exp_range": factor**i}
+        rate = base + (peak - base) * max(0.0, 1 - abs(i / s - 2 * cycle + 1)) * height[kind]
+        assert optimiser.param_groups[0]["lr"] == pytest.approx(rate)
+        expected += [rate] if i % 4 == 0 else []
+    np.testing.assert_allclose(rates(history), expected)
+    train(training, Context(tmp_path / "cut", last_step=3))
+    _, resumed = train(training, Context(tmp_path / "cut"))
+    assert all(torch.equal(v, resumed[0][k]) for k, v in states[0].items())
+
+
+def test_a_cycle_begins_below_its_peak() -> None:
+    with pytest.raises(ValueError, match="peak"):
+        replace(BASE, schedule=Schedule("triangular", peak=0.5))
+
+
+@pytest.mark.parametrize(("least", "epochs", "best"), [(0.0, 6, 4), (0.05, 5, 4), (0.15, 3, 3)])
+def test_a_gain_that_is_too_small_is_none(
+    least: float, epochs: int, best: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Keras counts: the value to beat is the last one that was a gain: of epochs 4, 3 and 1. The
+    best epoch is kept all the same."""
+    told = iter([0.30, 0.34, 0.42, 0.44, 0.40, 0.40, 0.40, 0.40])
+    monkeypatch.setattr(History, "judge", lambda *arguments: next(told))
+    history, _ = train(replace(BASE, patience=2, least_gain=least))
+    assert (len(history.metrics), history.best_step) == (epochs, best)
 
 
 def test_parts_of_a_network_learn_at_their_own_rates() -> None:

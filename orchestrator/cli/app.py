@@ -40,6 +40,10 @@ Metric = Annotated[
     str | None,
     Option(help="What judges epochs and trials. (default: the search space's, or the data set's)"),
 ]
+Sampler = Annotated[
+    str | None,
+    Option(help="What searches: tpe, or evolution by generations. (default: the search space's)"),
+]
 SkipShared = Annotated[
     bool, Option("--skip-shared", help="Leave labelled clips out that the test part has too.")
 ]
@@ -132,6 +136,7 @@ def run(
         Option(help="Time of the whole run: 2h, 90m, 1h30m; the search ends at a share of it."),
     ] = None,
     metric: Metric = None,
+    sampler: Sampler = None,
     budget: Budget = None,
     max_epochs: MaxEpochs = None,
     set_: Set = None,

@@ -77,10 +77,17 @@ def _search_lines(plan: Plan) -> list[tuple[str, str]]:
             f"{', '.join(stage.learners) or 'none'} over the best {stage.top_k}",
         ),
         *_manner_lines(plan),
+        ("searched by", _sampler_words(plan)),
         ("space", ""),
         *((f"  {p.key}", p.text()) for p in plan.space),
         ("first trial", f"the published point{moved}"),
     ]
+
+
+def _sampler_words(plan: Plan) -> str:
+    if plan.sampler.kind == "tpe":
+        return "tpe"
+    return f"evolution, at most {plan.sampler.limit} genomes in its population"
 
 
 def _manner_lines(plan: Plan) -> list[tuple[str, str]]:

@@ -52,7 +52,7 @@ class Stop:
         self.requested = False
         self.cause: str | None = None
         self._before: dict[int, Any] = {}
-        self._say = say
+        self.say = say
         self._asked: queue.SimpleQueue[int | None] = queue.SimpleQueue()  # a handler may put there
         self._teller: threading.Thread | None = None
 
@@ -68,7 +68,7 @@ class Stop:
                     continue
                 before = signal.signal(number, self._handle)
                 self._before.setdefault(number, before)
-            if self._say is not None and self._teller is None:
+            if self.say is not None and self._teller is None:
                 self._teller = threading.Thread(target=self._tell, name="interrupts", daemon=True)
                 self._teller.start()
         return self
@@ -109,6 +109,6 @@ class Stop:
         self.requested = True
 
     def _tell(self) -> None:
-        assert self._say is not None
         while (number := self._asked.get()) is not None:
-            self._say(WORDS[signal.Signals(number)].format(WHAT))
+            assert self.say is not None
+            self.say(WORDS[signal.Signals(number)].format(WHAT))

@@ -13,12 +13,12 @@ LOOK = 1.0  # seconds between two looks
 
 
 @contextlib.contextmanager
-def looking(look: Callable[[], None]) -> Iterator[None]:
-    """While it is entered a thread of its own calls ``look`` each second."""
+def looking(look: Callable[[], None], every: float = LOOK) -> Iterator[None]:
+    """While it is entered a thread of its own calls ``look``, ``every`` so many seconds."""
     ended = threading.Event()
 
     def go() -> None:
-        while not ended.wait(LOOK):
+        while not ended.wait(every):
             with contextlib.suppress(OSError):  # of a file system that is away for a moment
                 look()
 

@@ -201,15 +201,22 @@ def out_of_fold(
 
 
 def best_place(members: Sequence[Member], plan: Plan) -> int:
-    """The place of the member with the best selected value; of equals the first."""
+    """The place of the member with the best selected value; of equals the first. Scores are set
+    beside scores alone: where a member has none, all are by the metric."""
     sign = 1 if metric(plan.metric).mode == "max" else -1
-    values = [sign * selected_value(member) for member in members]
+    scored = all("score" in _result(member) for member in members)
+    values = [sign * _result(member)["score" if scored else "value"] for member in members]
     return values.index(max(values))
 
 
 def selected_value(member: Member) -> float:
-    """The value that a completed trial was selected by."""
-    return float(read_json(member.run.trial(member.number).result)["value"])
+    """The value that a completed trial was selected by: its score, where it has one."""
+    result = _result(member)
+    return float(result.get("score", result["value"]))
+
+
+def _result(member: Member) -> dict[str, Any]:
+    return dict(read_json(member.run.trial(member.number).result))
 
 
 def view(

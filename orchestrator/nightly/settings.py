@@ -71,6 +71,7 @@ class Study(Model):
     test: bool = False
     since: date | None = None
     metric: str | None = None
+    sampler: str | None = None
     budget: str | float | None = None
     max_epochs: int | None = None
     set: dict[str, Any] = {}

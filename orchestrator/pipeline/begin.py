@@ -72,13 +72,15 @@ def drive(folder: RunDir, plan: Plan, dataset: Dataset, splits: Splits, progress
             full_disk_is_told(folder),
             stoppable(folder.stop_request, stop),
         ):
+            both = Both(progress, log)
+            stop.say = both.say  # what ended a run stands in its directory
             try:
-                log.finished = run_job(folder, dataset, splits, stop, Both(progress, log))
+                log.finished = run_job(folder, dataset, splits, stop, both)
             except Superseded:
                 folder.check_driver()  # tells it
                 raise
             except KeyboardInterrupt:
-                progress.say(f"ended at once; go on with: soundsweep run --resume {folder.address}")
+                both.say(f"ended at once; go on with: soundsweep run --resume {folder.address}")
                 raise
     progress.done(folder, log.finished)
     return log.finished

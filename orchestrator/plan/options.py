@@ -10,6 +10,7 @@ from orchestrator.plan.stage import Final, StageSettings
 from systems import DEFAULT_SYSTEM
 
 PROTOCOLS = ("honest", "paper")
+SAMPLERS = ("tpe", "evolution")
 Purpose = Literal["search", "train", "stack"]
 
 
@@ -22,7 +23,8 @@ class Options:
     the space; ``train`` trains the published point alone, ``trials`` times with seeds of their own,
     each once. ``repeat``: a search without a space: its trials are trainings of the published point
     that differ in their seeds. ``metric``: what judges trials, instead of the space's or the data
-    set's own. ``system`` may be a node, ``PAPER/SYSTEM#VARIANT``.
+    set's own. ``sampler``: ``tpe`` or ``evolution``, instead of the space's.
+    ``system`` may be a node, ``PAPER/SYSTEM#VARIANT``.
     ``protocol_of``: the fusion whose protocol a member takes under ``--protocol paper``.
     """
 
@@ -37,6 +39,7 @@ class Options:
     budget: str | None = None
     max_epochs: int | None = None
     metric: str | None = None
+    sampler: str | None = None
     set: Mapping[str, Any] = field(default_factory=dict)
     space: Mapping[str, str] = field(default_factory=dict)
     concurrency: int | None = None

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """Arguments of the sampler, frozen in the plan: more trials later change none of them."""
+    """Arguments of the sampler, frozen in the plan: more trials later change none of them.
+
+    ``kind``: Optuna's ``tpe``, or the ``evolution`` (:mod:`search_spaces.evolution`), of whose
+    population ``limit`` is the limit.
+    """
 
     seed: int
     n_startup_trials: int
+    kind: Literal["tpe", "evolution"] = "tpe"
+    limit: int = 0
 
 
 @dataclass(frozen=True)

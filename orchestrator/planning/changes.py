@@ -70,7 +70,7 @@ def _planned(plan: Plan, option: str) -> Any:
     stage = plan.stage
     asked = {"budget": plan.budget.text, "stack": ",".join(stage.learners) or "none",
              "top_k": stage.top_k, "final": stage.final, "by_fold": stage.by_fold,
-             "stage_trials": stage.trials,
+             "stage_trials": stage.trials, "sampler": plan.sampler.kind,
              "cpus_per_trial": r.cpus, "gpus_per_trial": r.gpus, "workers_per_trial": r.workers,
              "max_epochs": caps[0] if caps else None}  # fmt: skip
     return asked.get(option, getattr(plan, option, "its own"))

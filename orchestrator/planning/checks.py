@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from orchestrator.plan.options import PROTOCOLS, Options
+from orchestrator.plan.options import PROTOCOLS, SAMPLERS, Options
 from orchestrator.plan.plan import IN_PROCESS, Plan
 from orchestrator.plan.stage import FINALS
 from search_spaces import SearchSpace
@@ -128,6 +128,8 @@ def check_options(options: Options, trials: int) -> None:
             f"--gpus-per-trial takes a fraction of one GPU or whole ones, not "
             f"{options.gpus_per_trial:g}."
         )
+    if options.sampler not in (None, *SAMPLERS):
+        raise unknown("sampler", str(options.sampler), SAMPLERS)
     check_stage(options.name, options.protocol, options.final, options.stage_trials)
 
 

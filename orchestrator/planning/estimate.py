@@ -16,6 +16,7 @@ from orchestrator.planning.sound import stored_clips, stored_inputs
 from systems.context import Context
 from systems.data.dataset import SEARCHED, ClipSet, Dataset
 from systems.data.splits import Splits, TrainingData, training_data
+from systems.data.store import BYTES, COUNT
 from systems.machine import cores
 from systems.sounds import heard_by, open_sounds
 from systems.training.probe import Probe
@@ -62,8 +63,13 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
     seconds = {clip.clip_id: clip.duration for clip in dataset.clips}
     stored = {*stored_clips(plan, dataset, splits)}
     asked, clips = stored_inputs(plan).values(), [c for c in dataset.clips if c.clip_id in stored]
-    length = {  # s of sound by rate
-        one.rate: sum(seconds[i] for i in heard_by(one, asked, clips)) for one in asked
+    stores = {  # what each holds: channels, how often, s of sound
+        (one.rate, one.channels, one.track): (
+            COUNT[one.channels],
+            max(other.stored for other in asked if other.rate == one.rate),
+            sum(seconds[i] for i in heard_by(one, asked, clips)),
+        )
+        for one in asked
     }
     tested = sum(clip.duration for clip in dataset.test_clips())
     rate = decoding / max(sum(seconds[i] for i in ids), 1e-9)
@@ -73,7 +79,7 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
         steps * probe.step + len(fold.validation) * probe.validation_per_clip
     )
     search, following = _search(plan, training), _following(plan, training)
-    store_seconds = rate * sum(length.values()) / cores()
+    store_seconds = rate * sum(s for *_, s in stores.values()) / cores()
     return Estimate(
         device=_device_name(device),
         step=probe.step,
@@ -82,7 +88,7 @@ def estimate(plan: Plan, dataset: Dataset, splits: Splits) -> Estimate | None:
         search=search,
         whole=tuple(store_seconds + part + following for part in search),  # type: ignore[arg-type]
         memory=_memory(device),
-        store_bytes=round(4 * sum(hertz * one for hertz, one in length.items())),
+        store_bytes=round(sum(BYTES * k[0] * c * n * s for k, (c, n, s) in stores.items())),
         run_bytes=_run_bytes(plan, probe, len(fold.validation), tested),
     )
 

@@ -140,7 +140,8 @@ def ranked(members: Sequence[MemberRef]) -> list[MemberRef]:
             raise UserError(
                 f"trial {ref.trial} of the run {ref.run} is not there any more: no {path}."
             )
-        return sign * float(read_json(path)["value"])
+        result = read_json(path)
+        return sign * float(result.get("score", result["value"]))
 
     return sorted(members, key=value)
 

@@ -35,6 +35,7 @@ from orchestrator.planning.lengths import check_lengths
 from orchestrator.planning.sound import stored_inputs
 from orchestrator.search.capacity import Capacity, capacity, check_fits
 from search_spaces import SearchSpace
+from search_spaces.evolution import limit_of
 from systems import config as configs
 from systems import data, registry
 from systems.budget import make_budget
@@ -92,6 +93,7 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
     searching = options.purpose == "search"
     if not searching or options.repeat:
         space = replace(space, parameters=())
+    sampler = _sampler(space, options.seed, trials)
     plan = Plan(
         name=options.name or _run_name(entry.paper, name),
         run_id=uuid.uuid4().hex,
@@ -116,8 +118,8 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
         scaled=budget.scaled(entry.published_config(name)),
         trials=trials,
         seed=options.seed,
-        sampler=SamplerSettings(options.seed, max(3, min(10, trials // 4))),
-        halving=_halving(entry, epochs) if searching and not options.repeat else None,
+        sampler=sampler,
+        halving=_halving(entry, epochs, sampler) if searching and not options.repeat else None,
         resources=resources,
         place=there.in_words(),
         stage=replace(
@@ -235,6 +237,8 @@ def _space(
     space = search_spaces.load(entry.address, entry.config, dataset.name, _own_metric(dataset))
     if options.metric is not None:
         space = replace(space, metric=options.metric, mode=metric(options.metric).mode)
+    if options.sampler is not None:
+        space = replace(space, sampler=options.sampler)
     changed = [search_spaces.parse_parameter(f"{k}={text}") for k, text in options.space.items()]
     for parameter in changed:
         value = configs.get(config, parameter.key)
@@ -246,8 +250,24 @@ def _space(
     return space.with_parameters(changed).without(set_keys | switched_off)
 
 
-def _halving(entry: registry.Entry, epochs: int) -> HalvingSettings | None:
-    if not entry.traits.comparable_steps or epochs < 4:
+def _sampler(space: SearchSpace, seed: int, trials: int) -> SamplerSettings:
+    """What searches a space, for so many trials."""
+    startup = max(3, min(10, trials // 4))
+    if not space.parameters or space.sampler == "tpe":
+        return SamplerSettings(seed, startup)
+    if space.mode == "min":
+        raise UserError(
+            f"--sampler evolution gives trials that fail the score 0: of {space.metric} less is "
+            "better. Search by another --metric, or with --sampler tpe."
+        )
+    return SamplerSettings(seed, startup, "evolution", limit_of(trials))
+
+
+def _halving(
+    entry: registry.Entry, epochs: int, sampler: SamplerSettings
+) -> HalvingSettings | None:
+    """The pruner; none of an evolution, to whom a trial that was stopped has no score."""
+    if not entry.traits.comparable_steps or epochs < 4 or sampler.kind == "evolution":
         return None
     # Macro F1 is zero for the first epochs of nearly every training: no judgement before the sixth.
     first = min(max(6, math.ceil(epochs / 9)), math.ceil(epochs / 3))

@@ -22,6 +22,7 @@ from orchestrator.report.tables import (
     class_comparison,
     correlations,
     decoders,
+    generations,
     is_finite,
     is_stack,
     is_training,
@@ -119,6 +120,8 @@ def page(results: Mapping[str, Any], plots: Plots, sounds: Sequence[str | None])
         trivial=results.get("trivial"),
         best=best["number"] if best else None,
         keys=parameter_keys(results),
+        generations=generations(results),
+        objective=run.get("objective"),
         value_axis=_axis(_board_bounds(board, results.get("trivial"))),
         stack_axis=_axis([0.0, *filter(is_finite, (x["versus_best"][k] for x in results["stack"]
                                                    for k in ("low", "high")))]),

@@ -15,7 +15,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from orchestrator.report.tables import Row, completed, is_completed
+from orchestrator.report.tables import Row, completed, is_completed, worth
 from search_spaces import parse_parameter
 from systems.errors import UserError
 
@@ -76,7 +76,7 @@ def importances(results: Mapping[str, Any]) -> tuple[list[Row] | None, str | Non
 
 
 def _why_none(results: Mapping[str, Any], found: Searched) -> str | None:
-    values = [trial["value"] for trial in completed(results)]
+    values = [worth(trial) for trial in completed(results)]
     if not results["run"]["space"]:
         return "nothing was searched"
     if len(values) < LEAST_TRIALS:
@@ -117,9 +117,7 @@ def _trial(trial: Row, ranges: Mapping[str, BaseDistribution]) -> optuna.trial.F
     for key, distribution in ranges.items():
         if isinstance(distribution, CategoricalDistribution):
             params[key] = _choice(params[key], distribution)
-    return optuna.trial.create_trial(
-        value=trial["value"], params=params, distributions=dict(ranges)
-    )
+    return optuna.trial.create_trial(value=worth(trial), params=params, distributions=dict(ranges))
 
 
 def _choice(value: Any, distribution: CategoricalDistribution) -> Any:

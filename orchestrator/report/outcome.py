@@ -22,6 +22,7 @@ from orchestrator.report.words import (
     lower_is_better,
     metric_name,
     number,
+    ranked_by,
     signed_interval,
 )
 
@@ -37,9 +38,9 @@ def outcome(results: Mapping[str, Any]) -> str:
         return f"{_training_outcome(results, best)} {_test_outcome(results)}"
     done = sum(trial["state"] == "complete" for trial in results["trials"])
     first = (
-        f"Trial {best['number']} has the best validation "
-        f"{metric_name(results, results['run']['metric'])} of {count(done, 'completed trial')}: "
-        f"{_value(best)}{' (the published point)' if best['published'] else ''}."
+        f"Trial {best['number']} has the best validation {ranked_by(results)} of "
+        f"{count(done, 'completed trial')}: {_worth(results, best)}"
+        f"{' (the published point)' if best['published'] else ''}."
     )
     return f"{first} {_test_outcome(results)} {_stack_outcome(results)}"
 
@@ -62,6 +63,13 @@ def _members_outcome(results: Mapping[str, Any]) -> str:
 def _value(trial: Row) -> str:
     low, high = trial["interval"] or (None, None)
     return interval({"value": trial["value"], "low": low, "high": high})
+
+
+def _worth(results: Mapping[str, Any], trial: Row) -> str:
+    if not results["run"].get("objective"):
+        return _value(trial)
+    metric = metric_name(results, results["run"]["metric"])
+    return f"{number(trial['score'])}, with {metric} {_value(trial)}"
 
 
 def _training_outcome(results: Mapping[str, Any], best: Row) -> str:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from orchestrator.report.figures import THEME, Image, render, whole_numbers
+from orchestrator.report.lineage_plots import draw_lineage
 from orchestrator.report.relevance_plots import draw_relevance
 from orchestrator.report.search_plots import SearchPlots, draw_search
 from orchestrator.report.series_plots import series_picture
@@ -41,6 +42,7 @@ class Plots:
     classes: Image | None
     examples: tuple[Image, ...]
     relevance: Image | None = None
+    lineage: Image | None = None
 
 
 def draw(results: Mapping[str, Any], folder: Path) -> Plots:
@@ -58,6 +60,7 @@ def draw(results: Mapping[str, Any], folder: Path) -> Plots:
             for i, example in enumerate(examples, start=1)
         ),
         draw_relevance(results, folder / "frequency_relevance.png"),
+        draw_lineage(results, folder / "lineage.png"),
     )
 
 

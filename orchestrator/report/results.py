@@ -14,6 +14,7 @@ from orchestrator.report.published import paper_rows
 from orchestrator.report.tables import scored_parts
 from orchestrator.runs.files import best_line, read_json, read_lines, write_json
 from orchestrator.runs.rundir import RunDir, TrialDir
+from orchestrator.search.evolving import LINEAGE
 from orchestrator.search.study import Search, TrialState, cause_of, state_name
 from orchestrator.stacking.judging import LEVEL, Judgement
 from orchestrator.stacking.stage import refused
@@ -159,18 +160,22 @@ def trial_rows(run: RunDir) -> list[dict[str, Any]]:
 def _trial_row(trial: TrialDir, frozen: Any, plan: Plan) -> dict[str, Any]:
     lines = [line for line in trial.read_metrics() if line["fold"] == 0]
     best = best_line(lines, plan.metric, plan.mode)
+    result = read_json(trial.result) if trial.result.exists() else {}
+    value = frozen.value if frozen.value is not None else best and best[plan.metric]
     return {
         "number": frozen.number,
         "state": state_name(frozen),
         "published": bool(frozen.user_attrs.get("published")),
         "params": frozen.params,
-        "value": frozen.value if frozen.value is not None else best and best[plan.metric],
-        "interval": read_json(trial.result).get("interval") if trial.result.exists() else None,
+        "value": result["value"] if "score" in result else value,
+        "score": result.get("score"),
+        "interval": result.get("interval"),
         "best_step": best and best["step"],
         "steps": lines[-1]["step"] if lines else 0,
         "seconds": sum(line["seconds"] for line in trial.read_metrics()),
         "attempts": len(trial.attempts()),
         "cause": cause_of(frozen),
+        "lineage": frozen.user_attrs.get(LINEAGE),
         "curve": lines,
     }
 
@@ -188,6 +193,7 @@ def _about(plan: Plan) -> dict[str, Any]:
         "set": _changed(plan),
         "budget": plan.budget.text,
         "summary": entry.summary,
+        "objective": entry.objective.words if entry.objective else None,
         "published_dataset": entry.dataset,
         "published_clips": dict(card(entry.dataset).clips),
         "member_runs": _member_runs(plan),

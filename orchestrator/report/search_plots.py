@@ -20,9 +20,10 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from orchestrator.report.figures import THEME, Image, render, whole_numbers
 from orchestrator.report.importance import Searched, searched
 from orchestrator.report.tables import Row, completed
-from orchestrator.report.words import count, metric_name, number, setting
+from orchestrator.report.words import count, number, ranked_by, setting
 
 SLICES_A_ROW = 4
+MOST_PARALLEL = 10  # parameters that parallel coordinates show: the most important ones
 LEAST_TRIALS = 2  # completed, to see a difference
 COLOURS = LinearSegmentedColormap.from_list("", [THEME.series[0], THEME.accent])
 
@@ -31,13 +32,15 @@ COLOURS = LinearSegmentedColormap.from_list("", [THEME.series[0], THEME.accent])
 class SearchPlots:
     """Figures of the search; none where there are too few completed trials.
 
-    ``left_out``: searched parameters that are in none of them.
+    ``left_out``: searched parameters that are in none of them; ``most``: how many parallel
+    coordinates show, where these are not all, else 0.
     """
 
     importance: Image | None
     slices: tuple[Image, ...]
     parallel: Image | None
     left_out: tuple[str, ...]
+    most: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,7 @@ def draw_search(results: Mapping[str, Any], folder: Path) -> SearchPlots:
     found = searched(results)
     if len(completed(results)) < LEAST_TRIALS or not found.keys:
         return SearchPlots(None, (), None, ())
-    name = metric_name(results, results["run"]["metric"])
-    metric = Column(name, np.array([trial.value for trial in found.done()]))
+    metric = Column(ranked_by(results), np.array([trial.value for trial in found.done()]))
     columns = [_column(key, found) for key in found.keys]
     a_row = math.ceil(len(columns) / math.ceil(len(columns) / SLICES_A_ROW))
     rows = [columns[i : i + a_row] for i in range(0, len(columns), a_row)]
@@ -77,9 +79,18 @@ def draw_search(results: Mapping[str, Any], folder: Path) -> SearchPlots:
             _slices(found, row, metric, folder / f"slices_{i}.png")
             for i, row in enumerate(rows, start=1)
         ),
-        _parallel(results, found, [metric, *columns], folder / "parallel_coordinates.png"),
+        _parallel(
+            results, found, [metric, *_first(columns, results)], folder / "parallel_coordinates.png"
+        ),
         found.left_out,
+        MOST_PARALLEL if len(columns) > MOST_PARALLEL else 0,
     )
+
+
+def _first(columns: Sequence[Column], results: Mapping[str, Any]) -> list[Column]:
+    """The columns that fit beside each other, in their order."""
+    ranked = [row["key"] for row in results["importance"] or ()] or [one.label for one in columns]
+    return [one for one in columns if one.label in ranked[:MOST_PARALLEL]]
 
 
 def _column(key: str, found: Searched) -> Column:
@@ -163,10 +174,11 @@ def _parallel(
     results: Mapping[str, Any], found: Searched, columns: Sequence[Column], path: Path
 ) -> Image:
     best, metric = found.study.best_trial, columns[0]
-    at = ", ".join(f"{key} {setting(value)}" for key, value in best.params.items())
+    keys = [column.label for column in columns[1:]]
+    at = ", ".join(f"{key} {setting(best.params[key])}" for key in keys)
     alt = (
         f"A line for each of {count(len(metric.values), 'completed trial')} through its "
-        f"{metric.label} and its values of {', '.join(found.keys)}. "
+        f"{metric.label} and its values of {', '.join(keys)}. "
         f"The best, trial {best.number}: {metric.label} {number(best.value)}, {at}."
     )
     upwards = results["run"]["mode"] == "max"

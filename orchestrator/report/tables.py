@@ -17,6 +17,7 @@ def tables(results: Mapping[str, Any]) -> dict[str, Table]:
     return {
         "leaderboard": _with_trivial(leaderboard(results), results),
         "correlations": _correlation_table(results),
+        "lineage": _lineage_table(results),
         "stack": _stack_table(results),
         "test": _test_table(results),
         "seeds": _seed_table(results),
@@ -35,6 +36,7 @@ def leaderboard(results: Mapping[str, Any]) -> Table:
     keys = parameter_keys(results)
     columns = ["rank", "trial", "state", "published", "value", "low", "high", "best_step", "steps",
                "seconds", "attempts", "cause"]  # fmt: skip
+    own = ["score"] if results["run"].get("objective") else []
     rank, rows = 0, []
     for trial in trials:
         rank += trial["state"] == "complete"
@@ -43,9 +45,10 @@ def leaderboard(results: Mapping[str, Any]) -> Table:
             {key: trial[key] for key in columns[2:5] + columns[7:]}
             | {"rank": rank if trial["state"] == "complete" else None, "trial": trial["number"],
                "low": low, "high": high}
+            | {key: trial[key] for key in own}
             | {f"params.{key}": trial["params"].get(key) for key in keys}
         )  # fmt: skip
-    return columns + [f"params.{key}" for key in keys], rows
+    return columns + own + [f"params.{key}" for key in keys], rows
 
 
 def _with_trivial(table: Table, results: Mapping[str, Any]) -> Table:
@@ -58,12 +61,43 @@ def _with_trivial(table: Table, results: Mapping[str, Any]) -> Table:
 
 
 def ranked(results: Mapping[str, Any]) -> list[Row]:
-    """The trials, best value first."""
+    """The trials, best first."""
     sign = direction(results)
     return sorted(
         results["trials"],
-        key=lambda t: (not is_finite(t["value"]), -sign * (t["value"] or 0.0), t["number"]),
+        key=lambda t: (not is_finite(worth(t)), -sign * (worth(t) or 0.0), t["number"]),
     )
+
+
+def worth(trial: Row) -> Any:
+    """What a trial is ranked by: its score where the system has an objective of its own."""
+    score = trial.get("score")
+    return trial["value"] if score is None else score
+
+
+def _lineage_table(results: Mapping[str, Any]) -> Table:
+    """Of an evolution each genome: its generation, parents, own chances, and score."""
+    columns = ["trial", "generation", "by", "parents", "score", "state", "crossover", "mutation"]
+    rows = [
+        {**told, "parents": " ".join(map(str, told["parents"])), "trial": trial["number"],
+         "score": worth(trial) if is_completed(trial) else 0.0, "state": trial["state"]}
+        for trial in results["trials"] if (told := trial.get("lineage"))
+    ]  # fmt: skip
+    return columns, rows
+
+
+def generations(results: Mapping[str, Any]) -> list[Row]:
+    """Of an evolution each generation: how many were born, their best and mean score, and the best
+    so far; trials that still run are left out."""
+    rows = [row for row in _lineage_table(results)[1] if row["state"] != "running"]
+    found: list[Row] = []
+    for number in sorted({row["generation"] for row in rows}):
+        scores = [row["score"] for row in rows if row["generation"] == number]
+        best = max(scores, default=0.0)
+        so_far = max(best, found[-1]["so_far"]) if found else best
+        found.append({"generation": number, "born": len(scores), "best": best,
+                      "mean": statistics.fmean(scores), "so_far": so_far})  # fmt: skip
+    return found
 
 
 def is_completed(trial: Row) -> bool:

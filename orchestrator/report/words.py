@@ -123,6 +123,15 @@ def probability(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def ranked_by(results: Mapping[str, Any]) -> str:
+    """What trials are ranked by, in words: the metric, or the score of a system's own objective."""
+    return (
+        "score"
+        if results["run"].get("objective")
+        else metric_name(results, results["run"]["metric"])
+    )
+
+
 def metric_name(results: Mapping[str, Any], name: str) -> str:
     """A metric's name in words."""
     about = results["metrics"].get(name)

@@ -138,8 +138,8 @@ def of_cluster() -> Capacity:
     place = f"the cluster at {address}"
     file = _autoscaler_file(address)
     if file is not None:
-        kinds, most = _kinds(file)
-        return Capacity(place, nodes, kinds, most)
+        kinds, most, unknown = _kinds(file)
+        return Capacity(place, nodes, kinds, most, is_open=unknown and len(nodes) <= most)
     return Capacity(place, nodes, is_open=_starts_nodes(address))
 
 
@@ -165,8 +165,9 @@ def _autoscaler_file(address: str) -> Path | None:
     return None
 
 
-def _kinds(file: Path) -> tuple[tuple[tuple[Node, int], ...], int]:
-    """The kinds of nodes that an autoscaler starts, and how many it may start in all.
+def _kinds(file: Path) -> tuple[tuple[tuple[Node, int], ...], int, bool]:
+    """The kinds of nodes that an autoscaler starts, how many it may start in all, and whether there
+    are some of which the file does not say what they have, as machines of one's own.
 
     Raises:
         UserError: the file is none of an autoscaler.
@@ -177,13 +178,14 @@ def _kinds(file: Path) -> tuple[tuple[tuple[Node, int], ...], int]:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
         most = int(config.get("max_workers", 0))
         head = config.get("head_node_type")
-        kinds = tuple(
-            (_node(about["resources"]), int(about.get("max_workers", 0 if name == head else most)))
+        kinds = {
+            name: (about["resources"], int(about.get("max_workers", 0 if name == head else most)))
             for name, about in config["available_node_types"].items()
-        )
+        }
+        known = tuple((_node(r), count) for r, count in kinds.values() if count > 0 and r)
     except (OSError, KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise UserError(f"{file} is no autoscaler's configuration: {error}.") from error
-    return tuple((node, count) for node, count in kinds if count > 0), most
+    return known, most, any(count > 0 and not r for r, count in kinds.values())
 
 
 def _node(resources: Mapping[str, float]) -> Node:

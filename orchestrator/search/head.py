@@ -11,10 +11,10 @@ import contextlib
 import os
 import socket
 import sys
-import threading
 import time
 from collections.abc import Iterator
 
+from orchestrator.console.request import looking
 from orchestrator.plan.plan import IN_PROCESS
 
 LOOK = 2.0  # seconds between two looks
@@ -33,29 +33,30 @@ def watched_head(ray_address: str | None, run: str) -> Iterator[None]:
     if cluster_at(ray_address) is None:
         yield
         return
-    over = threading.Event()
-    threading.Thread(target=_watch, args=(run, over), name="head", daemon=True).start()
-    try:
+    with looking(_Head(run).look, LOOK):
         yield
-    finally:
-        over.set()
 
 
-def _watch(run: str, over: threading.Event) -> None:
-    import ray
+class _Head:
+    """When the head answered last."""
 
-    answered, address = time.monotonic(), ""
-    while not over.wait(LOOK):
-        if not address and ray.is_initialized():
-            address = ray.get_runtime_context().gcs_address
-        if not address or answers(address):
-            answered = time.monotonic()
-        elif time.monotonic() - answered > LOST:
+    def __init__(self, run: str) -> None:
+        self.run, self.answered, self.address = run, time.monotonic(), ""
+
+    def look(self) -> None:
+        """End this process where the head is lost."""
+        import ray
+
+        if not self.address and ray.is_initialized():
+            self.address = ray.get_runtime_context().gcs_address
+        if not self.address or answers(self.address):
+            self.answered = time.monotonic()
+        elif time.monotonic() - self.answered > LOST:
             sys.stdout.flush()
             print(
-                f"error: the cluster's head at {address} has not answered for {LOST:g} s. What is "
-                f"done is kept. Once a cluster is there: soundsweep run --resume {run} "
-                "--ray-address HOST:PORT",
+                f"error: the cluster's head at {self.address} has not answered for {LOST:g} s. "
+                "What is done is kept. Once a cluster is there: soundsweep run --resume "
+                f"{self.run} --ray-address HOST:PORT",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
             os._exit(2)  # an orderly end would wait for the head

@@ -22,6 +22,7 @@ from ray.tune.search import Searcher
 
 from orchestrator.plan.plan import Resources
 from orchestrator.runs.files import disk_is_full
+from orchestrator.search.actors import memory_is_a_loss
 from orchestrator.search.last_words import last_words
 from orchestrator.search.places import Places
 from orchestrator.search.ray_session import start_ray
@@ -44,7 +45,7 @@ class StudySearcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         self.referee.stop.install()  # Tune always puts a handler of its own for SIGUSR1 there
-        if len(self._number) >= self.places.count():
+        if len(self._number) >= self.places.count() or self.referee.waits():
             return None  # not now
         found = self.referee.next()
         if found is None:
@@ -202,7 +203,8 @@ def execute(
         ),
     )
     try:
-        tuner.fit()
+        with memory_is_a_loss():
+            tuner.fit()
     except TuneError as error:
         raise _cause(error, path) from error
     finally:

@@ -50,12 +50,23 @@ class Referee:
             return None
         if self._left_running:
             number, params = self.search.adopt(self._left_running.pop(0))
-        elif self.search.asked() < self.total:
+        elif self.search.asked() < self.total and not self.waits():
             number, params = self.search.ask()
         else:
             return None
         self.progress.queued(number)
         return number, params
+
+    def waits(self) -> bool:
+        """Whether there will be a next trial once some of those that run have ended.
+
+        If all that run have failed and are held, they end here: nothing else would end them.
+        """
+        if self.stop.requested or self._left_running or self.search.asked() >= self.total:
+            return False
+        if self.search.waits() and set(self.search.running()) <= set(self.held):
+            self.release()
+        return self.search.waits() and not is_over(self.search, self.clock)
 
     def begins(self, number: int) -> None:
         """A process begins to work on a trial."""
@@ -102,8 +113,9 @@ class Referee:
         if "gpu_memory" in result:
             self._propose(result["gpu_memory"])
         if result["outcome"] == "complete":
-            self.search.complete(number, result["value"])
-            self.progress.ended(number, "complete", f"value {result['value']:.4f}")
+            self.search.complete(number, result.get("score", result["value"]))
+            score = f", score {result['score']:.4f}" if "score" in result else ""
+            self.progress.ended(number, "complete", f"value {result['value']:.4f}{score}")
         elif result["outcome"] == "diverged":
             self.search.diverge(number, result["cause"])
             self.progress.ended(number, "diverged", result["cause"])

@@ -16,10 +16,12 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from orchestrator.plan.search import HalvingSettings, SamplerSettings
+from orchestrator.search.evolving import LINEAGE, Given, individual
 from orchestrator.search.halving import Halving
 from orchestrator.search.journal import Journal
 from orchestrator.search.states import STUDY_NAME, cause_of, state_name
 from search_spaces import SearchSpace
+from search_spaces.evolution import Child, Evolution
 from systems.context import seed_of
 
 __all__ = ["HalvingSettings", "SamplerSettings", "Search", "TrialState", "cause_of", "state_name"]
@@ -46,6 +48,9 @@ class Search:
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self.space = space
         self.sampler = sampler
+        self.evolution = None
+        if sampler.kind == "evolution":
+            self.evolution = Evolution(space, sampler.limit, sampler.seed, published)
         self.journal = Journal(path, read_only=read_only, may_append=may_append)
         storage: BaseStorage = JournalStorage(self.journal)
         empty = not list(self.journal.read_logs(0))
@@ -79,16 +84,32 @@ class Search:
         return [trial.number for trial in self.trials() if trial.state == TrialState.RUNNING]
 
     def ask(self) -> tuple[int, dict[str, Any]]:
-        """The next trial: its number and parameters."""
-        self.study.sampler = self._sampler(self.asked())
-        trial = self.study.ask()
-        return trial.number, self.space.suggest(_Seeded(self, trial))
+        """The next trial: its number and parameters. Not while it :meth:`waits`."""
+        return self._drawn(self.asked(), lambda: self.study.ask())
 
     def adopt(self, number: int) -> tuple[int, dict[str, Any]]:
         """A trial that an earlier driver left running; what it had not drawn yet is drawn now."""
-        self.study.sampler = self._sampler(number)
-        trial = Trial(self.study, self._id(number))
-        return number, self.space.suggest(_Seeded(self, trial))
+        return self._drawn(number, lambda: Trial(self.study, self._id(number)))
+
+    def waits(self) -> bool:
+        """Whether what comes next depends on trials that are still running."""
+        return self.evolution is not None and self._child(self.asked()) is None
+
+    def _drawn(self, number: int, begin: Callable[[], Trial]) -> tuple[int, dict[str, Any]]:
+        if self.evolution is None:
+            self.study.sampler = self._sampler(number)
+            return number, self.space.suggest(_Seeded(self, begin()))
+        child = self._child(number)
+        assert child is not None
+        self.study.sampler = Given(child.genome)
+        trial = begin()
+        self._note(number, LINEAGE, child.lineage())
+        return number, self.space.suggest(trial)
+
+    def _child(self, number: int) -> Child | None:
+        assert self.evolution is not None
+        before = [individual(trial) for trial in self.trials()[:number]]
+        return self.evolution.child(before, number)
 
     def report(self, number: int, step: int, value: float) -> bool:
         """Note the best value so far at a step, and say whether the trial is to be stopped.
@@ -140,7 +161,7 @@ class Search:
     def _is_running(self, number: int) -> bool:
         return self.trials()[number].state == TrialState.RUNNING
 
-    def _note(self, number: int, key: str, value: str) -> None:
+    def _note(self, number: int, key: str, value: Any) -> None:
         self.study._storage.set_trial_user_attr(self._id(number), key, value)
 
     def _id(self, number: int) -> int:

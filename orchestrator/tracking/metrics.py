@@ -24,10 +24,10 @@ def search_metrics(plan: Plan, trials: Sequence[Trial]) -> dict[str, float]:
     }
     sign = 1 if plan.mode == "max" else -1
     done = [t for t in trials if t.state == "complete" and t.value is not None]
-    best = max(done, key=lambda t: (sign * (t.value or 0.0), -t.frozen.number), default=None)
+    best = max(done, key=lambda t: (sign * (t.score or 0.0), -t.frozen.number), default=None)
     if best is None or best.value is None:
         return dict(counts)
-    return {**counts, metric_name(plan.metric): best.value, OBJECTIVE: best.value,
+    return {**counts, metric_name(plan.metric): best.value, OBJECTIVE: best.score or best.value,
             "search/best_trial": best.frozen.number}  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def whole_cost(plan: Plan, trials: Iterable[Trial], results: Mapping[str, Any]) 
 def trial_metrics(plan: Plan, trial: Trial, results: Mapping[str, Any]) -> dict[str, float]:
     """What the search knows of a trial; the interval is the report's, if that has the same."""
     name = metric_name(plan.metric)
-    found: dict[str, Any] = {name: trial.value, OBJECTIVE: trial.value,
+    found: dict[str, Any] = {name: trial.value, OBJECTIVE: trial.score,
                              "search/best_step": trial.best_step}  # fmt: skip
     if trial.state not in ("running", "interrupted"):
         found |= cost(plan, [trial])

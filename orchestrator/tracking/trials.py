@@ -8,14 +8,15 @@ from datetime import datetime
 from typing import Any
 
 from orchestrator.plan.plan import Plan
-from orchestrator.runs.files import best_line
+from orchestrator.runs.files import best_line, read_json
 from orchestrator.runs.rundir import RunDir, TrialDir
 from orchestrator.search.study import Search, TrialState, state_name
 
 
 @dataclass
 class Trial:
-    """A trial as study and directory have it."""
+    """A trial as study and directory have it. ``value``: of the run's metric; ``score``: what it is
+    ranked by, another number where the system has an objective of its own."""
 
     frozen: Any
     lines: list[dict[str, Any]]
@@ -24,6 +25,7 @@ class Trial:
     start: int | None
     end: int | None
     value: float | None
+    score: float | None
     best_step: int | None
     seconds: float
 
@@ -48,6 +50,9 @@ def _trial(folder: TrialDir, frozen: Any, plan: Plan, driving: bool) -> Trial:
     best = best_line(scored, plan.metric, plan.mode)
     state = state_name(frozen)
     start, end = _times(frozen, lines, attempts)
+    result = read_json(folder.result) if folder.result.exists() else {}
+    value = best[plan.metric] if frozen.value is None and best else frozen.value
+    score, value = (frozen.value, result["value"]) if "score" in result else (value, value)
     return Trial(
         frozen=frozen,
         lines=lines,
@@ -55,7 +60,8 @@ def _trial(folder: TrialDir, frozen: Any, plan: Plan, driving: bool) -> Trial:
         state="interrupted" if state == "running" and not driving else state,
         start=start,
         end=end,
-        value=best[plan.metric] if frozen.value is None and best else frozen.value,
+        value=value,
+        score=score,
         best_step=best["step"] if best else None,
         seconds=sum(line.get("seconds", 0.0) for line in lines),
     )

@@ -12,6 +12,7 @@ from orchestrator.plan.plan import Plan
 from orchestrator.runs.files import read_json
 from orchestrator.runs.learner_dir import LearnerDir
 from orchestrator.runs.rundir import RunDir
+from orchestrator.search.evolving import LINEAGE
 from orchestrator.search.study import cause_of
 from orchestrator.tracking.about import (
     device_tag,
@@ -186,7 +187,9 @@ def _trial_view(
         "published": bool(trial.frozen.user_attrs.get("published")),
         "member": number in places,
         "cause": cause_of(trial.frozen),
-    }
+        **{f"lineage.{key}": value
+           for key, value in trial.frozen.user_attrs.get(LINEAGE, {}).items()},
+    }  # fmt: skip
     return View(
         key=("trial", str(number)),
         name=f"{label(plan)} trial {number:05d}",

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import socket
+import statistics
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from orchestrator.plan.plan import Plan
+from orchestrator.plan.plan import Plan, steps_of
 from orchestrator.runs.files import best_line, disk_is_full, read_json, write_json
 from orchestrator.runs.rundir import TrialDir
 from orchestrator.training.crossed import crossed_scores
@@ -53,9 +54,10 @@ def run_trial_there(
 def run_trial(job: Job, number: int, params: dict[str, Any], report: Report) -> dict[str, Any]:
     """Train one configuration on the folds that the search scores, and return its outcome.
 
-    The outcome is ``complete`` with the value, ``diverged`` with the cause, or ``failed`` with the
-    error; it is also in the trial's ``result.json``. Every exception ends in one of them, but for a
-    disk that is full: ``halted`` with the cause, after which the trial is as a kill leaves it.
+    The outcome is ``complete`` with the value (and the score, where the system has an objective of
+    its own), ``diverged`` with the cause, or ``failed`` with the error; it is also in the trial's
+    ``result.json``. Every exception ends in one of them, but for a disk that is full: ``halted``
+    with the cause, after which the trial is as a kill leaves it.
     """
     trial = job.trial(number)
     if not job.is_seen():  # nothing may be written: it would lie where nobody looks
@@ -130,8 +132,15 @@ def _train_folds(
         counts.append(of_fold[counting])
         groups += [judged.groups[row] for row in counting]
     value, low, high = metric(plan.metric).interval(np.concatenate(counts), groups)
-    return {"outcome": "complete", "value": value, "interval": [low, high],
-            "best_steps": best_steps}  # fmt: skip
+    outcome = {"outcome": "complete", "value": value, "interval": [low, high],
+               "best_steps": best_steps}  # fmt: skip
+    objective = plan.entry().objective
+    if objective is not None:
+        last = {line["fold"]: line["step"] for line in trial.read_metrics()}
+        trained = statistics.fmean(last[fold] for fold in folds)
+        limit = steps_of(plan.entry(), config)
+        outcome["score"] = objective.score(value, trained, limit)
+    return outcome
 
 
 def train_fold(job: Job, number: int, fold: int, report: Report = tell_nobody) -> int:

@@ -21,10 +21,11 @@ from systems.errors import unknown
 from systems.figures import Where
 
 READERS = (
-    "binaural_sofa", "compare2020_breathing", "compare2020_mask", "dcase2018_task4",
-    "fsdkaggle2018", "grafic_scenes", "rwcp", "synthetic", "synthetic_binaural", "synthetic_breath",
-    "synthetic_classes", "synthetic_imitations", "synthetic_onomatopoeia", "synthetic_scenes",
-    "synthetic_speech", "synthetic_streets", "table", "tut2018", "tut2018_mobile", "urbansound8k",
+    "binaural_sofa", "compare2020_breathing", "compare2020_mask", "dcase2018_task3",
+    "dcase2018_task4", "fsdkaggle2018", "grafic_scenes", "rwcp", "synthetic", "synthetic_binaural",
+    "synthetic_breath", "synthetic_classes", "synthetic_imitations", "synthetic_onomatopoeia",
+    "synthetic_scenes", "synthetic_speech", "synthetic_streets", "table", "tut2018",
+    "tut2018_mobile", "urbansound8k",
     "vocal_imitation",
 )  # fmt: skip
 # The embedded set of a kind of labels: what a system learns from where no data is named.

@@ -1,4 +1,5 @@
-"""Stored features: what has no fast form on the device, made once a clip for all trials of a node.
+"""Stored rows: what has no fast form on the device, made once a clip for all trials of a node, such
+as features.
 
 Rows of float32, time first, in one file beside the waveform store. A killed build goes on with the
 clip at which it stopped.
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from systems.data.prepare import Prepared, Sound
+from systems.data.prepare import Over, Prepared, Sound
 from systems.data.store import Map, process_map, unwritable
 from systems.files import lock
 
@@ -42,7 +43,7 @@ def unpacked(rows: np.ndarray, shapes: Shapes) -> Any:
 
 
 @dataclass(frozen=True)
-class Featured:
+class Featured(Over):
     """Sound whose features are stored: ``rows`` of each clip's parts, by clip, in ``folder``."""
 
     sound: Any  # a Sound, and what it is derived from
@@ -50,37 +51,11 @@ class Featured:
     rows: Mapping[str, Sequence[tuple[int, int]]]
     shapes: Shapes
 
-    @property
-    def rate(self) -> int:
-        rate: int = self.sound.rate
-        return rate
-
-    def __getitem__(self, clip_id: str) -> np.ndarray:
-        waveform: np.ndarray = self.sound[clip_id]
-        return waveform
-
-    def duration(self, clip_id: str) -> float:
-        seconds: float = self.sound.duration(clip_id)
-        return seconds
-
-    def digest(self, clip_id: str) -> str:
-        return str(self.sound.digest(clip_id))
-
-    def parts(self, clip_id: str) -> tuple[np.ndarray, ...]:
-        parts: tuple[np.ndarray, ...] = self.sound.parts(clip_id)
-        return parts
-
-    def piece(self, clip_id: str, part: int, start: int, length: int) -> np.ndarray:
-        piece: np.ndarray = self.sound.piece(clip_id, part, start, length)
-        return piece
-
     def held(self, clip_id: str) -> list[np.ndarray] | None:
         """Rows [T, R] of each part; ``None`` of a clip that is not stored (a derived one)."""
         if clip_id not in self.rows:
             return None
-        width = sum(channels * bands for channels, bands in self.shapes.values())
-        flat = np.memmap(Path(self.folder) / "rows.f32", np.float32, "r").reshape(-1, width)
-        return [flat[start:stop] for start, stop in self.rows[clip_id]]
+        return read_rows(self.folder, self.rows[clip_id], self.shapes)
 
     def over(self, sound: Sound) -> Featured:
         """The same features beside other sound of the same clips, and maybe of more."""
@@ -102,11 +77,28 @@ def featured(
     store: Any = sound.store if isinstance(sound, Prepared) else sound
     about = f"{front_end!r}|{kept}"
     folder = Path(store.folder) / f"features-{hashlib.sha256(about.encode()).hexdigest()[:12]}"
+    make = partial(features_of, sound, front_end)
+    rows, shapes = stored_rows(folder, make, clip_ids, map_, progress)
+    return Featured(sound, str(folder), rows, shapes)
+
+
+def stored_rows(
+    folder: Path, make: Callable[[str], Any], clip_ids: Sequence[str],
+    map_: Map = process_map, progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[dict[str, list[tuple[int, int]]], Shapes]:  # fmt: skip
+    """Rows of clips in ``folder / "rows.f32"``, made where they are missing: where parts of each
+    begin and end, and their shapes.
+
+    ``make``: clip -> (clip, packed rows of each of its parts).
+
+    Raises:
+        UserError: they cannot be written; what is there is kept.
+    """
     try:
         folder.mkdir(exist_ok=True)
         with open(folder / "lock", "w") as guard:
             lock(guard)
-            made = _build(sound, front_end, clip_ids, folder, map_, progress)
+            made = _build(make, clip_ids, folder, map_, progress)
     except ConnectionError:
         raise
     except OSError as error:
@@ -115,11 +107,18 @@ def featured(
     for line in made:
         rows[line["clip"]] = [(a, b) for a, b in line["parts"]]
         shapes = {name: (c, f) for name, (c, f) in line["shapes"].items()}
-    return Featured(sound, str(folder), rows, shapes)
+    return rows, shapes
+
+
+def read_rows(folder: str, places: Sequence[tuple[int, int]], shapes: Shapes) -> list[np.ndarray]:
+    """The rows [T, R] of a clip's parts."""
+    width = sum(channels * bands for channels, bands in shapes.values())
+    flat = np.memmap(Path(folder) / "rows.f32", np.float32, "r").reshape(-1, width)
+    return [flat[start:stop] for start, stop in places]
 
 
 def _build(
-    sound: Sound, front_end: Any, clip_ids: Sequence[str], folder: Path, map_: Map,
+    make: Callable[[str], Any], clip_ids: Sequence[str], folder: Path, map_: Map,
     progress: Callable[[int, int], None],
 ) -> list[dict[str, Any]]:  # fmt: skip
     """What is stored of each clip: a line of ``index.jsonl``, written after its rows."""
@@ -138,7 +137,7 @@ def _build(
         else:
             file.truncate(0)
         log.truncate(sum(len(json.dumps(line)) + 1 for line in done))
-        for clip_id, parts in map_(partial(features_of, sound, front_end), missing):
+        for clip_id, parts in map_(make, missing):
             line = {"clip": clip_id, "shapes": parts[0][1], "parts": []}
             for rows, _ in parts:
                 file.write(rows.tobytes())
@@ -173,11 +172,13 @@ def features_of(
     return clip_id, made
 
 
-def part_features(module: Any, waveform: np.ndarray, device: Any = "cpu") -> Any:
-    """Features [C, F, T] of a waveform by one front end, or by name."""
+def part_features(module: Any, waveform: np.ndarray, device: Any = "cpu", value: str = "") -> Any:
+    """Features [C, F, T] of a waveform by one front end, or by name; ``value``: what the clip has
+    in the column that the front end asks for."""
     import torch
 
-    made = module(torch.from_numpy(np.array(waveform))[None].to(device))
+    sound = torch.from_numpy(np.array(waveform))[None].to(device)
+    made = module(sound, value) if value else module(sound)
     if isinstance(made, Mapping):
         return {name: one[0].cpu().numpy() for name, one in made.items()}
     return made[0].cpu().numpy()

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -76,6 +76,55 @@ class Sound(Protocol):
     def piece(self, clip_id: str, part: int, start: int, length: int) -> np.ndarray:
         """Of one of these parts what lies at ``start``, at most ``length`` samples."""
         ...
+
+
+class Over:
+    """Sound that stands over another: each clip is one of that, or of what :meth:`of` says."""
+
+    sound: Any
+
+    def of(self, clip_id: str) -> tuple[Any, str]:
+        """The sound that a clip is in, and what it is called there."""
+        return self.sound, clip_id
+
+    @property
+    def rate(self) -> int:
+        rate: int = self.sound.rate
+        return rate
+
+    def __getitem__(self, clip_id: str) -> np.ndarray:
+        sound, name = self.of(clip_id)
+        waveform: np.ndarray = sound[name]
+        return waveform
+
+    def duration(self, clip_id: str) -> float:
+        sound, name = self.of(clip_id)
+        return float(sound.duration(name))
+
+    def digest(self, clip_id: str) -> str:
+        sound, name = self.of(clip_id)
+        return str(sound.digest(name))
+
+    def parts(self, clip_id: str) -> tuple[np.ndarray, ...]:
+        sound, name = self.of(clip_id)
+        return tuple(sound.parts(name))
+
+    def piece(self, clip_id: str, part: int, start: int, length: int) -> np.ndarray:
+        sound, name = self.of(clip_id)
+        piece: np.ndarray = sound.piece(name, part, start, length)
+        return piece
+
+
+@dataclass(frozen=True)
+class Described(Over):
+    """Sound of clips of which a front end asks for the value of a column: empty of those that have
+    none."""
+
+    sound: Any
+    values: Mapping[str, str]
+
+    def value(self, clip_id: str) -> str:
+        return self.values.get(clip_id, "")
 
 
 @dataclass(frozen=True)
@@ -164,6 +213,27 @@ class Standardised:
     def __call__(self, waveform: np.ndarray, rate: int) -> Kept:
         mean, deviation = float(waveform.mean()), float(waveform.std())
         return Kept(((0, len(waveform)),), mean, 1 / deviation if deviation > 1e-8 else 1.0)
+
+
+@dataclass(frozen=True)
+class Trimmed:
+    """Silence at both ends goes: what is ``top_db`` or more below the loudest frame, as
+    ``librosa.effects.trim`` has it; ``peak``: the largest magnitude that is then left becomes 1."""
+
+    top_db: float = 60.0
+    peak: bool = True
+
+    def __post_init__(self) -> None:
+        if self.top_db <= 0:
+            raise ValueError("top_db lies above 0")
+
+    def __call__(self, waveform: np.ndarray, rate: int) -> Kept:
+        import librosa
+
+        _, (start, stop) = librosa.effects.trim(waveform, top_db=self.top_db)
+        loudest = float(np.abs(waveform[start:stop]).max(initial=0.0))
+        gain = 1 / loudest if self.peak and loudest > 0 else 1.0
+        return Kept(((int(start), int(stop)),), gain=gain)
 
 
 @dataclass(frozen=True)

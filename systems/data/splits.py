@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,8 @@ def make_splits(
     if hides is None:
         hides = protocol.hides if protocol else {}
     hidden = {clip.clip_id for clip in clips if hides and counts_for(clip, hides)}
-    targets = class_rows(dataset, ids) * [[clip_id not in hidden] for clip_id in ids]
+    targets = class_rows(dataset, ids)
+    targets[[row for row, clip_id in enumerate(ids) if clip_id in hidden]] = 0
     missing = [dataset.classes[k] for k in np.flatnonzero(targets.sum(0) == 0)]
     if missing:
         raise UserError(f"{dataset.name}: no training clip of class {', '.join(missing)}.")
@@ -219,7 +221,11 @@ def _check_folds(
     dataset: Dataset, folds: Sequence[Fold], ids: Sequence[str], targets: np.ndarray
 ) -> None:
     """Every class has a clip in the training part of every fold; ``targets`` are of ``ids``."""
-    counts = np.stack([class_rows(dataset, fold.train).sum(0) for fold in folds])
+    row = {clip_id: r for r, clip_id in enumerate(ids)}
+    trains = np.zeros((len(folds), len(ids)), np.float32)
+    for mine, fold in zip(trains, folds, strict=True):
+        mine[[row[clip_id] for clip_id in fold.train]] = 1
+    counts = trains @ targets  # not the rows of each fold: of millions they are a copy each
     group_of = {clip.clip_id: clip.group for clip in dataset.clips}
     groups = np.array([group_of[clip_id] for clip_id in ids])
     faults = []
@@ -362,10 +368,13 @@ def class_rows(dataset: Dataset, clip_ids: Sequence[str]) -> np.ndarray:
 
 def clip_targets(dataset: Dataset, clip_ids: Sequence[str]) -> np.ndarray:
     """Targets of clips of any open parts, as their kind has them: [N, K], of a series [ΣT, D]."""
+    part_of = {clip.clip_id: clip.part for clip in dataset.clips}
     rows = [
-        kind(labels.kind).matrix(labels, [clip_id], dataset.classes)
-        for clip_id, labels in _labelled(dataset, clip_ids)
+        kind(dataset.labels[part].kind).matrix(dataset.labels[part], [*of_part], dataset.classes)
+        for part, of_part in groupby(clip_ids, part_of.__getitem__)
     ]
+    if len(rows) == 1:
+        return rows[0]
     return np.concatenate(rows) if rows else np.zeros((0, len(dataset.classes)), np.float32)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from scipy import sparse
 
 from systems.errors import UserError
 
@@ -48,24 +49,46 @@ def stratified_groups(
     if len(names) < folds:
         raise UserError(too_few(len(names), folds))
     row = {name: r for r, name in enumerate(names)}
-    counts = np.zeros((len(names), targets.shape[1] + 1))
-    for target, group in zip(targets, groups, strict=True):
-        counts[row[group], :-1] += target
-        counts[row[group], -1] += 1  # the last column balances the number of clips
+    unit = np.array([row[group] for group in groups])
+    counts = _by_group(targets, unit, len(names))
     wanted = np.tile(counts.sum(0) / folds, (folds, 1))
     generator = np.random.default_rng([seed, folds])
     order = generator.permutation(len(names))
-    # For each column the groups by how much they have of it, of equals those that are drawn first.
-    queues = [iter(order[np.argsort(-column[order], kind="stable")]) for column in counts.T]
-    left = counts[:, :-1].sum(0)
+    by_class = counts[order].tocsc()
+    queues = [_most_first(by_class, k, order) for k in range(counts.shape[1])]
+    left = counts.sum(0)[:-1]
     fold_of = np.full(len(names), -1)
     for _ in range(len(names)):
-        rarest = int(np.argmin(np.where(left > 0, left, np.inf))) if left.any() else -1
+        there = left > 1e-9  # what rounding leaves of shares is nothing
+        rarest = int(np.argmin(np.where(there, left, np.inf))) if there.any() else -1
         group = next(g for g in queues[rarest] if fold_of[g] < 0)
         need = wanted[:, rarest]
         best = np.flatnonzero(need >= need.max() - 1e-9)
         fold = best[int(np.argmax(wanted[best, -1]))]
         fold_of[group] = fold
-        wanted[fold] -= counts[group]
-        left -= counts[group, :-1]
-    return np.array([fold_of[row[group]] for group in groups])
+        own = slice(counts.indptr[group], counts.indptr[group + 1])
+        wanted[fold, counts.indices[own]] -= counts.data[own]
+        left[counts.indices[own][:-1]] -= counts.data[own][:-1]
+    return fold_of[unit]
+
+
+def _by_group(targets: np.ndarray, unit: np.ndarray, groups: int) -> sparse.csr_array:
+    """How much of each class a group has, and in the last column how many clips [G, K + 1].
+
+    Sparse: of millions of clips each has a few of hundreds of classes.
+    """
+    clip, k = np.nonzero(targets)
+    every = np.arange(len(targets))
+    values = np.concatenate([targets[clip, k], np.ones(len(targets))]).astype(float)
+    columns = np.concatenate([k, np.full(len(targets), targets.shape[1])])
+    rows = unit[np.concatenate([clip, every])]
+    counts = sparse.csr_array((values, (rows, columns)), (groups, targets.shape[1] + 1))
+    counts.sort_indices()
+    return counts
+
+
+def _most_first(by_class: sparse.csc_array, k: int, order: np.ndarray) -> Iterator[int]:
+    """The groups that have a class, by how much of it; of equals those that are drawn first."""
+    own = slice(by_class.indptr[k], by_class.indptr[k + 1])
+    drawn, much = by_class.indices[own], by_class.data[own]
+    return iter(order[drawn[np.lexsort((drawn, -much))]].tolist())

@@ -16,7 +16,9 @@ class FrontEnd(Protocol):
     ``frame_start``: s at which the first frame begins to stand for the sound. A frame stands for
     what lies nearest to the middle of what it saw: half a hop on either side.
     One may say more: ``channels = "stereo"`` where its waveforms are [B, 2, S], and
-    ``stored = True`` where features are slow to make and are kept beside the sound.
+    ``stored = True`` where features are slow to make and are kept beside the sound; ``column``, of
+    the clips, whose value its module takes beside a waveform; ``taught(data, sounds, context)``, by
+    which it is fitted before a training, and ``restored(about)``, as its module's ``about`` says.
     """
 
     @property

@@ -7,13 +7,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import soxr
 import torch
 from torch import Tensor, nn
 
 from systems import config as configs
 from systems import registry
 from systems.context import Context
-from systems.data.prepare import Waveforms
+from systems.data.splits import TrainingData
+from systems.errors import UserError
+from systems.system import Sounds
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,18 @@ class Teacher:
         fitted = system.untrained(tuple(about["classes"]), about["length"], about["label_hop"])
         return cls(fitted, about["system"], about["config"])
 
-    def embedding(self, waveform: np.ndarray, context: Context) -> Tensor:
-        """Its frame embedding [T, E] of a waveform [S]."""
-        fitted = self.fitted
-        sound = Waveforms(fitted.rate, {"": waveform}, fitted.system.prepare)
-        (heard,) = fitted.listen(("",), {"audio": sound}, context)
-        found: Tensor = heard.frame_embedding
-        return found
+    def embedding(self, waveform: np.ndarray, rate: int, whole: bool, context: Context) -> Tensor:
+        """Its frame embedding [T, E] of a waveform [S] at a rate in Hz; of a ``whole`` clip that of
+        the clip [1, E]."""
+        if rate != self.fitted.rate:
+            waveform = soxr.resample(waveform, rate, self.fitted.rate)
+        sound = self.fitted.system.sound_of([waveform])
+        (heard,) = self.fitted.listen(tuple(sound.waveforms), {"audio": sound}, context)
+        found: Tensor | None = heard.embedding if whole else heard.frame_embedding
+        if found is None:
+            what = "a clip" if whole else "frames, nor of windows"
+            raise UserError(f"{self.system} gives no embedding of {what}.")
+        return found[None] if whole else found
 
 
 @dataclass(frozen=True)
@@ -53,17 +61,20 @@ class FrameEmbeddings:
     """Frame embeddings of required systems, one below the other: [1, 1, E, T] of a whole sound.
 
     ``names``: of the requirements; ``widths``: of their embeddings at the paper's values, until
-    there are ``teachers``, which have their own; ``hop_seconds``: s from step to step.
+    there are ``teachers``, which have their own; ``hop_seconds``: s from step to step. ``whole``:
+    the embeddings of the clip are taken instead, a single step. Teachers hear the sound at their
+    own rates.
     """
 
     rate: int
     names: tuple[str, ...]
     widths: tuple[int, ...]
     hop_seconds: float
+    whole: bool = False
     teachers: Mapping[str, Teacher] = field(default_factory=dict)
     frame_start = 0.0
 
-    def taught(self, context: Context) -> FrameEmbeddings:
+    def taught(self, data: TrainingData, sounds: Sounds, context: Context) -> FrameEmbeddings:
         """With the teachers of a training."""
         found = {}
         for name in self.names:
@@ -77,11 +88,13 @@ class FrameEmbeddings:
 
     def _of(self, teachers: Mapping[str, Teacher]) -> FrameEmbeddings:
         second, context = np.zeros(self.rate, np.float32), Context()
-        widths = [one.embedding(second, context).shape[1] for one in teachers.values()]
+        said = [one.embedding(second, self.rate, self.whole, context) for one in teachers.values()]
+        widths = [one.shape[1] for one in said]
         return replace(self, teachers=teachers, widths=tuple(widths))
 
     def shape(self, samples: int) -> tuple[int, int, int]:
-        return 1, sum(self.widths), round(samples / self.rate / self.hop_seconds)
+        steps = 1 if self.whole else max(1, round(samples / self.rate / self.hop_seconds))
+        return 1, sum(self.widths), steps
 
     def build(self) -> FrameEmbeddingsFrontEnd:
         return FrameEmbeddingsFrontEnd(self)
@@ -100,7 +113,8 @@ class FrameEmbeddingsFrontEnd(nn.Module):
     def forward(self, waveforms: Tensor) -> Tensor:
         context = Context(device=str(waveforms.device))
         waveform = waveforms[0].cpu().numpy()
-        said = [one.embedding(waveform, context) for one in self.config.teachers.values()]
+        c = self.config
+        said = [one.embedding(waveform, c.rate, c.whole, context) for one in c.teachers.values()]
         steps = min(len(one) for one in said)
         together = torch.cat([one[:steps] for one in said], dim=1)  # [T, E]
         return together.T[None, None].to(waveforms.device)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchaudio.functional import spectrogram
+from torchaudio.functional import preemphasis, spectrogram
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,17 @@ class LogMel:
     ``rate`` in Hz; ``window`` and ``hop`` in samples; ``fft``: FFT size, 0 for the window's, which
     is else filled with zeros; ``bands`` mel bands of Slaney or HTK scale with area norm or none,
     from ``fmin`` to ``fmax`` Hz (0: half the rate) over the magnitude (``power`` 1) or power (2).
+    ``triangles``: whether a band rises and falls straight over Hz, as librosa's, or over mel.
 
     ``log``: natural logarithm floored at ``floor`` (``ln``), or of the sum with it (``ln_add``), or
     decibels floored at it (``db``), or also relative to the loudest value of the sound
     (``db_max``), at most ``range_db`` below it (0: any). ``center`` pads half an FFT at both ends,
     with zeros or the sound mirrored (``pad``); ``whole_hops`` then drops the last frame, so that S
-    samples give S / hop frames.
+    samples give S / hop frames. Without it a ``frame`` takes as much sound as the ``fft``, with the
+    window in its middle, as librosa's, or the ``window`` alone.
+
+    Before all that sound is multiplied by ``full_scale`` (HTK's is 32,768), and ``emphasis`` times
+    the sample before is taken from each (0.97, say).
     """
 
     rate: int = 16_000
@@ -43,12 +48,22 @@ class LogMel:
     range_db: float = 0.0
     whole_hops: bool = False
     pad: Literal["zeros", "mirror"] = "zeros"
+    triangles: Literal["hz", "mel"] = "hz"
+    frame: Literal["fft", "window"] = "fft"
+    full_scale: float = 1.0
+    emphasis: float = 0.0
 
     def __post_init__(self) -> None:
         if min(self.rate, self.window, self.hop, self.bands) < 1:
             raise ValueError("rate, window, hop and bands must be at least 1")
         if (self.fft and self.fft < self.window) or self.power not in (1, 2):
             raise ValueError("fft is 0 or at least window, power is 1 or 2")
+        if self.triangles == "mel" and (self.mel, self.norm) != ("htk", "none"):
+            raise ValueError("triangles over mel are of the HTK scale, without norm")
+        if self.frame == "window" and self.center:
+            raise ValueError("frames of the window alone are not centred")
+        if self.full_scale <= 0 or not 0 <= self.emphasis < 1:
+            raise ValueError("full_scale lies above 0, emphasis in [0, 1)")
 
     @property
     def hop_seconds(self) -> float:
@@ -58,7 +73,7 @@ class LogMel:
     @property
     def frame_start(self) -> float:
         """Where the first frame begins to stand for the sound, s: half a hop before its middle."""
-        middle = 0 if self.center else self.size / 2
+        middle = 0 if self.center else self.heard / 2
         return (middle - self.hop / 2) / self.rate
 
     @property
@@ -66,12 +81,17 @@ class LogMel:
         """The FFT's size."""
         return self.fft or self.window
 
+    @property
+    def heard(self) -> int:
+        """Samples of sound that a frame takes."""
+        return self.window if self.frame == "window" else self.size
+
     def frames(self, samples: int) -> int:
         """Number of frames T of a waveform of ``samples`` samples."""
         if self.center and self.pad == "mirror" and samples <= self.size // 2:
             return 0
         padded = samples + 2 * (self.size // 2) if self.center else samples
-        return 1 + (padded - self.size) // self.hop - (self.center and self.whole_hops)
+        return 1 + (padded - self.heard) // self.hop - (self.center and self.whole_hops)
 
     def shape(self, samples: int) -> tuple[int, int, int]:
         """(1, F, T)."""
@@ -101,7 +121,7 @@ class LogMelFrontEnd(nn.Module):
         super().__init__()
         self.config = config
         shape = scipy.signal.get_window(config.window_shape, config.window, fftbins=True)
-        mel = librosa.filters.mel(
+        mel = over_mel(config) if config.triangles == "mel" else librosa.filters.mel(
             sr=config.rate, n_fft=config.size, n_mels=config.bands,
             fmin=config.fmin, fmax=config.fmax or config.rate / 2,
             htk=config.mel == "htk", norm="slaney" if config.norm == "area" else None,
@@ -117,6 +137,13 @@ class LogMelFrontEnd(nn.Module):
     def energies(self, waveforms: Tensor) -> Tensor:
         """Mel energies [B, F, T] before the logarithm."""
         c = self.config
+        if c.full_scale != 1:
+            waveforms = waveforms * c.full_scale
+        if c.emphasis:
+            waveforms = preemphasis(waveforms, c.emphasis)
+        # The window stands in the FFT's middle: so much of what is around it is no sound.
+        around = (c.size - c.heard) // 2
+        waveforms = nn.functional.pad(waveforms, (around, c.size - c.heard - around))
         spectrum = spectrogram(
             waveforms, 0, self.shape, c.size, c.hop, c.window, power=None, normalized=False,
             center=c.center, pad_mode="reflect" if c.pad == "mirror" else "constant",
@@ -141,6 +168,23 @@ class LogMelFrontEnd(nn.Module):
             return decibels
         decibels = decibels - decibels.amax((-2, -1), keepdim=True)
         return decibels.clamp_min(-c.range_db) if c.range_db else decibels
+
+
+def over_mel(config: LogMel) -> np.ndarray:
+    """Filters [F, bins] that rise and fall straight over the HTK mel scale, at most 1; none of them
+    takes the constant (VGGish's front end: Hershey et al. 2017, and its published code)."""
+
+    def to_mel(hz: np.ndarray | float) -> np.ndarray:
+        return np.asarray(1127.0 * np.log1p(np.asarray(hz) / 700.0))
+
+    bins = to_mel(np.linspace(0, config.rate / 2, config.size // 2 + 1))
+    edges = np.linspace(to_mel(config.fmin), to_mel(config.fmax or config.rate / 2),
+                        config.bands + 2)[:, None]  # fmt: skip
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    filters = np.maximum(0.0, np.minimum(rising, falling))
+    filters[:, 0] = 0.0
+    return filters
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,22 @@ class AttentionPooling(nn.Module):
     """Frames [B, T, D] -> clip probabilities [B, K], frame probabilities and attention [B, T, K].
 
     ``y_c = sum_t z_cla_c(t) z_att_c(t) / sum_t z_att_c(t)``; the attention is a softmax over the
-    classes of a frame, a softmax over time, or a sigmoid.
+    classes of a frame, a softmax over time, or a sigmoid. ``exclusive``: whether a frame's
+    probabilities are a softmax over classes, which exclude each other; else sigmoids.
     """
 
-    def __init__(self, width: int, classes: int, over: AttentionOver) -> None:
+    def __init__(
+        self, width: int, classes: int, over: AttentionOver, exclusive: bool = False
+    ) -> None:
         super().__init__()
+        self.exclusive = exclusive
         self.classification = nn.Linear(width, classes)
         self.attention = nn.Linear(width, classes)
         self.over = over
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        z_cla = torch.sigmoid(self.classification(x))
+        logits = self.classification(x)
+        z_cla = logits.softmax(-1) if self.exclusive else torch.sigmoid(logits)
         z_att = self._attend(self.attention(x), mask)
         if mask is not None:
             z_att = z_att * mask

@@ -23,7 +23,7 @@ class Conv:
     channels, or of rows with ``norm="frequency"``), ``act``. A ``glu`` doubles the filters, halves
     of which gate the others; its norm stands where it is told, over one half or both; ``drop``:
     dropout at each convolution, else after the pool. A pool of (F, T), of the same stride or of
-    ``pool_stride``; ``ceil`` keeps what is left over.
+    ``pool_stride``; ``ceil`` keeps what is left over. ``slope``: of a ``leaky`` ReLU below 0.
     """
 
     channels: int
@@ -33,7 +33,8 @@ class Conv:
     stride: Size = 1
     padding: Literal["same", "valid"] | Size = "same"
     norm: Literal["channel", "frequency"] = "channel"
-    activation: Literal["relu", "elu", "glu"] = "relu"
+    activation: Literal["relu", "elu", "glu", "leaky"] = "relu"
+    slope: float = 0.01
     pool: Size = 1
     pool_stride: Size | None = None
     pooling: Literal["max", "mean"] = "max"
@@ -150,7 +151,9 @@ def _unit(row: Conv, shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]
         elif word == "norm":
             layers.append(_norm(row, channels, rest))
         elif word == "act":
-            layers.append({"relu": nn.ReLU, "elu": nn.ELU, "glu": Glu}[row.activation]())
+            made = {"relu": nn.ReLU, "elu": nn.ELU, "glu": Glu}
+            leaky = row.activation == "leaky"
+            layers.append(nn.LeakyReLU(row.slope) if leaky else made[row.activation]())
             channels = channels // 2 if glu else channels
         elif word == "drop":
             layers.append(nn.Dropout(row.dropout))

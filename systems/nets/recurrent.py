@@ -36,6 +36,19 @@ class Recurrent(nn.Module):
         return padded
 
 
+def present(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Sequences [B, T, D] without frames that are absent (NaN, at their end), which become 0, and
+    how many frames each has [B]: at least 1."""
+    there = ~x.isnan().any(-1)
+    return x.nan_to_num(nan=0.0), there.sum(1).clamp_min(1)
+
+
+def last_of(states: Tensor, lengths: Tensor) -> Tensor:
+    """The last state [B, D] of sequences [B, T, D] that have so many frames."""
+    rows = torch.arange(len(states), device=states.device)
+    return states[rows, lengths.to(states.device) - 1]
+
+
 class ReluGru(nn.Module):
     """A GRU whose candidate is a ReLU: [B, T, D] -> [B, T, units], twice the units both ways.
 

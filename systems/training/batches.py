@@ -26,14 +26,10 @@ from systems.training.mixing import Batch
 
 
 class Source(Protocol):
-    """The examples that the batches of an epoch are made of.
-
-    ``heard``: what the model's scale is fitted on. ``full``: whether every batch is full, for which
-    an epoch may end within a pass; else it ends with one, in batches of nearly one size.
-    """
+    """The examples that the batches of an epoch are made of. ``heard``: what the model's scale is
+    fitted on."""
 
     heard: Any
-    full: bool
 
     def draw(self, generator: np.random.Generator) -> None:
         """Draw the examples of an epoch."""
@@ -41,6 +37,10 @@ class Source(Protocol):
 
     def __len__(self) -> int:
         """How many examples the epoch has."""
+        ...
+
+    def rows(self, size: int, steps: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+        """``steps`` batches of about ``size`` of them, by index."""
         ...
 
     def batch(self, rows: np.ndarray, generator: np.random.Generator) -> Batch:
@@ -63,9 +63,8 @@ class Shuffled:
 
 
 class Clips:
-    """Excerpts of labelled clips, the same in each epoch but for where they begin."""
-
-    full = True
+    """Excerpts of labelled clips, the same in each epoch but for where they begin. Every batch is
+    full, for which an epoch may end within a pass."""
 
     def __init__(
         self, model: Model, hearing: Hearing, data: TrainingData, context: Context
@@ -80,6 +79,9 @@ class Clips:
     def __len__(self) -> int:
         return len(self.heard)
 
+    def rows(self, size: int, steps: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+        return index_batches(len(self), size, steps, generator)
+
     def batch(self, rows: np.ndarray, generator: np.random.Generator) -> Batch:
         device = self.context.device
         cut, starts = self.heard.batch(rows, generator)
@@ -89,6 +91,48 @@ class Clips:
         if self.clips.weights is not None:
             weights = torch.as_tensor(self.clips.weights[clips], dtype=torch.float32).to(device)
         return Batch(features, targets.to(device), weights)
+
+
+@dataclass(frozen=True)
+class WholeClips:
+    """All excerpts of so many clips in every batch, of which ``Training.labelled`` counts clips.
+
+    ``balanced``: as many clips of each class, or one more (of a batch of K clips one of each of K
+    classes): each class's own shuffled passes; clips have one class.
+    """
+
+    balanced: bool = False
+
+    def source(
+        self, model: Model, hearing: Hearing, data: TrainingData, context: Context
+    ) -> ClipsWhole:
+        return ClipsWhole(model, hearing, data, context, self.balanced)
+
+
+class ClipsWhole(Clips):
+    """Labelled clips with all their excerpts. Rows are clips."""
+
+    def __init__(
+        self, model: Model, hearing: Hearing, data: TrainingData, context: Context, balanced: bool
+    ) -> None:
+        super().__init__(model, hearing, data, context)
+        self.balanced = balanced
+        order = np.argsort(self.heard.clip, kind="stable")
+        counts = np.bincount(self.heard.clip, minlength=len(self.clips))
+        self._examples = np.split(order, np.cumsum(counts)[:-1])
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def rows(self, size: int, steps: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+        if not self.balanced:
+            return index_batches(len(self), size, steps, generator)
+        assert self.clips.targets is not None
+        of_class = self.clips.targets.argmax(axis=1)
+        return balanced_batches(of_class, size, steps, generator)
+
+    def batch(self, rows: np.ndarray, generator: np.random.Generator) -> Batch:
+        return super().batch(np.concatenate([self._examples[row] for row in rows]), generator)
 
 
 class Unlabelled(Protocol):
@@ -140,6 +184,22 @@ class Streams:
             drawn = index_batches(len(mine), size // len(self.values), steps, generator)
             streams.append([mine[rows] for rows in drawn])
         return (np.concatenate(rows) for rows in zip(*streams, strict=True))
+
+
+def balanced_batches(
+    of_class: np.ndarray, size: int, steps: int, generator: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """``steps`` batches of ``size`` indices with as many of each class that is there, or one more:
+    of each its own shuffled passes. Which classes have one more goes round."""
+    names = generator.permutation(np.unique(of_class))
+    turns = np.arange(steps * size) % len(names)  # the class of each place
+    drawn = np.empty(steps * size, np.int64)
+    for turn, name in enumerate(names):
+        places, mine = np.flatnonzero(turns == turn), np.flatnonzero(of_class == name)
+        passes = -(-len(places) // len(mine))
+        order = np.concatenate([generator.permutation(mine) for _ in range(passes)] or [mine])
+        drawn[places] = order[: len(places)]
+    return iter(drawn.reshape(steps, size))
 
 
 def targets_of(

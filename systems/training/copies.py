@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from systems.context import Context, seed_of
+from systems.data.changed import Change, name_beside
 from systems.data.features import Featured
 from systems.data.prepare import Sound
 from systems.data.splits import TrainingData
@@ -18,6 +19,22 @@ from systems.system import Sounds
 
 Copies = Callable[[TrainingData, Sounds, Context], tuple[TrainingData, Sounds]]
 Recipe = tuple[tuple[str, float], ...]  # clips and their weights, the source first
+
+
+@dataclass(frozen=True)
+class ChangedCopy:
+    """A copy of each clip whose sound a change has made, which is stored beside the sound."""
+
+    change: Change
+
+    def __call__(
+        self, data: TrainingData, sounds: Sounds, context: Context
+    ) -> tuple[TrainingData, Sounds]:
+        labelled = data.labelled
+        derived = [name_beside(clip_id, self.change) for clip_id in labelled.clip_ids]
+        rows = np.tile(np.arange(len(labelled)), 2)
+        more = replace(labelled.some(rows), clip_ids=(*labelled.clip_ids, *derived))
+        return replace(data, labelled=more), sounds
 
 
 @dataclass(frozen=True)

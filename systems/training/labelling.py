@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from systems.errors import UserError
 
 
 class Labelling(Protocol):
-    """A change of what is trained on, by a free column of the clips."""
+    """A change of what is trained on, by a free ``column`` of the clips, or (empty) by none."""
 
     @property
     def column(self) -> str: ...
@@ -37,6 +37,27 @@ class Only:
                 f"no training clip has {' or '.join(self.values)} in its column '{self.column}'."
             )
         return replace(data, labelled=data.labelled.some(np.flatnonzero(there)))
+
+
+@dataclass(frozen=True)
+class Share:
+    """Trains on the ``first`` or the ``last`` of the clips in the data set's order, so large a
+    ``share`` of them; all validate. In a fold these are of its training clips, in a refit of all.
+    """
+
+    share: float
+    end: Literal["first", "last"] = "first"
+    column = ""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError("share lies in (0, 1]")
+
+    def __call__(self, data: TrainingData, context: Context) -> TrainingData:
+        rows = np.arange(len(data.labelled))
+        count = max(1, round(self.share * len(rows)))
+        mine = rows[:count] if self.end == "first" else rows[-count:]
+        return replace(data, labelled=data.labelled.some(mine))
 
 
 @dataclass(frozen=True)

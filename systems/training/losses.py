@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -116,15 +116,42 @@ class LatentDistance:
 
 class LogitBce:
     """Binary cross-entropy of logits [B, K] with targets in [0, 1], mean over all of them: of
-    classes, or of a query and an item that answers it or not [B, 1]."""
+    classes, or of a query and an item that answers it or not [B, 1].
+
+    ``negative`` and ``positive``: what the loss of a class that is not there, and of one that is,
+    counts.
+    """
 
     name = "bce"
     supervised = True
 
+    def __init__(self, negative: float = 1.0, positive: float = 1.0) -> None:
+        self.weights = (negative, positive)
+
     def __call__(self, step: Step) -> Tensor:
         assert step.outputs.clip is not None
         bce = nn.functional.binary_cross_entropy_with_logits
-        return bce(step.outputs.clip, step.targets)
+        if self.weights == (1.0, 1.0):
+            return bce(step.outputs.clip, step.targets)
+        negative, positive = self.weights
+        weights = negative + (positive - negative) * step.targets
+        return bce(step.outputs.clip, step.targets, weights)
+
+
+class KernelPenalty:
+    """``weight`` times the sum of the squares of one parameter of the network, by its name (Keras'
+    ``l2``)."""
+
+    name = "l2"
+    supervised = False
+
+    def __init__(self, parameter: str, weight: float = 0.01) -> None:
+        self.parameter, self.weight = parameter, weight
+
+    def __call__(self, step: Step) -> Tensor:
+        network: Any = getattr(step.network, "module", step.network)  # of several workers
+        penalty: Tensor = self.weight * network.get_parameter(self.parameter).square().sum()
+        return penalty
 
 
 class TripletBce:

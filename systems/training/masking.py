@@ -71,6 +71,30 @@ class Drops:
         return torch.where(on(x, hidden), x.mean((0, 3), keepdim=True), x)
 
 
+@dataclass(frozen=True)
+class Rolls:
+    """Each example goes round by at most these shares of its bands (``frequency``) and frames
+    (``time``), up or down, evenly drawn; what leaves at one end comes in at the other."""
+
+    frequency: float = 0.05
+    time: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.frequency <= 1 and 0 <= self.time <= 1):
+            raise ValueError("shares lie in [0, 1]")
+
+    def __call__(self, batch: Batch, generator: np.random.Generator) -> Batch:
+        features = each(lambda x: self.rolled(x, generator), batch.features)
+        return Batch(features, batch.targets, batch.weights)
+
+    def rolled(self, x: Tensor, generator: np.random.Generator) -> Tensor:
+        """Features [B, C, F, T], gone round."""
+        most = int(self.frequency * x.shape[2]), int(self.time * x.shape[3])
+        steps = [generator.integers(-n, n + 1, size=len(x)).tolist() for n in most]
+        pairs = zip(x, *steps, strict=True)
+        return torch.stack([one.roll((up, on), dims=(1, 2)) for one, up, on in pairs])
+
+
 def blocks(widths: np.ndarray, length: int, generator: np.random.Generator) -> np.ndarray:
     """A block of each width [B] at a uniform place: [B, length]."""
     starts = generator.integers(length - widths + 1)[:, None]

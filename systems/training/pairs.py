@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -13,6 +13,7 @@ from systems.context import Context
 from systems.data.splits import TrainingData
 from systems.errors import UserError
 from systems.retrieval import Ranker, Searching
+from systems.training.batches import index_batches
 from systems.training.mixing import Batch
 
 
@@ -130,14 +131,14 @@ class Triplets:
 
 @dataclass
 class PairSource:
-    """What an epoch's pairs or triplets are: features of both sides, and what answers."""
+    """What an epoch's pairs or triplets are: features of both sides, and what answers. An epoch is
+    a pass over them, in batches of nearly one size."""
 
     settings: Pairs | Triplets
     model: Ranker
     hearing: Searching
     data: TrainingData
     context: Context
-    full: bool = False
     drawn: Drawn = field(init=False)
 
     def __post_init__(self) -> None:
@@ -163,6 +164,9 @@ class PairSource:
 
     def __len__(self) -> int:
         return len(self.drawn.query)
+
+    def rows(self, size: int, steps: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+        return index_batches(len(self), size, steps, generator, full=False)
 
     def batch(self, rows: np.ndarray, generator: np.random.Generator) -> Batch:
         """Features: ``query`` [B, C, F, T] and ``gallery`` [B, M, C, F, T]; targets [B, M]."""

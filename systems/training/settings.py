@@ -19,27 +19,38 @@ class Schedule:
 
     ``steps``: times ``factor`` after every ``every`` epochs. ``plateau``: times ``factor`` where
     what it watches (``on``, of the validation part) has not been better for more than ``patience``
-    epochs; without a validation part a refit goes through the folds' median rates. ``cosine``: to
-    zero over all epochs; ``cosine_restarts``: over ``every`` epochs, then anew from the first rate.
-    ``one_cycle``: update by update, up to the rate in three tenths of them and down to nearly
-    nothing in the others (``OneCycleLR``). ``from_best``: where the kept epoch has been the best
-    for more than ``patience`` epochs, times ``factor`` and on from that epoch's weights, ``stages``
-    times in all; the training ends with the last (but_asc_fusion).
+    epochs, down to ``floor``; without a validation part a refit goes through the folds' median
+    rates. ``cosine``: to zero over all epochs; ``cosine_restarts``: over ``every`` epochs, then
+    anew from the first rate. ``one_cycle``: update by update, up to the rate in three tenths of
+    them and down to nearly nothing in the others (``OneCycleLR``). ``from_best``: where the kept
+    epoch has been the best for more than ``patience`` epochs, times ``factor`` and on from that
+    epoch's weights, ``stages`` times in all; the training ends with the last (but_asc_fusion).
+    ``triangular``, ``triangular2``, ``exp_range``: update by update, in ``every`` epochs up to
+    ``peak`` and in as many down again (``CyclicLR``); each cycle rises half as high as the last one
+    in ``triangular2``, and in ``exp_range`` by the ``factor`` less with each update.
     """
 
     kind: Literal[
-        "constant", "steps", "plateau", "cosine", "cosine_restarts", "one_cycle", "from_best"
-    ] = "constant"
+        "constant", "steps", "plateau", "cosine", "cosine_restarts", "one_cycle", "from_best",
+        "triangular", "triangular2", "exp_range",
+    ] = "constant"  # fmt: skip
     factor: float = 1.0
     every: int = 1
     patience: int = 0
     on: Watched = "metric"
     stages: int = 3
+    peak: float = 0.0
+    floor: float = 0.0
 
     @property
     def by_step(self) -> bool:
         """Whether the rate changes after every update, not after an epoch."""
-        return self.kind == "one_cycle"
+        return self.kind == "one_cycle" or self.is_cyclic
+
+    @property
+    def is_cyclic(self) -> bool:
+        """Whether the rate goes up and down again, cycle by cycle."""
+        return self.kind in ("triangular", "triangular2", "exp_range")
 
     @property
     def needs_validation(self) -> bool:
@@ -59,9 +70,18 @@ class Schedule:
         if self.kind == "one_cycle":
             peaks = [group["lr"] for group in optimiser.param_groups]
             return schedulers.OneCycleLR(optimiser, peaks, epochs * updates, cycle_momentum=False)
+        if self.is_cyclic:
+            cycle: Any = self.kind
+            peaks = [self.peak * group["lr_scale"] for group in optimiser.param_groups]
+            return schedulers.CyclicLR(
+                optimiser, [group["lr"] for group in optimiser.param_groups], peaks,
+                self.every * updates, mode=cycle, gamma=self.factor, cycle_momentum=False,
+            )  # fmt: skip
         if self.kind == "plateau":
             better: Any = mode if self.on == "metric" else "min"
-            return schedulers.ReduceLROnPlateau(optimiser, better, self.factor, self.patience)
+            return schedulers.ReduceLROnPlateau(
+                optimiser, better, self.factor, self.patience, min_lr=self.floor
+            )
         if self.kind == "from_best":
             return FromBest(optimiser, self.factor, self.patience, self.stages)
         return None
@@ -116,8 +136,8 @@ class Training:
     An epoch is one pass ``over`` the labelled or the unlabelled examples, or ``steps_per_epoch``
     batches. Each batch holds ``labelled`` and ``unlabelled`` examples. Gradients of ``accumulate``
     batches (of what is left at an epoch's end) are averaged before the optimiser steps. The
-    training ends after ``epochs``, or when what is kept by (``keep.on``) has not been better for
-    ``patience`` epochs; ``None``: never before.
+    training ends after ``epochs``, or when what is kept by (``keep.on``) has not been better, by
+    more than ``least_gain``, for ``patience`` epochs; ``None``: never before.
 
     ``optimiser``: ``adam``, ``adamw``, ``nadam`` or ``sgd`` of torch, or any other name that
     ``timm.optim`` knows (``nesterov``; ``lookahead_radam``, which is called Ranger). Gradients are
@@ -138,6 +158,7 @@ class Training:
     over: Literal["labelled", "unlabelled"] = "labelled"
     schedule: Schedule = Schedule()
     keep: Keep = Keep()
+    least_gain: float = 0.0
 
     def __post_init__(self) -> None:
         least = min(self.epochs, self.labelled, self.accumulate)
@@ -146,6 +167,10 @@ class Training:
                 "epochs, labelled and accumulate must be at least 1, unlabelled at least 0, "
                 "learning_rate above 0"
             )
+        if self.least_gain < 0:
+            raise ValueError("least_gain must be at least 0")
+        if self.schedule.is_cyclic and self.schedule.peak < self.learning_rate:
+            raise ValueError("schedule.peak, set before the kind, is at least the learning_rate")
         if self.optimiser == "nesterov" and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0")
         if self.over == "unlabelled" and not self.unlabelled:

@@ -4,6 +4,7 @@ and however the loss of a batch comes about."""
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,6 @@ from systems.training.batches import (
     Shuffled,
     Source,
     Unlabelled,
-    index_batches,
     targets_of,
 )
 from systems.training.history import History
@@ -122,7 +122,7 @@ def fit(
         context.report(epoch, metrics)
     if history.kept:
         return history, [kept[epoch] for epoch in history.kept]
-    return history, [model.state_dict()]
+    return history, [_learnt(model)]
 
 
 def _ends(loop: Loop, history: History, epoch: int) -> bool:
@@ -132,7 +132,28 @@ def _ends(loop: Loop, history: History, epoch: int) -> bool:
         return False
     if isinstance(loop.scheduler, FromBest) and loop.scheduler.is_over(epoch, history.best_step):
         return True
-    return patience is not None and epoch - history.best_step > patience
+    return patience is not None and epoch - _last_gain(loop, history) > patience
+
+
+def _last_gain(loop: Loop, history: History) -> int:
+    """The last epoch that was better than all before it, by more than the training's least gain
+    above the last one that was so."""
+    training, found, best = loop.recipe.training, 0, -math.inf
+    if not training.least_gain:
+        return history.best_step
+    for epoch, metrics in enumerate(history.metrics, start=1):
+        worth = _worth(loop, metrics)
+        if worth - training.least_gain > best:
+            found, best = epoch, worth
+    return found
+
+
+def _worth(loop: Loop, metrics: dict[str, float]) -> float:
+    """What an epoch is chosen by, so that more is better."""
+    if loop.recipe.training.keep.on == "loss":
+        return -metrics["validation_loss"]
+    name = loop.data.metric
+    return metric(name).sign * metrics[name]
 
 
 def _validate(loop: Loop, history: History, epoch: int, data: TrainingData) -> dict[str, float]:
@@ -183,16 +204,20 @@ def _keep(
         worth = float(epoch)
         if keep.count == 1:
             return
-    elif keep.on == "loss":
-        worth = -history.metrics[-1]["validation_loss"]
     else:
-        worth = metric(data.metric).sign * history.metrics[-1][data.metric]
+        worth = _worth(loop, history.metrics[-1])
     if not history.choose(epoch, worth, keep.count):
         return
-    kept[epoch] = copy.deepcopy(loop.model.state_dict())
+    kept[epoch] = copy.deepcopy(_learnt(loop.model))
     for other in set(kept) - set(history.kept):
         del kept[other]
     loop.context.save({"model": kept[epoch]}, f"{KEPT}_{epoch}.pt")
+
+
+def _learnt(model: Any) -> dict[str, Tensor]:
+    """What a training changes of a model: checkpoints are no larger than that."""
+    state: dict[str, Tensor] = model.learnt() if isinstance(model, Model) else model.state_dict()
+    return state
 
 
 def _restored(epoch: int, context: Context) -> dict[str, Tensor]:
@@ -206,7 +231,7 @@ def _publish(loop: Loop, history: History, epoch: int) -> None:
     """Write an epoch's checkpoint, whose size does not grow with the epochs."""
     context = loop.context
     state = {
-        "model": loop.model.state_dict(),
+        "model": _learnt(loop.model),
         "optimiser": loop.optimiser.state_dict(),
         "procedure": loop.procedure.state_dict(),
         "scheduler": None if loop.scheduler is None else loop.scheduler.state_dict(),
@@ -286,9 +311,7 @@ class Loop:
         self.model.start_training()
         self.procedure.start_training()
         training = self.recipe.training
-        labelled_rows = index_batches(
-            len(self.labelled), training.labelled, count, generator, self.labelled.full
-        )
+        labelled_rows = self.labelled.rows(training.labelled, count, generator)
         unlabelled_rows = self.recipe.unlabelled.rows(
             self.unlabelled, self.data.unlabelled, training.unlabelled, count, generator
         )
