@@ -313,7 +313,8 @@ def _parameters(space: Mapping[str, Range], where: str) -> tuple[Parameter, ...]
             )
         for place in range(1, int(count.high) + 1):
             one = _parameter(key.format(n=place), ranged)
-            when = {**one.when, count.key: f">= {place}"}
+            own = {other.format(n=place): wanted for other, wanted in one.when.items()}
+            when = {count.key: f">= {place}", **own}
             found.append(replace(one, when=when, repeat=count.key, place=place, template=key))
     return tuple(found)
 

@@ -16,7 +16,7 @@ from orchestrator.plan.options import Options
 from orchestrator.planning.resolve import make_plan
 from search_spaces import Parameter, SearchSpace, parse_parameter
 from search_spaces.schema import Range, Section
-from search_spaces.space import check
+from search_spaces.space import _parameters, check
 from systems import config as configs
 from systems import registry
 from systems.budget import make_budget
@@ -145,19 +145,24 @@ def test_a_section_like_another_leaves_out_what_it_says() -> None:
     assert not any(key.startswith("vat") for key in keys)
 
 
-def test_a_section_takes_the_metric_of_another_with_its_direction(
+def test_a_section_takes_metric_and_sampler_of_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     raw: dict[str, Any] = {
-        "p": {"metric": "event_er", "space": {"vat.xi": {"log": [0.01, 1]}}},
+        "p": {
+            "metric": "event_er",
+            "sampler": "evolution",
+            "space": {"vat.xi": {"log": [0.01, 1]}},
+        },
         "p/same": {"like": "p"},
-        "p/other": {"like": "p", "metric": "event_f1"},
+        "p/other": {"like": "p", "metric": "event_f1", "sampler": "tpe"},
     }
     sections = {name: Section.model_validate(section) for name, section in raw.items()}
     monkeypatch.setattr("search_spaces.space._sections", lambda paper: sections)
     same, other = (search_spaces.load(name, CONFIG) for name in ("p/same", "p/other"))
     assert (same.metric, same.mode) == ("event_er", "min")
     assert (other.metric, other.mode) == ("event_f1", "max")
+    assert (same.sampler, other.sampler) == ("evolution", "tpe")
     with pytest.raises(UserError, match="did you mean 'p/other'"):
         search_spaces.load("p/othr", CONFIG)
 
@@ -242,6 +247,38 @@ def test_budgets() -> None:
 def test_configurations_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         CONFIG.network.width = 1
+
+
+LAYERS = {
+    "layers": Range(int=(1, 3)),
+    "layer_{n}.size": Range(int=(4, 9), repeat="layers"),
+    "layer_{n}.kind": Range(one_of=["a", "b"], repeat="layers", when={"layer_{n}.size": ">= 6"}),
+}
+
+
+def test_a_repeated_parameter_is_one_for_each_place() -> None:
+    """Each is there where there are so many, and where its own condition holds."""
+    space = SearchSpace("accuracy", "max", _parameters(LAYERS, "here"))
+    sizes = [f"layer_{n}.size" for n in (1, 2, 3)]
+    assert [p.key for p in space.parameters] == ["layers", *sizes, *_kinds(1, 2, 3)]
+    values = {"layers": 2, "layer_1.size": 5, "layer_2.size": 8, "layer_3.size": 9}
+    found = space.first(lambda key: values.get(key, "b"))
+    assert found == {"layers": 2, "layer_1.size": 5, "layer_2.size": 8, "layer_2.kind": "b"}
+    narrow = space.with_parameters([parse_parameter("layer_3.size=int:4:5")])
+    assert narrow.first(lambda key: values.get(key, "b")) == found
+
+
+def _kinds(*places: int) -> list[str]:
+    return [f"layer_{n}.kind" for n in places]
+
+
+@pytest.mark.parametrize(
+    ("key", "repeat"), [("layer_{n}.size", "layer"), ("layer.size", "layers"), ("a_{n}", "kind")]
+)
+def test_a_repeated_parameter_names_a_count_above_it(key: str, repeat: str) -> None:
+    above = {"layers": Range(int=(1, 3)), "kind": Range(one_of=[1, 2])}
+    with pytest.raises(UserError, match=f"'{key}' is repeated by '{repeat}'"):
+        _parameters({**above, key: Range(int=(4, 9), repeat=repeat)}, "here")
 
 
 def test_a_condition_on_an_unknown_key_is_named() -> None:

@@ -165,7 +165,7 @@ def test_a_genome_that_no_one_can_build_is_named() -> None:
 SMALL = (
     "--budget", "quick", "--protocol", "paper", "--max-epochs", "4", "--trials", "10", "--set",
     "training.steps_per_epoch=2", "--set", "front_end.rate=8000", "--set", "training.patience=2",
-    "--set", "structure.width=0.05", *HERE, "--storage", "runs", "--name", "it",
+    "--set", "structure.width=0.05", "--mlflow", "none", "--storage", "runs", "--name", "it",
 )  # fmt: skip
 MEMBER = "it.deepsaga_evolution.deepsaga_cnn"
 
@@ -183,7 +183,7 @@ def voted(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The storage root of the vote of ten genomes, and of the run that found them."""
     cwd = tmp_path_factory.mktemp("voted")
     in_process("run", "--system", "deepsaga_evolution/population_vote", "--data", str(made), *SMALL,
-               cwd=cwd, check=True)  # fmt: skip
+               *HERE, cwd=cwd, check=True)  # fmt: skip
     return cwd / "runs"
 
 
@@ -273,8 +273,6 @@ def test_two_at_once_on_ray_are_the_same(voted: Path, made: Path, tmp_path: Path
     """Killed too, while both of a generation run."""
     asked = ["run", "--system", "deepsaga_evolution", "--data", str(made), "--stack", "none"]
     asked += [*SMALL, "--concurrency", "2"]
-    asked.remove("--ray-address")
-    asked.remove("none")
     done = faulty(
         tmp_path, tuple(asked), fault("*/trials/00005/*/checkpoint.pt.new", 2, "kill driver")
     )
@@ -287,7 +285,7 @@ def test_two_at_once_on_ray_are_the_same(voted: Path, made: Path, tmp_path: Path
 def test_a_genome_too_large_ends_its_trial_with_the_cause(made: Path, tmp_path: Path) -> None:
     """It has score 0, and blames no machine."""
     in_process("run", "--system", "deepsaga_evolution", "--data", str(made), "--stack", "none",
-               *SMALL, "--trials", "6", "--set", "structure.most_parameters=4000",
+               *SMALL, *HERE, "--trials", "6", "--set", "structure.most_parameters=4000",
                cwd=tmp_path)  # fmt: skip
     results = read_json(tmp_path / "runs" / "it" / "results.json")
     over = [trial for trial in results["trials"] if trial["state"] == "diverged"]

@@ -74,7 +74,8 @@ def _weights(results: Mapping[str, Any], names: Sequence[str], path: Path) -> Im
     alt = "Weights of the members. " + "; ".join(
         f"{name}: {', '.join(number(w, 2) for w in weights)}" for name, weights in rows
     )
-    size = (3.4 + 0.55 * len(names), 1.8 + 0.34 * len(rows))
+    below = 0.6 + 0.055 * max(len(_short(name)) for name in names)  # inches of slanting names
+    size = (3.4 + 0.55 * len(names), max(1.8, below) + 0.34 * len(rows))
     draw = partial(_draw_matrix, [name for name, _ in rows], [_short(n) for n in names], values)
     return render(draw, size, alt + ".", path)
 
