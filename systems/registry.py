@@ -143,7 +143,7 @@ class Entry(Registered):
     ``requires``: name -> what is trained before it, which its training reaches as
     ``context.required(name)``; or a function configuration -> such a mapping. ``example``: the data
     set that it learns from where none is named; without one the embedded set of its kind of labels.
-    ``outputs``: which of the values of a clip it answers, by name; of none all.
+    ``outputs``: which of the values that the data set has of a clip it answers; of none all.
     ``parameters``: of its network at the paper's values and number of ``classes``, published or
     counted, with or without the running statistics of its norms. ``tiny``: values at which it
     trains in seconds, for tests.
