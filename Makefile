@@ -21,7 +21,7 @@ lint: $(READY)  ## style and types
 	$(BIN)/mypy
 
 benchmarks: $(READY)  ## every performance claim; about two hours on two idle cores
-	for script in sweep_overhead noop_trials input_pipeline training_rate memory stage_two null_claims trained_noise nightly_alarms interval_coverage plain_loop; do \
+	for script in sweep_overhead noop_trials input_pipeline training_rate memory stage_two null_claims trained_noise nightly_alarms interval_coverage plain_loop scale; do \
 		$(BIN)/python benchmarks/$$script.py || exit 1; \
 	done
 

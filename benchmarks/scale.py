@@ -43,7 +43,10 @@ def cluster(cpus: int) -> Iterator[tuple[str, Callable[[], subprocess.Popen[byte
     """A head; its address, and what starts a node with so many CPUs."""
     folder = Path(tempfile.mkdtemp(prefix="scale-", dir="/tmp"))  # sockets take short paths
     (folder / "ray").mkdir()
-    os.environ.update(RAY_TMPDIR=str(folder), RAY_USAGE_STATS_ENABLED="0")
+    mine = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ.update(
+        RAY_TMPDIR=str(folder), RAY_USAGE_STATS_ENABLED="0", PYTHONPATH=os.pathsep.join(mine)
+    )  # nodes find the trials
     with open(folder / "started.txt", "ab") as log:
 
         def start(*arguments: str) -> subprocess.Popen[bytes]:
@@ -61,9 +64,12 @@ def cluster(cpus: int) -> Iterator[tuple[str, Callable[[], subprocess.Popen[byte
             started.append(start("--address", address, "--num-cpus", str(cpus)))
             return started[-1]
 
+        import ray
+
         try:
             yield address, add
         finally:
+            ray.shutdown()  # before the head, with which Ray would end this process
             for process in started:
                 process.terminate()
             for process in started:
@@ -128,7 +134,7 @@ def main() -> None:
                       metavar="N", help="with --parts: sizes of the data set")  # fmt: skip
     made.add_argument("--studies", type=int, nargs="+", default=[1000, 3000, 10_000],
                       metavar="N", help="with --parts: finished trials of a study")  # fmt: skip
-    given = parse(made, {"trials": [6, 12], "nodes": 2, "together": 0, "clips": [4000],
+    given = parse(made, {"trials": [6, 12], "nodes": 2, "together": 0, "clips": [4000, 8000],
                          "studies": [20, 40]})  # fmt: skip
     print(f"load average at the start: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     if given.parts:
@@ -140,8 +146,6 @@ def main() -> None:
 
 def on_nodes(given: Any) -> None:
     """The sweeps."""
-    import ray
-
     together = max(1, given.together // given.nodes)
     with scratch() as root, cluster(together) as (address, add):
         start_ray(1, Stop(), address)
@@ -163,7 +167,6 @@ def on_nodes(given: Any) -> None:
             sweeping(dataclasses.replace(asked, halving=None), folder, resting)
             show_together(folder)
             folder.close()
-        ray.shutdown()
 
 
 def show(cost: Cost, before: float, after: float, first: float, again: float) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import planned, row
+from measuring import planned, ratio, row
+from noop_trials import exponent
 from optuna.trial import TrialState
 
 from orchestrator.plan.plan import Plan
@@ -48,8 +49,9 @@ def parts(given: Any) -> None:
     plan = planned(given, trials=8)[0]
     for trials in given.studies:
         study_of(plan, trials)
-    for clips in given.clips:
-        dataset_of(clips)
+    spent = [dataset_of(clips) for clips in given.clips]
+    if len(spent) > 1:
+        ratio("exponent of seconds of splits over clips", exponent(given.clips, spent), "<= 1.2")
 
 
 def study_of(plan: Plan, trials: int) -> None:
@@ -117,16 +119,17 @@ def generated(clips: int) -> Dataset:
     )  # fmt: skip
 
 
-def dataset_of(clips: int) -> None:
-    """What is made of an index before anything is read: seconds and memory of each step."""
+def dataset_of(clips: int) -> float:
+    """What is made of an index before anything is read: seconds and memory of each step; returns
+    those that the splits took."""
     print(f"an index of {clips:,} clips, {CLASSES} classes")
-    dataset = step("index", generated, clips)
+    dataset, _ = step("index", generated, clips)
     step("fingerprint", dataset.fingerprint)
-    splits = step("splits", make_splits, dataset, 0)
+    splits, spent = step("splits", make_splits, dataset, 0)
     step("a fold's training data", training_data, dataset, splits, 0)
     ids = [clip.clip_id for clip in dataset.clips]
     step("store's key", store_key, dataset, ids, 16_000)
-    places = step("store's layout", _layout, [(i, SECONDS) for i in ids], 16_000, 1)
+    places, _ = step("store's layout", _layout, [(i, SECONDS) for i in ids], 16_000, 1)
     row("  the store's size", f"{4 * places[-1].stop / 2**30:,.0f} GiB")
     del splits
     with tempfile.TemporaryDirectory(prefix="soundsweep-") as folder:
@@ -135,6 +138,7 @@ def dataset_of(clips: int) -> None:
         before = held()
         step("store's index, opened by a process", store.digest, ids[0])
         row("  what a process holds of it", f"{held() - before:,.0f} MiB")
+    return spent
 
 
 def write_index(folder: Path, places: Sequence[Place]) -> None:
@@ -144,8 +148,8 @@ def write_index(folder: Path, places: Sequence[Place]) -> None:
     (folder / "index.json").write_text(json.dumps(index))
 
 
-def step(name: str, function: Callable[..., Any], *given: Any) -> Any:
-    """A row of the table."""
+def step(name: str, function: Callable[..., Any], *given: Any) -> tuple[Any, float]:
+    """A row of the table; the result, and its seconds."""
     result, seconds = timed(function, *given)
     row(f"  {name}", f"{seconds:.2f} s", f"{peak():,.0f} MiB at most")
-    return result
+    return result, seconds

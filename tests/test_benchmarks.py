@@ -46,6 +46,8 @@ def benchmark(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -
         ("null_claims.py --what noise,groups", ["noise events, now", "groups class 60, now"]),
         ("trained_noise.py", ["tags, runs with a claim", "series, runs with a claim"]),
         ("nightly_alarms.py", ["nights flagged, only seeds differ"]),
+        ("scale.py", ["ask, report, tell and MLflow over a trial", "exponent of seconds a sweep"]),
+        ("scale.py --parts", ["exponent of seconds of splits over clips"]),
         ("interval_coverage.py", ["accuracy, no groups, covered", "AUC, 10 groups of 12, null cl"]),
         ("plain_loop.py", ["mean difference our refit - plain loop"]),
         ("plain_loop.py --fixed", ["mean difference ours - plain loop"]),
