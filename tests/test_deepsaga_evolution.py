@@ -250,15 +250,9 @@ def test_killed_within_a_generation_it_goes_on_to_the_same_genomes(
 ) -> None:
     """The driver is killed in the second of generation 1."""
     asked = (
-        "run",
-        "--system",
-        "deepsaga_evolution",
-        "--data",
-        str(made),
-        "--stack",
-        "none",
-        *SMALL,
-    )
+        "run", "--system", "deepsaga_evolution", "--data", str(made), "--stack", "none", *SMALL,
+        *HERE,
+    )  # fmt: skip
     done = faulty(tmp_path, asked, fault("*/trials/00005/*/checkpoint.pt.new", 2, "kill"))
     assert done.code == KILLED, done.output
     run = RunDir(tmp_path / "runs" / "it")
