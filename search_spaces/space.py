@@ -144,6 +144,16 @@ class SearchSpace:
         kept = tuple(p for p in self.parameters if not _below(p.key, dropped))
         return replace(self, parameters=kept)
 
+    def settled(self, value_of: Callable[[str], Any]) -> SearchSpace:
+        """The space whose conditions on what is not searched are decided, by the values of that."""
+        searched, kept = {p.key for p in self.parameters}, []
+        for p in self.parameters:
+            fixed = {key: wanted for key, wanted in p.when.items() if key not in searched}
+            if all(_condition(value_of(key), wanted) for key, wanted in fixed.items()):
+                open_ = {key: wanted for key, wanted in p.when.items() if key in searched}
+                kept.append(replace(p, when=open_))
+        return replace(self, parameters=tuple(kept))
+
     def _walk(self, value_of: Callable[[Parameter], Any]) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for parameter in self.parameters:

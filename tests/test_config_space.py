@@ -268,6 +268,15 @@ def test_a_repeated_parameter_is_one_for_each_place() -> None:
     assert narrow.first(lambda key: values.get(key, "b")) == found
 
 
+def test_conditions_on_what_is_not_searched_are_decided() -> None:
+    space = SearchSpace("accuracy", "max", _parameters(LAYERS, "here")).without(["layers"])
+    two = space.settled({"layers": 2}.__getitem__)
+    assert {p.key for p in two.parameters} == {"layer_1.size", "layer_2.size", *_kinds(1, 2)}
+    assert two.first(lambda key: {"layer_1.size": 5}.get(key, 7 if "size" in key else "a")) == {
+        "layer_1.size": 5, "layer_2.size": 7, "layer_2.kind": "a"
+    }  # fmt: skip
+
+
 def _kinds(*places: int) -> list[str]:
     return [f"layer_{n}.kind" for n in places]
 

@@ -14,6 +14,7 @@ from made_sets import scenes
 from torch import nn
 
 import search_spaces
+from orchestrator.members.rows import best_place, members_of, selected_value
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.stacking.learners.votes import shares
@@ -249,15 +250,9 @@ def test_killed_within_a_generation_it_goes_on_to_the_same_genomes(
 ) -> None:
     """The driver is killed in the second of generation 1."""
     asked = (
-        "run",
-        "--system",
-        "deepsaga_evolution",
-        "--data",
-        str(made),
-        "--stack",
-        "none",
-        *SMALL,
-    )
+        "run", "--system", "deepsaga_evolution", "--data", str(made), "--stack", "none", *SMALL,
+        *HERE,
+    )  # fmt: skip
     done = faulty(tmp_path, asked, fault("*/trials/00005/*/checkpoint.pt.new", 2, "kill"))
     assert done.code == KILLED, done.output
     run = RunDir(tmp_path / "runs" / "it")
@@ -293,3 +288,18 @@ def test_a_genome_too_large_ends_its_trial_with_the_cause(made: Path, tmp_path: 
     assert over
     assert all("parameters" in trial["cause"] for trial in over)
     assert all(trial["score"] is None for trial in over)
+
+
+def test_the_best_member_is_by_score_where_all_have_one(
+    voted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDir(voted / MEMBER)
+    told: dict[int, dict[str, float]] = {
+        0: {"value": 0.5, "score": 0.51}, 1: {"value": 0.51, "score": 0.5}
+    }  # fmt: skip
+    monkeypatch.setattr("orchestrator.members.rows._result", lambda member: told[member.number])
+    members = members_of(run, [0, 1])
+    assert best_place(members, run.plan) == 0
+    assert [selected_value(member) for member in members] == [0.51, 0.5]
+    del told[0]["score"]
+    assert best_place(members, run.plan) == 1

@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -81,8 +82,8 @@ def make_plan(options: Options) -> tuple[Plan, Dataset, Splits]:
     # The schedule of a node is the paper's too: a budget scales it like any other.
     kept = (set_keys - {*entry.schedule}) | {*options.set, *options.space}
     budget = make_budget(entry, budget_text, options.max_epochs, kept)
-    space = space.without(budget.fixed)
-    budget.apply(config)  # an impossible value shows here
+    ours = budget.apply(config)  # an impossible value shows here
+    space = space.without(budget.fixed).settled(partial(configs.get, ours))
     check_metric(space.metric, dataset, entry)
     trials = _trials(options, budget_text)
     check_options(options, trials)

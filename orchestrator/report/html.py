@@ -122,6 +122,7 @@ def page(results: Mapping[str, Any], plots: Plots, sounds: Sequence[str | None])
         keys=parameter_keys(results),
         generations=generations(results),
         objective=run.get("objective"),
+        ranked=f"validation {words.ranked_by(results)}",
         value_axis=_axis(_board_bounds(board, results.get("trivial"))),
         stack_axis=_axis([0.0, *filter(is_finite, (x["versus_best"][k] for x in results["stack"]
                                                    for k in ("low", "high")))]),
