@@ -60,3 +60,10 @@ def test_plots_warn_of_nothing(tmp_path: Path) -> None:
         warnings.simplefilter("error")
         image = render(draw, (8, 3), "names", tmp_path / "names.png")
     assert (tmp_path / image.file).stat().st_size > 1000
+
+
+@pytest.mark.parametrize("width", [3.4 + 0.055 * n for n in range(12)])
+def test_a_figure_of_any_size_is_drawn(width: float, tmp_path: Path) -> None:
+    """Some inches are no whole number of pixels."""
+    made = render(lambda figure: None, (width, width / 3), "nothing", tmp_path / "a.png")
+    assert made.uri.startswith("data:image/png")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image as Pixels
@@ -102,6 +103,6 @@ def _png(figure: Figure) -> bytes:
     canvas = Canvas(figure)
     canvas.draw()
     buffer = io.BytesIO()
-    pixels = Pixels.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba())
+    pixels = Pixels.fromarray(np.asarray(canvas.buffer_rgba()))  # its own size: sizes are rounded
     pixels.convert("RGB").save(buffer, "png", compress_level=QUICK, dpi=(DPI, DPI))
     return buffer.getvalue()
