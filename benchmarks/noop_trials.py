@@ -9,7 +9,6 @@ MLflow is apart, since it runs in a process of its own: its first sync of all tr
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,22 +17,19 @@ from typing import Any
 
 import numpy as np
 from measuring import parse, parser, planned, ratio, row, run, scratch
+from noop_work import KEY, STEPS, noop
 from ray import tune
 
 from orchestrator.console.interrupts import Stop
 from orchestrator.console.progress import Progress
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.clock import Clock
-from orchestrator.runs.files import write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.search import sweep
 from orchestrator.search.ray_session import start_ray
 from orchestrator.search.referee import Referee
 from orchestrator.search.study import Search
 from orchestrator.tracking import sync as tracking
-
-STEPS = 3
-KEY = "network.dropout"  # its value is the trial's
 
 
 @dataclass(frozen=True)
@@ -48,24 +44,6 @@ class Cost:
     def trial(self) -> float:
         """Seconds a trial."""
         return self.sweep / (self.trials - 2)
-
-
-def noop(
-    about: tuple[str, str], number: int, params: dict[str, Any], report: Any
-) -> dict[str, Any]:
-    """The records and reports of a trial."""
-    folder, metric = about
-    trial = RunDir(Path(folder)).trial(number)
-    attempt = trial.begin_attempt({"pid": os.getpid(), "device": "cpu"})
-    write_json(trial.config, {"params": params, "config": {}})
-    value = params[KEY]
-    for step in range(1, STEPS + 1):
-        trial.append_metrics(0, step, {"loss": 0.0, metric: value, "seconds": 0.0})
-        report({"step": step, "metric": value, "loss": 0.0})
-    outcome = {"outcome": "complete", "value": value, "best_steps": [1]}
-    trial.end_attempt(attempt, outcome)
-    write_json(trial.result, outcome)
-    return outcome
 
 
 def bare_noop(config: dict[str, Any]) -> None:

@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 from measuring import parse, parser, planned, ratio, row, run, scratch
-from noop_trials import Cost, Ends, TimedSearch, exponent, noop, synced
+from noop_trials import Cost, Ends, TimedSearch, exponent, synced
+from noop_work import AT_ONCE, noop, resting
 from scale_parts import held, parts
 
 from orchestrator.console.interrupts import Stop
 from orchestrator.plan.plan import Plan
 from orchestrator.runs.clock import Clock
-from orchestrator.runs.files import write_json
 from orchestrator.runs.rundir import RunDir
 from orchestrator.search import sweep
 from orchestrator.search.ray_session import start_ray
@@ -101,25 +101,6 @@ def sweeping(plan: Plan, folder: RunDir, trial: Any = noop) -> Cost:
     spent = {part: seconds / plan.trials for part, seconds in study.spent.items()}
     return Cost(plan.trials, ends.ends[-1] - ends.ends[1],
                 {**spent, "start": float(np.median(starts))})  # fmt: skip
-
-
-def resting(about: tuple[str, str], number: int, params: dict[str, Any], report: Any) -> Any:
-    """A no-op trial that lasts, so that many are there at once; it notes what it has loaded."""
-    began = time.time()
-    outcome = noop(about, number, params, report)
-    while time.time() - began < 60:
-        time.sleep(0.2)
-        if len(list(Path(about[0], "trials").glob("*/config.json"))) >= AT_ONCE:
-            break
-    kept = {line.split(":")[0]: line.split()[1] for line in
-            Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]}  # fmt: skip
-    write_json(Path(about[0]) / f"seen{number}.json",
-               {"torch": "torch" in sys.modules, "kB": int(kept["Pss"]), "began": began,
-                "ended": time.time()})  # fmt: skip
-    return outcome
-
-
-AT_ONCE = 64
 
 
 def main() -> None:
