@@ -122,3 +122,13 @@ def test_why_a_run_failed_is_told(run: RunDir, monkeypatch: pytest.MonkeyPatch) 
     said("run", "--resume", "it", "--storage", "runs", root=run.root, code=2)
     assert "failed: no trial completed." in said("status", "it", root=run.root)
     assert "failed: no trial completed." in said("attach", "it", root=run.root, code=2)
+
+
+def test_the_root_that_the_environment_names_is_every_commands(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOUNDSWEEP_STORAGE", str(run.root))
+    (tmp_path / "elsewhere").mkdir()
+    for command in ("status", "attach", "stop", "report"):
+        done = in_process(command, "it", cwd=tmp_path / "elsewhere")
+        assert done.returncode == 0, done.stderr

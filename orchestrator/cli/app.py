@@ -14,6 +14,7 @@ from orchestrator.cli.asked import asked_by, changes_of, count_of, options_of
 from orchestrator.cli.nightly import nightly
 from orchestrator.cli.outlet import outlets
 from orchestrator.cli.searching import search
+from orchestrator.cli.shared import Run, Storage
 from orchestrator.cli.watching import attach, status, stop
 from orchestrator.plan.options import StackOptions
 from systems import DEFAULT_SYSTEM
@@ -64,13 +65,6 @@ Gpus = Annotated[
 ]
 Workers = Annotated[int, Option(help="Workers of a trial; two or more train data-parallel.")]
 Seed = Annotated[int, Option(help="Everything random is drawn from it.")]
-Storage = Annotated[
-    str,
-    Option(
-        envvar="SOUNDSWEEP_STORAGE",
-        help="Root of runs, waveform stores and MLflow: a folder, or s3://bucket/prefix.",
-    ),
-]
 Name = Annotated[str | None, Option(help="Name of the run. (default: system, data set, time)")]
 MlflowUri = Annotated[
     str | None,
@@ -114,9 +108,6 @@ ByFold = Annotated[
     ),
 ]
 DryRun = Annotated[bool, Option("--dry-run", help="Print the plan and its cost; start nothing.")]
-Run = Annotated[
-    str, Argument(metavar="RUN", help="A run's folder or address, or its name under --storage.")
-]
 
 
 @app.command()

@@ -6,11 +6,11 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from orchestrator.cli.shared import Run, Storage
+
 
 def search(
-    run: Annotated[
-        str, Argument(metavar="RUN", help="A run's folder, or its name under --storage.")
-    ],
+    run: Run,
     queries: Annotated[
         list[str], Argument(metavar="QUERY...", help="Audio files or folders; or words.")
     ],
@@ -22,7 +22,7 @@ def search(
     format_: Annotated[str, Option("--format", help="table, json or csv.")] = "table",
     output: Annotated[str | None, Option(help="File instead of the screen.")] = None,
     device: Annotated[str, Option(help="cpu or cuda.")] = "cpu",
-    storage: Annotated[str, Option(help="Root folder of runs.")] = "runs",
+    storage: Storage = "runs",
 ) -> None:
     """Rank the recordings of a folder by how well they answer each query."""
     from orchestrator.models.search import search_command

@@ -6,9 +6,10 @@ import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer import Argument, Option
+from typer import Argument
 
 from orchestrator.cli.commands import say
+from orchestrator.cli.shared import Run, Storage
 from orchestrator.cli.words import duration, ending_lines
 from orchestrator.runs.lease import machine
 from orchestrator.runs.mirror import mirror_of
@@ -19,8 +20,6 @@ from systems.errors import UserError
 if TYPE_CHECKING:
     from orchestrator.watching.status import Status
 
-RUN = Argument(metavar="RUN", help="A run's folder, or its name under --storage.")
-STORAGE = Option(help="Root folder of runs.")
 DETACHED = 130  # exit code after Ctrl-C
 
 
@@ -28,7 +27,7 @@ def status(
     run: Annotated[
         str | None, Argument(metavar="[RUN]", help="A run's folder or name; none: all of the root.")
     ] = None,
-    storage: Annotated[str, STORAGE] = "runs",
+    storage: Storage = "runs",
 ) -> None:
     """How a run stands, or all runs of a root: driver, phase, trials, the best so far."""
     from orchestrator.watching.status import read_status
@@ -106,8 +105,8 @@ def _of_this_machine(folder: RunDir) -> RunDir:
 
 
 def stop(
-    run: Annotated[str, RUN],
-    storage: Annotated[str, STORAGE] = "runs",
+    run: Run,
+    storage: Storage = "runs",
 ) -> None:
     """Ask a run's driver, on any machine, to end after the running epoch; wait, say the outcome."""
     from orchestrator.watching.follow import request_stop
@@ -135,8 +134,8 @@ def stop(
 
 
 def attach(
-    run: Annotated[str, RUN],
-    storage: Annotated[str, STORAGE] = "runs",
+    run: Run,
+    storage: Storage = "runs",
 ) -> None:
     """Follow what a run tells until it ends, with its exit code; Ctrl-C leaves the run alone."""
     from orchestrator.watching.follow import exit_code, follow
