@@ -99,4 +99,4 @@ def test_a_night_that_is_killed_is_gone_on_with(tmp_path: Path) -> None:
     assert len(list(run.trials())) == 12
     record = Nights(tmp_path / "runs").read("2026-11-01")
     assert record is not None
-    assert record.studies["tones"].trials == (0, 12)
+    assert tuple(record.studies["tones"].trials) == (0, 12)
