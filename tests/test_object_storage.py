@@ -232,6 +232,24 @@ def test_nodes_without_a_common_disk_train_one_sweep(
     assert not list(bucket.folder.glob("second/*/it/plan.json"))  # nodes fetch what they need
 
 
+def test_the_workers_of_a_trial_are_on_nodes_without_a_common_disk(
+    bucket: Bucket, nodes: list[Node], tmp_path: Path, task4_folder: Path
+) -> None:
+    """A CPU each on two nodes: what they trained is published, and another host reads it."""
+    bucket.on_host("driver")
+    few = ("--trials", "2", "--top-k", "1", "--max-epochs", "2", "--stack", "none")
+    asked = (*sweep(task4_folder), *few, "--workers-per-trial", "2", "--mlflow", "none")
+    done = soundsweep(*asked, cwd=tmp_path)
+    assert "Traceback" not in done.stdout + done.stderr
+    bucket.on_host("elsewhere")
+    in_process("report", "it", "--storage", ROOT, cwd=tmp_path, check=True)
+    run = RunDir(bucket.run("it", "elsewhere"))
+    assert [t["state"] for t in read_json(run.results)["trials"]] == ["complete"] * 2
+    for trial in run.trials():
+        steps = [(line["fold"], line["step"]) for line in trial.read_metrics()]
+        assert len(steps) == len(set(steps)) > 0
+
+
 def when(happened: Callable[[], object], then: Callable[[], object]) -> threading.Thread:
     """Do something as soon as something has happened."""
 

@@ -91,6 +91,13 @@ def run_there(function: Callable[..., None], job: Job, number: int, *more: Any) 
     node.end()
 
 
+def lend(job: Job, number: int) -> None:
+    """Let workers, wherever they are, have what a trial has written so far."""
+    if job.address:
+        copy, below = mirror_at(job.address), _below(job, number)
+        patiently(lambda: copy.publish(below, training=NONE))
+
+
 def hand_over(job: Job, number: int) -> None:
     """Let the driver's copy and the object store have what a trial has written that has ended,
     wherever that was."""

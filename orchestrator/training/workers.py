@@ -17,7 +17,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from orchestrator.runs.files import read_json, write_json
-from orchestrator.training.elsewhere import Node, hand_over
+from orchestrator.training.elsewhere import Node, hand_over, lend
 from orchestrator.training.fold import train
 from orchestrator.training.job import Job, Report, Task, tell_all, tell_nobody
 from systems.errors import Diverged, UserError
@@ -34,6 +34,7 @@ def train_in_workers(job: Job, task: Task, report: Report) -> None:
     resources = job.plan.resources
     failure = job.trial(task.number).path / "worker_failure.json"
     failure.unlink(missing_ok=True)
+    lend(job, task.number)
     scratch = tempfile.mkdtemp(prefix="soundsweep-")
     trainer = TorchTrainer(
         _work,
