@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.report.tables import is_same
 from orchestrator.runs.files import read_json
 from orchestrator.runs.rundir import RunDir
 from systems import config as configs
@@ -146,8 +147,7 @@ def outcome_lines(results: dict[str, Any]) -> list[str]:
         metric = results["run"]["metric"]
         rows = [(f"trial {m['trial']}", metric, m) for m in results["members"]]
         rows += [(one["title"], one["metric"], one) for one in results["stack"]]
-        same = (results["run"].get("split_by") or {}).get("same")
-        of = "fitted     " if same else "out of fold"
+        of = "fitted     " if is_same(results) else "out of fold"
         lines += [f"{of}  {who:<37} {_scores({name: one['out_of_fold']})}"
                   for who, name, one in rows]  # fmt: skip
     lines += [f"submission of {_who(row)}: {row['file'] or 'the data set writes none'}"

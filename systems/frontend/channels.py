@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from systems.data.store import Channels
+from systems.frontend.over import OverAnother
 
 MAPS = {"mono": 1, "stereo": 2, "lrms": 4}
 
 
 @dataclass(frozen=True)
-class ChannelMix:
+class ChannelMix(OverAnother):
     """A front end of one channel over each map that is made of the sound: [B, C, F, T].
 
     ``mix``: ``mono``; left and right (``stereo``); or left, right, L + R and L - R (``lrms``).
@@ -34,16 +35,8 @@ class ChannelMix:
         return bool(getattr(self.front_end, "stored", False))
 
     @property
-    def rate(self) -> int:
-        return int(self.front_end.rate)
-
-    @property
-    def hop_seconds(self) -> float:
-        return float(self.front_end.hop_seconds)
-
-    @property
-    def frame_start(self) -> float:
-        return float(self.front_end.frame_start)
+    def of(self) -> Any:
+        return self.front_end
 
     def shape(self, samples: int) -> tuple[int, int, int]:
         _, bands, frames = self.front_end.shape(samples)

@@ -17,6 +17,7 @@ from systems.context import Context, seed_of
 from systems.data.features import part_features
 from systems.data.splits import TrainingData
 from systems.errors import UserError
+from systems.frontend.over import OverAnother
 from systems.system import Sounds
 from systems.training.labelling import column_of
 
@@ -24,7 +25,7 @@ Map = tuple[np.ndarray, np.ndarray, np.ndarray]  # mean [F], matrix [F, F], the 
 
 
 @dataclass(frozen=True)
-class Coral:
+class Coral(OverAnother):
     """Features [B, C, F, T] of ``of``, whose frames ``a`` of each domain but the target become
     ``(a - m) (C + r I)^(-1/2) (C_t + r I)^(1/2) + m_t``.
 
@@ -45,25 +46,6 @@ class Coral:
     def __post_init__(self) -> None:
         if self.clips < 1 or self.ridge <= 0:
             raise ValueError("clips is at least 1, ridge lies above 0")
-
-    @property
-    def rate(self) -> int:
-        rate: int = self.of.rate
-        return rate
-
-    @property
-    def hop_seconds(self) -> float:
-        hop: float = self.of.hop_seconds
-        return hop
-
-    @property
-    def frame_start(self) -> float:
-        start: float = self.of.frame_start
-        return start
-
-    def shape(self, samples: int) -> tuple[int, ...]:
-        shape: tuple[int, ...] = self.of.shape(samples)
-        return shape
 
     def taught(self, data: TrainingData, sounds: Sounds, context: Context) -> Coral:
         """With the maps of the training clips' domains.

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from systems.context import Context
 from systems.data.splits import TrainingData
+from systems.frontend.over import OverAnother
 from systems.system import Sounds
 
 
 @dataclass(frozen=True)
-class Ranged:
+class Ranged(OverAnother):
     """``(x - low) / (high - low)`` of the features of ``of``; ``clamped`` to [0, 1]."""
 
     of: Any
@@ -27,21 +28,6 @@ class Ranged:
             raise ValueError("low lies below high")
 
     @property
-    def rate(self) -> int:
-        rate: int = self.of.rate
-        return rate
-
-    @property
-    def hop_seconds(self) -> float:
-        hop: float = self.of.hop_seconds
-        return hop
-
-    @property
-    def frame_start(self) -> float:
-        start: float = self.of.frame_start
-        return start
-
-    @property
     def column(self) -> str:
         """The column of the clips that what it ranges asks for."""
         return getattr(self.of, "column", "")
@@ -50,10 +36,6 @@ class Ranged:
     def target(self) -> str:
         """The value of it that some clip must have."""
         return getattr(self.of, "target", "")
-
-    def shape(self, samples: int) -> tuple[int, ...]:
-        shape: tuple[int, ...] = self.of.shape(samples)
-        return shape
 
     def taught(self, data: TrainingData, sounds: Sounds, context: Context) -> Ranged:
         if not hasattr(self.of, "taught"):
