@@ -185,5 +185,6 @@ def track_files(given: Iterable[str], tracks: Sequence[str]) -> dict[str, dict[s
 
 
 def _tracks_in(folder: Path, tracks: Sequence[str]) -> dict[str, str]:
-    sounds = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in audio_endings()]
+    endings = audio_endings()
+    sounds = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in endings]
     return {path.stem: str(path) for path in sounds if path.stem in tracks and path.is_file()}
